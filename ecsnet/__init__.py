@@ -1,0 +1,64 @@
+"""ecsnet: a relational, transactional, in-memory database for entity-component games, whose committed changes replicate
+themselves to every player.
+
+The public names, and nothing else. Each is imported when it is first used, so `import ecsnet` costs a few milliseconds
+and a tool that only checks a schema never loads the kernel, numpy or Trio.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from ecsnet._version import __version__
+
+if TYPE_CHECKING:
+    from ecsnet import errors as errors
+    from ecsnet.embed import connect as connect
+    from ecsnet.errors import EcsnetError as EcsnetError
+    from ecsnet.errors import Reject as Reject
+    from ecsnet.ids import Entity as Entity
+    from ecsnet.node import open_client as open_client
+    from ecsnet.node import open_node as open_node
+    from ecsnet.node import run as run
+    from ecsnet.schema import Schema as Schema
+    from ecsnet.store import Store as Store
+    from ecsnet.store import Transaction as Transaction
+    from ecsnet.store import View as View
+    from ecsnet.store import col as col
+    from ecsnet.world import Client as Client
+    from ecsnet.world import World as World
+
+# public name -> the module that has it ("" means: the name is a module of the package itself)
+_HOMES = {
+    "Client": "ecsnet.world",
+    "EcsnetError": "ecsnet.errors",
+    "Entity": "ecsnet.ids",
+    "Reject": "ecsnet.errors",
+    "Schema": "ecsnet.schema",
+    "Store": "ecsnet.store",
+    "Transaction": "ecsnet.store",
+    "View": "ecsnet.store",
+    "World": "ecsnet.world",
+    "col": "ecsnet.store",
+    "connect": "ecsnet.embed",
+    "errors": "",
+    "open_client": "ecsnet.node",
+    "open_node": "ecsnet.node",
+    "run": "ecsnet.node",
+}
+
+__all__ = ["__version__", *sorted(_HOMES)]  # noqa: PLE0604  (all of them are strings)
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'ecsnet' has no attribute {name!r}")
+    # Imported here: `importlib` is loaded anyway, the name would otherwise be public.
+    from importlib import import_module
+
+    value = getattr(import_module(home), name) if home else import_module(f"ecsnet.{name}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(set(globals()) | set(_HOMES))

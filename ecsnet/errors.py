@@ -1,0 +1,315 @@
+"""Every error that ecsnet raises on purpose. The class says whose fault it is; the message what, where, expected and
+found, what is unchanged, and what to do next; the attributes carry the numbers of the message.
+
+Invariants:
+- all derive from `EcsnetError`; where Python has a class of the same meaning they derive from that too, so
+  `except LookupError` and `except ValueError` work as a Python programmer expects;
+- an error raised by an operation means that the operation changed nothing, unless its docstring says more;
+- errors survive pickling with message and attributes, since processes of a demo or a test send them to each other.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+__all__ = [
+    "ArgumentError",
+    "BorrowError",
+    "BusyError",
+    "ClosedError",
+    "ConfigError",
+    "ConnectError",
+    "ConstraintError",
+    "EcsnetError",
+    "InternalError",
+    "KernelLibraryError",
+    "LimitExceededError",
+    "ListenError",
+    "LocalProtocolError",
+    "NoRowError",
+    "NotBuiltError",
+    "ProtocolError",
+    "Reject",
+    "RemoteProtocolError",
+    "RowExistsError",
+    "SchemaError",
+    "SchemaMismatchError",
+    "StaleEntityError",
+    "StorageError",
+    "UnknownNameError",
+]
+
+
+def did_you_mean(name: str, candidates: Iterable[str]) -> str | None:
+    """The candidate that `name` was most likely meant to be, or None when nothing is close."""
+    # Imported here: only an error needs it, and `import ecsnet` should not pay for it.
+    import difflib
+
+    lowered = {candidate.lower(): candidate for candidate in candidates}
+    close = difflib.get_close_matches(name.lower(), lowered, n=1, cutoff=0.6)
+    return lowered[close[0]] if close else None
+
+
+class EcsnetError(Exception):
+    """The base of all errors of ecsnet."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # An exception is rebuilt by calling its class with `args`, which here are the finished message and not
+        # the constructor's own parameters: rebuild without the constructor.
+        return _rebuild, (type(self), self.args, self.__dict__)
+
+
+def _rebuild(kind: type[EcsnetError], arguments: tuple[Any, ...], attributes: dict[str, Any]) -> EcsnetError:
+    error = kind.__new__(kind)
+    error.args = arguments
+    error.__dict__.update(attributes)
+    return error
+
+
+# --- by whoever writes the game or its configuration --------------------------------------------------------------
+
+
+class SchemaError(EcsnetError):
+    """A schema is wrong. Nothing was loaded.
+
+    `code` is a stable word such as "unknown-type" (for programs and tests); `line` and `column` count from 1 and are
+    None where the fault has no place in the text; `key` is the dotted key, e.g. "tables.health.fields[1].type".
+    """
+
+    def __init__(
+        self,
+        code: str,
+        file: str,
+        line: int | None,
+        column: int | None,
+        key: str,
+        reason: str,
+        hint: str | None = None,
+    ) -> None:
+        place = file
+        if line is not None:
+            place += f":{line}"
+            if column is not None:
+                place += f":{column}"
+        where = f"{key}: " if key else ""
+        tail = f"\n  hint: {hint}" if hint else ""
+        super().__init__(f"{place}: {where}{reason} [{code}]{tail}")
+        self.code = code
+        self.file = file
+        self.line = line
+        self.column = column
+        self.key = key
+        self.reason = reason
+        self.hint = hint
+
+
+class ConfigError(EcsnetError):
+    """A setting is wrong. `source` names where it came from (a file, an environment variable, an option); `line`
+    counts from 1 and is None where unknown."""
+
+    def __init__(self, source: str, key: str, reason: str, *, line: int | None = None, hint: str | None = None) -> None:
+        place = source if line is None else f"{source}:{line}"
+        where = f"{key}: " if key else ""
+        tail = f"\n  hint: {hint}" if hint else ""
+        super().__init__(f"{place}: {where}{reason}{tail}")
+        self.source = source
+        self.key = key
+        self.reason = reason
+        self.line = line
+        self.hint = hint
+
+
+class UnknownNameError(EcsnetError, LookupError):
+    """A name that the schema, the world or the API does not have. `kind` says what was looked for ("table", "field",
+    "command", ...), `suggestion` is the candidate that was probably meant, or None."""
+
+    def __init__(self, kind: str, name: str, candidates: Iterable[str] = ()) -> None:
+        known = tuple(candidates)
+        self.kind = kind
+        self.name = name
+        self.candidates = known
+        self.suggestion = did_you_mean(name, known)
+        if self.suggestion is not None:
+            tail = f"; did you mean {self.suggestion!r}?"
+        elif known:
+            shown = ", ".join(known[:12]) + (", ..." if len(known) > 12 else "")
+            tail = f"; known: {shown}"
+        else:
+            tail = ""
+        super().__init__(f"no {kind} named {name!r}{tail}")
+
+
+class ArgumentError(EcsnetError, TypeError, ValueError):
+    """A value given to the API has the wrong type, shape, length or range."""
+
+
+class NotBuiltError(EcsnetError):
+    """A planned feature that does not exist yet: refused, never ignored. `instead` says what works today."""
+
+    def __init__(self, feature: str, instead: str = "") -> None:
+        tail = f"; {instead}" if instead else ""
+        super().__init__(f"{feature} is planned and not built yet{tail}")
+        self.feature = feature
+        self.instead = instead
+
+
+class BorrowError(EcsnetError):
+    """The same cells cannot be lent, written or changed in this way now; the message says by what they are held."""
+
+
+class BusyError(EcsnetError):
+    """Somebody else is the writer (holds the baton). Nothing changed; try again when they are done."""
+
+
+class ClosedError(EcsnetError):
+    """The store, view, transaction, node or client was closed, by you."""
+
+
+# --- by the data ------------------------------------------------------------------------------------------------------
+
+
+class StaleEntityError(EcsnetError, LookupError):
+    """The key names something that is no longer alive (or never was). `table` is None where none is involved."""
+
+    def __init__(self, key: int, table: str | None = None) -> None:
+        where = f" in {table}" if table else ""
+        index, generation = key & 0xFFFF_FFFF, key >> 32
+        super().__init__(f"{key:#x} (index {index}, generation {generation}) is stale{where}: it is not alive")
+        self.key = key
+        self.table = table
+
+
+class NoRowError(EcsnetError, LookupError):
+    """The key is alive and has no row in this table."""
+
+    def __init__(self, key: int, table: str) -> None:
+        super().__init__(f"{key:#x} has no row in {table}")
+        self.key = key
+        self.table = table
+
+
+class RowExistsError(EcsnetError):
+    """The key has a row in this table already. `update` changes it."""
+
+    def __init__(self, key: int, table: str) -> None:
+        super().__init__(f"{key:#x} has a row in {table} already; update it, or delete it first")
+        self.key = key
+        self.table = table
+
+
+class ConstraintError(EcsnetError):
+    """A value breaks a rule of the schema. The transaction changed nothing.
+
+    `rule` is one of "range", "enum", "unique", "foreign_key", "required", "restrict"; `key` is None for a row that
+    does not exist yet.
+    """
+
+    def __init__(
+        self,
+        table: str,
+        key: int | None,
+        field: str,
+        rule: str,
+        expected: object = None,
+        found: object = None,
+    ) -> None:
+        row = "" if key is None else f", row {key:#x}"
+        details = ""
+        if expected is not None:
+            details += f"; expected {expected}"
+        if found is not None:
+            details += f", found {found}" if details else f"; found {found}"
+        super().__init__(f"{table}.{field}{row} breaks its rule {rule!r}{details}")
+        self.table = table
+        self.key = key
+        self.field = field
+        self.rule = rule
+        self.expected = expected
+        self.found = found
+
+
+class LimitExceededError(EcsnetError):
+    """A bound of `ecsnet.limits`, of the schema or of a configuration would be passed."""
+
+    def __init__(self, limit: str, value: float, found: float | None = None) -> None:
+        tail = "" if found is None else f", found {found}"
+        super().__init__(f"limit {limit} is {value}{tail}")
+        self.limit = limit
+        self.value = value
+        self.found = found
+
+
+class Reject(EcsnetError):
+    """Raised by a command or an `on_join` to refuse it: the expected kind of failure. The command's transaction is
+    undone, its client is told `reason`, and nothing is logged."""
+
+    def __init__(self, reason: str = "") -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+# --- by a peer, the network or the machine ---------------------------------------------------------------------------
+
+
+class SchemaMismatchError(EcsnetError):
+    """Two sides have different schemas: their fingerprints (hex) differ."""
+
+    def __init__(self, ours: str, theirs: str, hint: str = "") -> None:
+        tail = f"; {hint}" if hint else ""
+        super().__init__(f"schema fingerprints differ: ours {ours}, theirs {theirs}{tail}")
+        self.ours = ours
+        self.theirs = theirs
+        self.hint = hint
+
+
+class ProtocolError(EcsnetError):
+    """The base of the two that say who broke the protocol."""
+
+
+class LocalProtocolError(ProtocolError):
+    """Our side asked for something that the state of a session does not allow. The session is unchanged."""
+
+
+class RemoteProtocolError(ProtocolError):
+    """The peer sent something that is malformed, out of order or against the limits. Nothing of it was applied.
+
+    `reason` is a `Reason` of the wire (an int) when it is to be told to the peer, else None.
+    """
+
+    def __init__(self, message: str, reason: int | None = None) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class ConnectError(EcsnetError):
+    """A node could not be reached, or did not let us in. `address` is as given."""
+
+    def __init__(self, address: str, reason: str) -> None:
+        super().__init__(f"{address}: {reason}")
+        self.address = address
+        self.reason = reason
+
+
+class ListenError(EcsnetError):
+    """An address cannot be listened on: in use, not allowed, or not ours. `address` is as given."""
+
+    def __init__(self, address: str, reason: str) -> None:
+        super().__init__(f"cannot listen on {address}: {reason}")
+        self.address = address
+        self.reason = reason
+
+
+class StorageError(EcsnetError):
+    """Memory or a disk did not do what it must."""
+
+
+class KernelLibraryError(EcsnetError, ImportError):
+    """The compiled kernel is missing, stale, or not the one this package was written for. `command` rebuilds it."""
+
+    def __init__(self, reason: str, command: str = "pip install -e .") -> None:
+        super().__init__(f"{reason}; run `{command}` to build it")
+        self.reason = reason
+        self.command = command
+
+
+class InternalError(EcsnetError):
+    """A bug in ecsnet. Please report it with the message."""

@@ -1,0 +1,167 @@
+"""Every bound we chose, with its unit in the name and where the number came from.
+
+A limit against strangers is a promise to everybody else on the node: what one client can make it allocate, send or wait
+for. Those can be lowered or raised by configuration (`ecsnet.config`); the others are part of a format or of an
+algorithm and cannot.
+
+Bounds of the kernel's own structures live in `kernel/zig/limits.zig`; those that both sides know are compared by
+the layout manifest at start.
+"""
+
+from typing import Final
+
+KIB: Final = 1024
+MIB: Final = 1024 * KIB
+NS_PER_MS: Final = 1_000_000
+NS_PER_S: Final = 1_000_000_000
+
+# --- frames and messages ----------------------------------------------------------------------------------------------
+
+FRAME_HEADER_BYTES: Final = 8
+"""u32 payload length, u8 kind, u8 flags, u16 wire version: a format."""
+
+MESSAGE_TO_NODE_BYTES_MAX: Final = 64 * KIB
+"""Payload of one frame from a client. A client sends commands and acks, a few hundred bytes; 64 KiB leaves room for a
+Hello with many command signatures and still bounds what 1000 strangers can make the node hold to 64 MiB."""
+
+MESSAGE_TO_CLIENT_BYTES_MAX: Final = 1 * MIB
+"""Payload of one frame to a client: the largest delta (`FULL_SYNC_BYTES_MIN`) with a wide margin, and a
+schema text of a thousand tables."""
+
+TRAVERSAL_LIMIT_FACTOR: Final = 4
+"""pycapnp's `traversal_limit_in_words` as a multiple of the message's own words: each field is read once, so 1 would
+do; 4 forgives a reader that looks twice and refuses an amplifying message."""
+
+NESTING_LIMIT: Final = 16
+"""pycapnp's `nesting_limit`: our deepest message nests 3 structs."""
+
+FULL_SYNC_BYTES_MIN: Final = 256 * KIB
+"""A delta above this travels as SyncBegin, SyncChunk and a closing DeltaSync, so that a joining client never has one
+frame hold up its link: 256 KiB is 20 ms of a 100 Mbit/s line, about a tick."""
+
+SYNC_CHUNK_BYTES: Final = 64 * KIB
+"""Aimed-at size of one SyncChunk's block: a quarter of `FULL_SYNC_BYTES_MIN`, so a few ride in what the socket takes at
+once and none is late."""
+
+STAGED_SYNC_BYTES_MAX: Final = 1024 * MIB
+"""What a replica stages of one sync before it gives up: protects a client from a node that never ends."""
+
+DELTA_PARTS_MAX: Final = 16
+"""Parts of one delta on datagrams: 16 x 1200 B is one small burst; more goes by the stream."""
+
+DIGEST_INTERVAL_NS: Final = 1 * NS_PER_S
+"""On the wire a digest rides at most once a second per session: it is computed by scanning (0.3 ms for 10,000 rows)."""
+
+# --- sessions and commands --------------------------------------------------------------------------------------------
+
+HZ_MIN: Final = 1
+HZ_MAX: Final = 1000
+"""Ticks a second. A timer is 0.13 ms late at the median: beyond 1000 Hz most of a tick would be lateness."""
+
+HZ_DEFAULT: Final = 30
+"""What most authoritative games run at: half of the usual 60 frames drawn."""
+
+COMMANDS_PER_S_MAX: Final = 120
+"""Commands a second of one client, in a bucket that holds as many: two for each frame of a 60 fps game."""
+
+COMMAND_BYTES_PER_S_MAX: Final = 64 * KIB
+"""Bytes of frames a second from one client, in a bucket that holds as many."""
+
+COMMANDS_IN_FLIGHT_MAX: Final = 1024
+"""Commands that a client keeps unanswered, to repeat them after a drop: 8 s of the highest rate."""
+
+COMMAND_NAMES_MAX: Final = 1024
+"""Commands of one world: their ids are u16 on the wire; a thousand signatures fit a Welcome."""
+
+COMMAND_PARAMETERS_MAX: Final = 32
+"""Parameters of one command: more wants a table."""
+
+COMMAND_TEXT_BYTES_MAX: Final = 1 * KIB
+"""UTF-8 bytes of one `str` argument: a chat line."""
+
+NAME_BYTES_MAX: Final = 63
+"""UTF-8 bytes of a name (client, table, field, command): fits the `bytes[64]` of the metadata tables."""
+
+REASON_BYTES_MAX: Final = 512
+"""UTF-8 bytes of the text beside a reject, a goodbye or an error: one message box."""
+
+HANDSHAKE_DEADLINE_NS: Final = 5 * NS_PER_S
+"""From the accepted socket to the Hello, and from the Hello to the end of the handshake. Slowest useful link:
+satellite, 0.7 s a round trip, three of them."""
+
+HANDSHAKES_AT_ONCE_MAX: Final = 256
+"""Links that have not finished their handshake: bounds what strangers without a session can hold."""
+
+ACCEPTS_PER_S_MAX: Final = 200
+"""New links a second of the whole node, in a bucket that holds as many: a full node of 1000 is back in five
+seconds after a restart, and a flood costs less than a tenth of a core."""
+
+CLIENTS_MAX: Final = 4096
+"""Sessions with a link on one node: beyond the 1000 we measure, below a process's usual limit of descriptors."""
+
+PING_INTERVAL_NS: Final = 1 * NS_PER_S
+"""A silent link is asked once a second, which also measures the round trip."""
+
+SILENCE_NS_MAX: Final = 10 * NS_PER_S
+"""A link that said nothing for so long, pings unanswered, is dead. A phone that changes its cell is away 2 to 5 s."""
+
+SESSION_LINGER_NS: Final = 30 * NS_PER_S
+"""How long a session waits for its client after a drop, before `on_leave`: a restart of a router's Wi-Fi."""
+
+# --- links and slow readers -------------------------------------------------------------------------------------------
+
+QUEUED_BYTES_COALESCE: Final = 256 * KIB
+"""Above max(this, `QUEUED_FRAMES_COALESCE` frames) nothing more is queued for a slow client: its base simply stays
+behind and one later delta covers it."""
+
+QUEUED_FRAMES_COALESCE: Final = 2
+
+QUEUED_BYTES_MAX: Final = 1 * MIB
+"""A client for whom so much is queued is told goodbye."""
+
+BLOCKED_NS_MAX: Final = 5 * NS_PER_S
+"""A client whose link took nothing for so long is told goodbye."""
+
+UNACKED_BYTES_MAX: Final = 256 * KIB
+"""Bytes handed to a stream and not yet acked: the socket's own buffer must not hide seconds of lag."""
+
+TCP_NOTSENT_LOWAT_BYTES: Final = 32 * KIB
+"""Unsent bytes that the system may hold for one TCP link: two ticks of a busy session."""
+
+RECEIVE_CHUNK_BYTES: Final = 64 * KIB
+"""Read from a socket at once: one full message to the node."""
+
+SHUTDOWN_NS_MAX: Final = 2 * NS_PER_S
+"""From SIGTERM until links that do not take their Goodbye are cut."""
+
+DATAGRAM_BYTES_MAX: Final = 1200
+"""Fits every path that IPv6 allows (1280 B) with headers: what QUIC chose, too."""
+
+# --- store ------------------------------------------------------------------------------------------------------------
+
+ENTITIES_MAX_DEFAULT: Final = 1 << 22
+"""Entities of one store, unless the schema says otherwise: 4 M. Reserved address space, not memory."""
+
+CHANGE_SETS_MAX: Final = 64
+"""Cuts kept in the ring of change sets: two seconds at 30 Hz, far above any round trip."""
+
+CHANGE_SETS_BYTES_MAX: Final = 8 * MIB
+"""Bytes kept in the same ring, whichever is reached first."""
+
+COLUMN_ALIGNMENT_BYTES: Final = 64
+"""A cache line, and the widest vector register."""
+
+ENTITY_PAGE: Final = 1024
+"""Entities of one page of a sparse index: its presence bitmap is two cache lines."""
+
+TABLES_MAX: Final = 1024
+"""Tables of one schema: ids are u16; a block names each changed table."""
+
+FIELDS_MAX: Final = 256
+"""Fields of one table."""
+
+ARRAY_LENGTH_MAX: Final = 4096
+"""Elements of a `[T; N]` and bytes of a `bytes[N]`: a cell is copied whole when it changes."""
+
+SCHEMA_TEXT_BYTES_MAX: Final = 512 * KIB
+"""Canonical text of a schema: must fit one message to a client."""

@@ -1,0 +1,38 @@
+"""`import ecsnet` starts nothing and loads nothing heavy."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+import ecsnet
+
+HEAVY = ["capnp", "trio", "numpy", "msgspec", "typer", "rich", "ctypes", "ecsnet._kernel"]
+
+
+def run_python(code: str) -> str:
+    """Run `code` in a fresh interpreter, so that what this process has imported does not hide anything."""
+    return subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+
+
+def test_a_bare_import_loads_nothing_heavy() -> None:
+    """The goal is 0.3 s for the import; numpy alone is a third of that, pycapnp another."""
+    loaded = json.loads(run_python("import json, sys, ecsnet; print(json.dumps(sorted(sys.modules)))"))
+
+    assert not set(HEAVY) & set(loaded)
+
+
+def test_a_bare_import_starts_no_thread() -> None:
+    assert run_python("import threading, ecsnet; print(threading.active_count())").strip() == "1"
+
+
+def test_an_unknown_public_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'Wrold'"):
+        ecsnet.Wrold  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("name", ecsnet.__all__)
+def test_every_public_name_can_be_imported(name: str) -> None:
+    assert getattr(ecsnet, name) is not None
+    assert name in dir(ecsnet)
