@@ -123,7 +123,20 @@ BLOCKED_NS_MAX: Final = 5 * NS_PER_S
 """A client whose link took nothing for so long is told goodbye."""
 
 UNACKED_BYTES_MAX: Final = 256 * KIB
-"""Bytes handed to a stream and not yet acked: the socket's own buffer must not hide seconds of lag."""
+"""Bytes handed to a stream and not yet acked: the socket's own buffer must not hide seconds of lag. More is allowed
+while acks come back within `UNACKED_NS_MAX`: a long round trip on a fast line holds many bytes and is not late."""
+
+UNACKED_NS_MAX: Final = 500 * NS_PER_MS
+"""An ack that takes longer, with `UNACKED_BYTES_MAX` on their way, means a queue: the worst line that we aim at, a
+satellite, is 600 ms and thin, and there coalescing is what we want."""
+
+UNACKED_VERSIONS_MAX: Final = 64
+"""Deltas handed to a stream and not yet acked: a second at 60 Hz, and as many as the ring of change sets keeps, so that
+what is cut after such a wait is still a delta."""
+
+SYNC_UNACKED_BYTES_MAX: Final = 1 * MIB
+"""Chunks of one sync handed to a stream and not yet staged: 1 MiB a round trip fills 100 Mbit/s at 80 ms, and bounds
+what one tick spends on cutting chunks for one joining client (0.1 ms a chunk)."""
 
 TCP_NOTSENT_LOWAT_BYTES: Final = 32 * KIB
 """Unsent bytes that the system may hold for one TCP link: two ticks of a busy session."""
