@@ -1,0 +1,125 @@
+"""The README's programs run just as they stand there; its commands and its tables agree with the project."""
+
+import re
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+# Every promise of the product; each has a line in the README with an honest state.
+REQUIREMENTS = {"D": 8, "T": 8, "R": 9, "P": 3, "E": 9}
+
+
+def files_in_readme() -> dict[str, str]:
+    """The fenced blocks that begin with a comment naming a file, by that name."""
+    blocks = re.findall(r"^```(?:python|toml)\n(# (\S+\.(?:py|toml))\n.*?)^```$", README, re.MULTILINE | re.DOTALL)
+    return {name: text for text, name in blocks}
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+        assert isinstance(port, int)
+        return port
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """The README's files as a reader would have typed them, at a port that is free on this machine."""
+    port = str(free_port())
+    for name, text in files_in_readme().items():
+        (tmp_path / name).write_text(text.replace("7777", port), encoding="utf-8")
+    return tmp_path
+
+
+def printed_by(folder: Path, name: str) -> str:
+    done = subprocess.run([sys.executable, name], cwd=folder, capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture
+def server(folder: Path) -> Iterator["subprocess.Popen[str]"]:
+    """`python arena.py`, taking connections."""
+    process = subprocess.Popen(
+        [sys.executable, "arena.py"], cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    address = re.search(r"tcp://0\.0\.0\.0:(\d+)", (folder / "arena.py").read_text(encoding="utf-8"))
+    assert address is not None
+    deadline = time.monotonic() + 15
+    while True:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", int(address[1]))) == 0:
+                break
+        if process.poll() is not None or time.monotonic() > deadline:
+            process.kill()
+            pytest.fail(f"arena.py does not listen: {process.communicate()}")
+        time.sleep(0.05)
+    yield process
+    process.kill()
+    process.communicate()
+
+
+def test_the_readme_has_the_files_it_explains() -> None:
+    assert set(files_in_readme()) == {"arena.toml", "arena.py", "play.py", "tools.py"}
+
+
+def test_a_player_of_the_readme_moves_in_the_world_of_the_readme(folder: Path, server: "subprocess.Popen[str]") -> None:
+    places = [float(line) for line in printed_by(folder, "play.py").split()]
+    assert len(places) == 60
+    assert places == sorted(places), "steering to the right, nobody goes left"
+    assert places[-1] > 4.0, "two seconds at five a second"
+
+
+def test_the_server_of_the_readme_ends_quietly_when_told_to(folder: Path, server: "subprocess.Popen[str]") -> None:
+    server.terminate()
+
+    _, complaints = server.communicate(timeout=10)
+    assert "Traceback" not in complaints
+
+
+def test_the_store_of_the_readme_prints_what_the_readme_says(folder: Path) -> None:
+    printed = printed_by(folder, "tools.py")
+
+    promised = re.search(r"print\(.*\)\s+# (.*)$", files_in_readme()["tools.py"], re.MULTILINE)
+    assert promised is not None
+    assert printed.strip() == promised[1]
+
+
+def test_the_readme_has_a_state_for_every_requirement() -> None:
+    rows = re.findall(r"^\| ([DTRPE]\d) \| .* \| (built|partly|planned) \| (.*)\|$", README, re.MULTILINE)
+
+    assert [row[0] for row in rows] == [
+        f"{letter}{number}" for letter, count in REQUIREMENTS.items() for number in range(1, count + 1)
+    ]
+    for requirement, state, note in rows:
+        assert state != "partly" or note.strip(), f"{requirement}: partly needs to say which part"
+
+
+def test_the_test_command_of_the_readme_is_the_one_that_ci_runs() -> None:
+    command = "python3 -m venv .venv && .venv/bin/pip install -e '.[dev]' && .venv/bin/pytest"
+
+    assert command in README
+    assert command in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+
+
+def test_the_map_of_the_readme_names_only_what_is_there() -> None:
+    table = README.split("## Map of the code")[1].split("## License")[0]
+    named = [
+        path for line in re.findall(r"^\| (`.*?) \|", table, re.MULTILINE) for path in re.findall(r"`(.*?)`", line)
+    ]
+
+    assert named
+    for path in named:
+        inside = re.fullmatch(r"(.*)\{(.*)\}(.*)", path)
+        paths = [inside[1] + part + inside[3] for part in inside[2].split(",")] if inside else [path]
+        for one in paths:
+            assert (ROOT / one).exists(), one
