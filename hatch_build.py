@@ -124,6 +124,8 @@ class KernelBuildHook(BuildHookInterface):  # type: ignore[type-arg]
         if version != "editable":  # an editable install runs from the clone, where the library already lies
             for path in (library, stamp):
                 build_data["force_include"][str(path)] = f"ecsnet/_kernel/{path.name}"
+            # A clone keeps the messages where other languages find them too; an installed codec has them beside it.
+            build_data["force_include"][str(Path(self.root) / "schema" / "ecsnet.capnp")] = "ecsnet/wire/ecsnet.capnp"
 
 
 def main() -> None:
