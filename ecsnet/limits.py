@@ -79,6 +79,10 @@ COMMAND_PARAMETERS_MAX: Final = 32
 COMMAND_TEXT_BYTES_MAX: Final = 1 * KIB
 """UTF-8 bytes of one `str` argument: a chat line."""
 
+COMMAND_ANSWERS_KEPT: Final = 2 * COMMANDS_IN_FLIGHT_MAX
+"""Answers that a node remembers for repeated commands: more than a client may have unanswered, so what it can
+rightly ask again is always there."""
+
 NAME_BYTES_MAX: Final = 63
 """UTF-8 bytes of a name (client, table, field, command): fits the `bytes[64]` of the metadata tables."""
 
@@ -178,3 +182,21 @@ ARRAY_LENGTH_MAX: Final = 4096
 
 SCHEMA_TEXT_BYTES_MAX: Final = 512 * KIB
 """Canonical text of a schema: must fit one message to a client."""
+
+CELL_BYTES_MAX: Final = 4096
+"""Bytes of one cell, as in `kernel/zig/limits.zig`: a delta carries cells whole."""
+
+ENUM_VALUES_MAX: Final = 256
+"""Members of one enum, as in `kernel/zig/limits.zig`: they are searched per changed cell."""
+
+ROWS_MAX: Final = 1 << 24
+"""Rows of one table and entities of one store, as in `kernel/zig/limits.zig`; a schema's `rows_max` ends here."""
+
+SCHEMA_NESTING_MAX: Final = 32
+"""Levels of arrays and inline tables in a schema file: the language itself uses six."""
+
+SCHEMA_ID_MAX: Final = 0xFFEF
+"""Table and field ids: u16, of which the last sixteen name virtual columns."""
+
+SYSTEM_TABLE_IDS_MAX: Final = 15
+"""Ids 1 to 15 are tables of ecsnet's own; a schema's begin at the next. Five are in use."""

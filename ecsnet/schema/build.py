@@ -1,0 +1,41 @@
+"""From checked declarations to a `Schema`: ids, the built-in tables, canonical text and fingerprint.
+
+Invariant: ids depend on names and on explicit ids only. A name without an id gets the lowest free one in the order of
+sorted names, never in the order of a file, so two files that say the same in another order are one schema.
+"""
+
+from collections.abc import Iterable, Mapping
+
+from ecsnet.schema.builtin import ENTITIES_TABLE, SYSTEM_TABLES
+from ecsnet.schema.canonical import canonical_text
+from ecsnet.schema.fingerprint import fingerprint_of
+from ecsnet.schema.model import Schema, Table
+
+
+def assign_ids(explicit: Mapping[str, int | None], first: int) -> dict[str, int]:
+    """Give every name an id: its own where it has one, otherwise the lowest free one from `first`, by sorted name.
+
+    The caller has checked that the explicit ids are in range and distinct.
+    """
+    taken = {number for number in explicit.values() if number is not None}
+    assert len(taken) == sum(number is not None for number in explicit.values())
+    ids: dict[str, int] = {}
+    candidate = first
+    for name in sorted(explicit):
+        number = explicit[name]
+        if number is None:
+            while candidate in taken:
+                candidate += 1
+            number = candidate
+            candidate += 1
+        ids[name] = number
+    return ids
+
+
+def build_schema(name: str, version: str, doc: str, entities: Table | None, tables: Iterable[Table]) -> Schema:
+    """Put a schema together from its own tables, which the caller has checked. `entities` replaces the built-in
+    registry where a schema says more about it (a bound on its rows)."""
+    registry = ENTITIES_TABLE if entities is None else entities
+    everything = tuple(sorted((registry, *SYSTEM_TABLES, *tables), key=lambda table: table.id))
+    text = canonical_text(name, version, everything)
+    return Schema(name, version, everything, text, fingerprint_of(text), doc)

@@ -1,0 +1,121 @@
+"""The one text of a schema: what is hashed into the fingerprint, and what a client without a schema file is sent.
+
+Two files that mean the same have one canonical text, whatever their order, spelling, spacing and comments: every id is
+written out, every key stands at its fixed place, defaults of the language are left out. It is ordinary TOML of the same
+language, so the loader that reads a game's schema reads it too, and `load(canonical)` has the same fingerprint.
+
+Left out, because two nodes need not agree on them: `doc`, `rows_expected`, and the built-in tables (of `entities` only
+a bound on its rows is kept, where a schema sets one).
+"""
+
+from collections.abc import Iterable
+
+from ecsnet.limits import ENTITIES_MAX_DEFAULT
+from ecsnet.schema.model import MISSING, Field, Table, Value
+from ecsnet.schema.types import SCALARS, to_f32
+
+
+def canonical_text(name: str, version: str, tables: Iterable[Table]) -> str:
+    """The canonical text; `tables` sorted by id."""
+    lines = ["[database]", f"name = {text(name)}", f"version = {text(version)}"]
+    for table in tables:
+        if table.system:
+            continue
+        if table.kind == "entities":
+            if table.rows_max != ENTITIES_MAX_DEFAULT:
+                lines += ["", f"[tables.{table.name}]", f"rows_max = {table.rows_max}"]
+            continue
+        lines += ["", f"[tables.{table.name}]", f"id = {table.id}"]
+        if table.kind == "component":
+            lines.append('parent_table = "entities"')
+        else:
+            assert table.primary_key is not None
+            lines.append(f"primary_key = {text(table.primary_key)}")
+        if not table.replicated:
+            lines.append("replicated = false")
+        if table.rows_max:
+            lines.append(f"rows_max = {table.rows_max}")
+        lines.append("fields = [")
+        if table.kind == "component":
+            lines.append(f'  {{ name = {text(table.key)}, type = "u64", foreign_key = "entities.id" }},')
+        lines += [f"  {{ {_field(field, table)} }}," for field in table.fields]
+        lines.append("]")
+    return "\n".join(lines) + "\n"
+
+
+def _field(field: Field, table: Table) -> str:
+    parts = [f"id = {field.id}", f"name = {text(field.name)}", f"type = {text(field.type_text)}"]
+    if field.enum is not None:
+        if field.type != "u8":
+            parts.append(f"storage = {text(field.type)}")
+        members = sorted(field.enum.items(), key=lambda member: member[1])
+        parts.append("values = { " + ", ".join(f"{name} = {number}" for name, number in members) + " }")
+    if field.default is not MISSING and field.foreign_key is None:
+        parts.append(f"default = {value_text(field, field.default)}")
+    # A primary key is unique without saying so.
+    if field.unique and field.name != table.primary_key:
+        parts.append('constraint = "unique"')
+    if field.minimum is not None:
+        parts.append(f"minimum = {number_text(field, field.minimum)}")
+    if field.maximum is not None:
+        parts.append(f"maximum = {number_text(field, field.maximum)}")
+    if field.foreign_key is not None:
+        target = field.foreign_key
+        parts.append(f"foreign_key = {text(f'{target.table}.{target.field}')}")
+        if field.optional:
+            parts.append("optional = true")
+        parts.append(f"on_delete = {text(target.on_delete)}")
+    if field.auto_increment:
+        parts.append("auto_increment = true")
+    return ", ".join(parts)
+
+
+def value_text(field: Field, value: Value) -> str:
+    """A default as the language writes it: an enum's by its name, an array of equal elements as one of them."""
+    if field.enum is not None:
+        return text(next(name for name, number in field.enum.items() if number == value))
+    if isinstance(value, bytes):
+        return _bytes(value)
+    if isinstance(value, tuple):
+        elements = [number_text(field, element) for element in value]
+        # By text: 0.0 and -0.0 are equal as numbers and different as defaults.
+        return elements[0] if len(set(elements)) == 1 else "[" + ", ".join(elements) + "]"
+    return number_text(field, value)
+
+
+def number_text(field: Field, value: bool | int | float) -> str:
+    """One element: the shortest text that reads back as the same bits."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if SCALARS[field.type].kind != "float":
+        return str(int(value))
+    number = float(value)
+    if field.type == "f32":
+        for digits in range(1, 10):
+            short = float(f"{number:.{digits}g}")
+            if to_f32(short) == number:
+                return repr(short)
+    return repr(number)
+
+
+def text(value: str) -> str:
+    """A TOML basic string."""
+    out = ['"']
+    for character in value:
+        if character in '"\\':
+            out.append("\\" + character)
+        elif character < " " or character == "\x7f":
+            out.append(f"\\u{ord(character):04x}")
+        else:
+            out.append(character)
+    out.append('"')
+    return "".join(out)
+
+
+def _bytes(value: bytes) -> str:
+    """Text where it is text, without the zeros that fill it up; numbers otherwise."""
+    stripped = value.rstrip(b"\0")
+    try:
+        return text(stripped.decode())
+    except UnicodeDecodeError:
+        return "[" + ", ".join(str(byte) for byte in stripped) + "]"

@@ -1,0 +1,133 @@
+"""A schema for people, and the same for programs: what `ecsnet schema check` prints."""
+
+from typing import Any
+
+from ecsnet.schema.canonical import number_text, value_text
+from ecsnet.schema.model import MISSING, Field, Schema, Table
+
+
+def summary(schema: Schema, *, system: bool = False) -> dict[str, Any]:
+    """Name, version, fingerprint and tables, in JSON's own types; `system` adds the built-in tables."""
+    return {
+        "name": schema.name,
+        "version": schema.version,
+        "fingerprint": schema.fingerprint_hex,
+        "tables": [_table(table) for table in _shown(schema, system)],
+    }
+
+
+def describe(schema: Schema, *, system: bool = False) -> str:
+    """Plain text in columns, without a line end at the end; `system` adds the built-in tables."""
+    shown = _shown(schema, system)
+    hidden = len(schema.tables) - len(shown)
+    lines = [f"{schema.name} {schema.version}", f"fingerprint {schema.fingerprint_hex}"]
+    if schema.doc:
+        lines += ["", *schema.doc.strip().splitlines()]
+    for table in shown:
+        lines += ["", _headline(table)]
+        rows: list[tuple[str, str, str, str]] = []
+        rows += [("-", name, _virtual_type(kind), kind) for name, kind in table.virtual.items()]
+        rows += [(str(f.id), f.name, f.type_text, ", ".join(_notes(table, f))) for f in table.fields]
+        widths = [max((len(row[column]) for row in rows), default=0) for column in range(3)]
+        for number, name, kind, notes in rows:
+            line = f"  {number:>{widths[0]}}  {name:<{widths[1]}}  {kind:<{widths[2]}}  {notes}"
+            lines.append(line.rstrip())
+    if hidden:
+        lines += ["", f"and {hidden} system tables"]
+    return "\n".join(lines)
+
+
+def _shown(schema: Schema, system: bool) -> list[Table]:
+    return [table for table in schema.tables if system or not table.system]
+
+
+def _virtual_type(kind: str) -> str:
+    return "u64" if kind == "key" else "u32"
+
+
+def _headline(table: Table) -> str:
+    parts = [f"table {table.id}", table.kind, f"{table.width} B a row"]
+    if not table.replicated:
+        parts.append("not replicated")
+    if table.rows_max:
+        parts.append(f"at most {table.rows_max} rows")
+    if table.rows_expected:
+        parts.append(f"about {table.rows_expected} rows")
+    line = f"{table.name}  ({', '.join(parts)})"
+    note = table.doc.strip().splitlines()
+    return f"{line}  {note[0]}" if note else line
+
+
+def _notes(table: Table, field: Field) -> list[str]:
+    notes = []
+    if field.name == table.primary_key:
+        notes.append("primary key")
+    elif field.unique:
+        notes.append("unique")
+    if field.auto_increment:
+        notes.append("counts by itself")
+    if field.enum is not None:
+        members = [f"{name} = {number}" for name, number in field.enum.items()]
+        notes.append("{ " + ", ".join(members[:6]) + (", ..." if len(members) > 6 else "") + f" }} in {field.type}")
+    if field.default is not MISSING:
+        default = "null" if field.foreign_key is not None else value_text(field, field.default)
+        notes.append(f"default {default if len(default) <= 40 else default[:37] + '...'}")
+    if field.minimum is not None:
+        notes.append(f"minimum {number_text(field, field.minimum)}")
+    if field.maximum is not None:
+        notes.append(f"maximum {number_text(field, field.maximum)}")
+    if field.foreign_key is not None:
+        target = field.foreign_key
+        notes.append(f"references {target.table}.{target.field}, on delete {target.on_delete}")
+    if field.doc:
+        notes.append(field.doc.strip().splitlines()[0])
+    return notes
+
+
+def _table(table: Table) -> dict[str, Any]:
+    return {
+        "id": table.id,
+        "name": table.name,
+        "kind": table.kind,
+        "replicated": table.replicated,
+        "system": table.system,
+        "key": table.key,
+        "virtual": dict(table.virtual),
+        "row_bytes": table.width,
+        "rows_max": table.rows_max,
+        "rows_expected": table.rows_expected,
+        "doc": table.doc,
+        "fields": [_field(table, field) for field in table.fields],
+    }
+
+
+def _field(table: Table, field: Field) -> dict[str, Any]:
+    out: dict[str, Any] = {
+        "id": field.id,
+        "name": field.name,
+        "type": field.type_text,
+        "bytes": field.width,
+        "required": field.required,
+    }
+    if field.enum is not None:
+        out["storage"] = field.type
+        out["values"] = dict(field.enum)
+    if field.default is not MISSING:
+        out["default"] = field.default.hex() if isinstance(field.default, bytes) else field.default
+    if field.minimum is not None:
+        out["minimum"] = field.minimum
+    if field.maximum is not None:
+        out["maximum"] = field.maximum
+    if field.unique:
+        out["unique"] = True
+    if field.optional:
+        out["optional"] = True
+    if field.auto_increment:
+        out["auto_increment"] = True
+    if field.foreign_key is not None:
+        target = field.foreign_key
+        out["foreign_key"] = f"{target.table}.{target.field}"
+        out["on_delete"] = target.on_delete
+    if field.doc:
+        out["doc"] = field.doc
+    return out

@@ -1,0 +1,64 @@
+"""Every key of the schema language: what may stand where, and whether it is built.
+
+This is the list that the loader refuses by and that `schema/README.md` is compared with, so a key cannot be accepted
+and ignored, nor documented and unknown. A planned key maps to what to do until it is built.
+"""
+
+import re
+from typing import Final
+
+TOP_KEYS: Final = ("database", "tables")
+TOP_PLANNED: Final = {
+    "structs": "give the members as fields of their own, e.g. position_x and position_y",
+    "enums": 'write `values` beside the field: type = "enum", values = { SWORD = 1 }',
+}
+
+DATABASE_KEYS: Final = ("name", "version", "doc")
+DATABASE_PLANNED: Final = {
+    "accepts": "leave it out: a client needs the same schema as its node, or none",
+}
+
+TABLE_KEYS: Final = (
+    "parent_table", "primary_key", "fields", "id", "replicated", "rows_max", "rows_expected", "doc",
+)  # fmt: skip
+TABLE_PLANNED: Final = {
+    "event": "send what happened as a change of a component for now",
+    "group": "leave it out: queries over several components gather into copies",
+    "with": "leave it out: without a byte budget whole versions travel",
+    "spatial": "leave it out: filter by comparing columns",
+    "history": "leave it out: there is no as_of(tick) yet",
+    "owner": "leave it out: spawn(owner=...) already stores an entity's owner",
+    "conflict": 'leave it out: the authority decides (conflict = "authority")',
+    "permissions": "leave it out: clients change nothing but through commands",
+    "was": "leave it out: there are no migrations yet",
+    "deprecated": "leave it out: there are no migrations yet",
+    "retired": "leave it out: there are no migrations yet",
+}
+
+FIELD_KEYS: Final = (
+    "name", "type", "values", "storage", "id", "default", "optional", "constraint", "minimum", "maximum",
+    "foreign_key", "on_delete", "auto_increment", "doc",
+)  # fmt: skip
+FIELD_PLANNED: Final = {
+    "quantize": "leave it out: values travel exactly",
+    "interpolate": "leave it out: views show the newest version",
+    "was": "leave it out: there are no migrations yet",
+    "deprecated": "leave it out: there are no migrations yet",
+}
+
+# Lower case, because Python, C and TypeScript all make their own spelling of it; and an identifier, because names are
+# keyword arguments: tx.update(ship, "health", hp=3).
+NAME: Final = re.compile(r"[a-z][a-z0-9_]*")
+ENUM_NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
+VERSION: Final = re.compile(r"(0|[1-9]\d{0,4})\.(0|[1-9]\d{0,4})\.(0|[1-9]\d{0,4})")
+VERSION_PART_MAX: Final = 0xFFFF
+
+# Tables: `tx.spawn(health={...}, owner=client)` shares its keyword arguments with table names. The prefixes keep room
+# for system tables to come.
+RESERVED_TABLES: Final = {"owner": "tx.spawn(owner=...) means the owning client"}
+RESERVED_TABLE_PREFIXES: Final = {"schema_": "metadata tables", "ecsnet_": "ecsnet's own tables"}
+# Fields: the rows of a query have these attributes beside one per field.
+RESERVED_FIELDS: Final = {
+    "copied": "rows.copied says whether the rows were gathered",
+    "present": "rows.present is the mask of an optional component",
+}

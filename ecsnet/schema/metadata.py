@@ -1,0 +1,114 @@
+"""The rows of the metadata tables: the schema, readable through the same queries as any table.
+
+They are written once, when a store is created, and describe every table of the schema, the built-in ones included.
+Names are UTF-8 in `bytes[64]` and end in zeros.
+"""
+
+from collections.abc import Iterator
+
+from ecsnet.schema.builtin import FIELD_TYPES, MIGRATION_KINDS, RULES, TABLE_KINDS, TEXT_BYTES
+from ecsnet.schema.canonical import number_text, value_text
+from ecsnet.schema.model import MISSING, VIRTUAL_GENERATION_ID, VIRTUAL_KEY_ID, Field, Schema, Table
+
+Row = dict[str, int | bool | bytes]
+
+
+def metadata_rows(schema: Schema) -> dict[str, list[Row]]:
+    """The rows by table name, in the order of their ids."""
+    constraints = [row for table in schema.tables for row in _constraints(table)]
+    return {
+        "schema_tables": [_table(table) for table in schema.tables],
+        "schema_fields": [row for table in schema.tables for row in _fields(table)],
+        "schema_constraints": [{"id": number, **row} for number, row in enumerate(constraints, 1)],
+        "schema_migrations": [
+            {
+                "id": 1,
+                "kind": MIGRATION_KINDS["created"],
+                "name": _text(schema.name),
+                "version": _text(schema.version),
+                "fingerprint": schema.fingerprint,
+            }
+        ],
+    }
+
+
+def _table(table: Table) -> Row:
+    return {
+        "table_id": table.id,
+        "name": _text(table.name),
+        "kind": TABLE_KINDS[table.kind],
+        "replicated": table.replicated,
+        "system": table.system,
+        "field_count": len(table.fields),
+        "row_bytes": table.width,
+        "rows_max": table.rows_max,
+        "rows_expected": table.rows_expected,
+    }
+
+
+def _virtual_id(kind: str) -> int:
+    return VIRTUAL_KEY_ID if kind == "key" else VIRTUAL_GENERATION_ID
+
+
+def _fields(table: Table) -> Iterator[Row]:
+    for field in table.fields:
+        yield _field(table, field.id, field.name, field.type, field.count, field.optional, False)
+    for name, kind in table.virtual.items():
+        yield _field(table, _virtual_id(kind), name, "u64" if kind == "key" else "u32", 1, False, True)
+
+
+def _field(table: Table, number: int, name: str, kind: str, count: int, optional: bool, virtual: bool) -> Row:
+    return {
+        "id": table.id << 16 | number,
+        "table_id": table.id,
+        "field_id": number,
+        "name": _text(name),
+        "type": FIELD_TYPES[kind],
+        "count": count,
+        "optional": optional,
+        "virtual": virtual,
+    }
+
+
+def _constraints(table: Table) -> Iterator[Row]:
+    for field in table.fields:
+        for rule, name, value in _rules(table, field):
+            yield _rule(table, field.id, rule, name, value)
+    for kind in table.virtual.values():
+        yield _rule(table, _virtual_id(kind), kind)
+
+
+def _rule(table: Table, number: int, rule: str, name: str = "", value: str = "") -> Row:
+    return {
+        "table_id": table.id,
+        "field_id": number,
+        "rule": RULES[rule],
+        "name": _text(name),
+        "value": _text(value),
+    }
+
+
+def _rules(table: Table, field: Field) -> Iterator[tuple[str, str, str]]:
+    if field.name == table.primary_key:
+        yield "primary_key", "", ""
+    if field.unique:
+        yield "unique", "", ""
+    if field.minimum is not None:
+        yield "minimum", "", number_text(field, field.minimum)
+    if field.maximum is not None:
+        yield "maximum", "", number_text(field, field.maximum)
+    for name, number in (field.enum or {}).items():
+        yield "enum", name, str(number)
+    if field.foreign_key is not None:
+        target = field.foreign_key
+        yield "foreign_key", target.on_delete, f"{target.table}.{target.field}"
+    if field.default is not MISSING:
+        yield "default", "", value_text(field, field.default)
+    if field.auto_increment:
+        yield "auto_increment", "", ""
+
+
+def _text(value: str) -> bytes:
+    # Cut on a character's edge; the last byte stays 0.
+    raw = value.encode()[: TEXT_BYTES - 1]
+    return raw.decode(errors="ignore").encode().ljust(TEXT_BYTES, b"\0")

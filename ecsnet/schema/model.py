@@ -1,0 +1,298 @@
+"""The schema as the rest of ecsnet knows it: frozen, typed, checked, the same on every node.
+
+A `Schema` is made by `ecsnet.schema.load` or `loads` and by nothing else, so whoever holds one holds a valid one.
+
+Invariants:
+- tables are sorted by table id, fields by field id; neither depends on the order in a file;
+- table 0 is `entities`; ids 1 to 15 are system tables, never replicated; the schema's own tables begin at 16;
+- `Table.fields` are the stored fields only. An entity's `id` and `version` and a component's key field are *virtual*:
+  they are what names the row, so they are never stored a second time, and read-only;
+- two schemas with one fingerprint have equal tables, but for `doc` and `rows_expected`, which are notes for people
+  and for the node that runs them and may differ.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from ecsnet.errors import ArgumentError, UnknownNameError
+from ecsnet.schema.types import SCALARS
+
+if TYPE_CHECKING:
+    import numpy as np
+
+TableKind = Literal["entities", "component", "keyed"]
+OnDelete = Literal["cascade", "set_null", "restrict"]
+VirtualKind = Literal["key", "generation"]
+Value = bool | int | float | bytes | tuple[bool, ...] | tuple[int, ...] | tuple[float, ...]
+
+ENTITIES: Final = "entities"
+
+VIRTUAL_KEY_ID: Final = 0xFFF0
+"""What the metadata tables call the key in place of a field id; the kernel keeps ids from here on for such columns."""
+
+VIRTUAL_GENERATION_ID: Final = 0xFFF1
+
+
+class Missing(Enum):
+    """The type of `MISSING`, so that a type checker can tell it from every value."""
+
+    MISSING = "MISSING"
+
+    def __repr__(self) -> str:
+        return "MISSING"
+
+
+MISSING: Final = Missing.MISSING
+"""No default: the field must be given when a row is inserted."""
+
+
+@dataclass(frozen=True, slots=True)
+class ForeignKey:
+    """Where a reference points, and what deleting its target does to the row that holds it."""
+
+    table: str
+    field: str
+    on_delete: OnDelete
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One stored column.
+
+    `type` is the type of one element: "u8" to "f64", "bool" or "bytes"; an enum has the type it is stored as. `count`
+    is the number of elements of a cell: N for `[T; N]` and for `bytes[N]`, 1 for a scalar. `shape` is the shape of a
+    cell in a numpy column: `(count,)` for those two, `()` for a scalar; the column has shape `(rows, *shape)`.
+
+    `default`, `minimum` and `maximum` are already of the element's type and range, rounded to f32 where that is the
+    type: a bool, int or float, a tuple of `count` of them for an array, `count` bytes for `bytes[N]`. A field that
+    references an entity and is optional has the default 0, the null reference.
+    """
+
+    id: int
+    name: str
+    type: str
+    count: int = 1
+    shape: tuple[int, ...] = ()
+    default: Value | Missing = MISSING
+    minimum: int | float | None = None
+    maximum: int | float | None = None
+    unique: bool = False
+    optional: bool = False
+    auto_increment: bool = False
+    foreign_key: ForeignKey | None = None
+    enum: Mapping[str, int] | None = field(default=None, hash=False)
+    doc: str = ""
+
+    @property
+    def virtual(self) -> bool:
+        """False: virtual fields are in `Table.virtual`, by name."""
+        return False
+
+    @property
+    def width(self) -> int:
+        """Bytes of one cell."""
+        return SCALARS[self.type].width * self.count
+
+    @property
+    def required(self) -> bool:
+        """Whether an insert must give it."""
+        return self.default is MISSING and not self.auto_increment
+
+    @property
+    def dtype(self) -> "np.dtype[Any]":
+        """Of one element, little-endian; "bytes" is u1."""
+        import numpy as np
+
+        return np.dtype(SCALARS[self.type].numpy)
+
+    @property
+    def type_text(self) -> str:
+        """The type as the schema language writes it, e.g. "[f32; 3]"."""
+        if self.enum is not None:
+            return "enum"
+        if self.type == "bytes":
+            return f"bytes[{self.count}]"
+        return f"[{self.type}; {self.count}]" if self.shape else self.type
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """One table. `rows_max` is 0 where the schema sets no bound of its own, `rows_expected` 0 where it does not say.
+
+    `virtual` maps the name of each virtual field to what it stands for: "key" (the entity, u64) or "generation" (u32).
+    `primary_key` is the unique field that names a row of a keyed table, None for other kinds.
+    """
+
+    id: int
+    name: str
+    kind: TableKind
+    fields: tuple[Field, ...]
+    virtual: Mapping[str, VirtualKind] = field(default_factory=lambda: MappingProxyType({}), hash=False)
+    primary_key: str | None = None
+    replicated: bool = True
+    system: bool = False
+    rows_max: int = 0
+    rows_expected: int = 0
+    doc: str = ""
+    _by_name: dict[str, Field] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        assert all(a.id < b.id for a, b in zip(self.fields, self.fields[1:], strict=False)), self.name
+        object.__setattr__(self, "_by_name", {one.name: one for one in self.fields})
+        assert len(self._by_name) == len(self.fields), self.name
+
+    @property
+    def key(self) -> str:
+        """The name that this schema gives the row's key: a virtual field, or the primary key."""
+        for name, kind in self.virtual.items():
+            if kind == "key":
+                return name
+        assert self.primary_key is not None
+        return self.primary_key
+
+    @property
+    def width(self) -> int:
+        """Bytes of one row, keys and bookkeeping excluded."""
+        return sum(one.width for one in self.fields)
+
+    def field(self, name: str) -> Field:
+        """The stored field of that name.
+
+        Raises:
+            UnknownNameError: there is none. Virtual fields have no `Field`: look into `virtual` first.
+        """
+        try:
+            return self._by_name[name]
+        except KeyError:
+            known = (f"{self.name}.{other}" for other in self._by_name)
+            raise UnknownNameError("field", f"{self.name}.{name}", known) from None
+
+    def __contains__(self, name: object) -> bool:
+        """Whether a stored field has that name."""
+        return name in self._by_name
+
+    def __iter__(self) -> Iterator[Field]:
+        return iter(self.fields)
+
+    def __reduce__(self) -> str | tuple[Any, ...]:
+        raise TypeError("a Table is pickled with its Schema only")
+
+
+@dataclass(frozen=True, slots=True)
+class Schema:
+    """A database's name and version, its tables (the built-in ones included), and what identifies it to others."""
+
+    name: str
+    version: str
+    tables: tuple[Table, ...] = field(hash=False)
+    canonical: str = field(hash=False, repr=False)
+    fingerprint: bytes
+    doc: str = field(default="", hash=False)
+    _by_name: dict[str, Table] = field(init=False, repr=False, compare=False)
+    _by_id: dict[int, Table] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        assert all(a.id < b.id for a, b in zip(self.tables, self.tables[1:], strict=False))
+        assert self.tables[0].name == ENTITIES
+        assert len(self.fingerprint) == 16
+        object.__setattr__(self, "_by_name", {table.name: table for table in self.tables})
+        object.__setattr__(self, "_by_id", {table.id: table for table in self.tables})
+
+    @staticmethod
+    def resolve(schema: "Schema | str | Path") -> "Schema":
+        """`schema` itself, or the one in the TOML file of that path.
+
+        Raises:
+            SchemaError: the file cannot be read or is no valid schema.
+            ArgumentError: `schema` is neither a Schema nor a path.
+        """
+        if isinstance(schema, Schema):
+            return schema
+        if isinstance(schema, (str, Path)):
+            from ecsnet.schema.toml import load
+
+            return load(schema)
+        raise ArgumentError(f"expected a Schema or the path of a TOML file, found {type(schema).__name__}")
+
+    def table(self, name: str) -> Table:
+        """The table of that name.
+
+        Raises:
+            UnknownNameError: there is none.
+        """
+        try:
+            return self._by_name[name]
+        except KeyError:
+            raise UnknownNameError("table", name, self._by_name) from None
+
+    def table_by_id(self, table_id: int) -> Table:
+        """The table with that id.
+
+        Raises:
+            UnknownNameError: there is none.
+        """
+        try:
+            return self._by_id[table_id]
+        except KeyError:
+            raise UnknownNameError("table id", str(table_id)) from None
+
+    def field(self, name: str) -> tuple[Table, Field]:
+        """The table and the stored field that a dotted name such as "health.hp" means.
+
+        Raises:
+            UnknownNameError: there is no such table or field, or `name` has no dot.
+        """
+        table_name, dot, field_name = name.partition(".")
+        if not dot:
+            raise UnknownNameError("field", name, (f"{t.name}.{f.name}" for t in self.tables for f in t.fields))
+        table = self.table(table_name)
+        return table, table.field(field_name)
+
+    def __getitem__(self, name: str) -> Any:
+        """`schema["health"]` is a Table, `schema["health.hp"]` a Field. Raises UnknownNameError."""
+        return self.field(name)[1] if "." in name else self.table(name)
+
+    def __contains__(self, name: object) -> bool:
+        """Whether a table has that name."""
+        return name in self._by_name
+
+    def __iter__(self) -> Iterator[Table]:
+        return iter(self.tables)
+
+    @property
+    def user_tables(self) -> tuple[Table, ...]:
+        """Without `entities` and the system tables."""
+        return tuple(table for table in self.tables if not table.system and table.kind != "entities")
+
+    @property
+    def fingerprint_hex(self) -> str:
+        return self.fingerprint.hex()
+
+    def metadata_rows(self) -> dict[str, list[dict[str, int | bool | bytes]]]:
+        """The rows of the metadata tables: table name → rows as field name → value, as an insert takes them."""
+        from ecsnet.schema.metadata import metadata_rows
+
+        return metadata_rows(self)
+
+    def describe(self, *, system: bool = False) -> str:
+        """Tables, fields, ids and fingerprint as plain text for people; `system` adds the built-in tables."""
+        from ecsnet.schema.describe import describe
+
+        return describe(self, system=system)
+
+    def summary(self, *, system: bool = False) -> dict[str, Any]:
+        """The same for programs: only JSON's own types."""
+        from ecsnet.schema.describe import summary
+
+        return summary(self, system=system)
+
+    def __reduce__(self) -> str | tuple[Any, ...]:
+        # Through the canonical text: what arrives has been checked like any other schema. Notes (`doc`,
+        # `rows_expected`) stay behind.
+        from ecsnet.schema.toml import loads
+
+        return loads, (self.canonical,)
