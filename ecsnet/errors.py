@@ -19,6 +19,7 @@ __all__ = [
     "ConfigError",
     "ConnectError",
     "ConstraintError",
+    "DivergedError",
     "EcsnetError",
     "InternalError",
     "KernelLibraryError",
@@ -259,6 +260,20 @@ class SchemaMismatchError(EcsnetError):
         self.ours = ours
         self.theirs = theirs
         self.hint = hint
+
+
+class DivergedError(EcsnetError):
+    """A replica's digest of a version is not the authority's: a bug, or memory that failed. The session is over; what
+    the replica shows is not to be trusted. Digests are 32 hex digits."""
+
+    def __init__(self, version: int, ours: str, theirs: str) -> None:
+        super().__init__(
+            f"version {version} differs from the authority's: digest {ours}, theirs {theirs}; "
+            "connect again, and please report it"
+        )
+        self.version = version
+        self.ours = ours
+        self.theirs = theirs
 
 
 class ProtocolError(EcsnetError):
