@@ -43,6 +43,15 @@ def test_a_good_schema_is_printed_table_by_table(
     printed = capsys.readouterr().out
     assert "game_db 1.0.0" in printed
     assert "health" in printed and "transform" in printed
+    assert "\nsessions " not in printed
+
+
+def test_the_built_in_tables_are_shown_when_asked_for(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_ecsnet(monkeypatch, "schema", "check", str(EXAMPLE), "--system") == 0
+
+    assert "\nsessions " in capsys.readouterr().out
 
 
 def test_with_json_the_last_line_is_one_object(
