@@ -1,0 +1,217 @@
+"""Cells lent to a transaction as writable arrays, and how they come back.
+
+Two kinds of array are handed out:
+
+- where a query's rows lie together in order, a slice of the kernel's *scratch* of the whole column: writing is all
+  there is to it, the commit compares scratch and head;
+- where the rows had to be gathered, a private copy. We remember it as it was gathered; the cells that differ are
+  scattered back at commit, or before the next read or point write of that table, so later reads see them.
+
+A gathered copy may be kept and changed again after it was scattered, and two copies may overlap. So scattering is a
+compare-and-set per cell: a changed cell goes back only where the transaction still has what the copy was gathered from.
+Anything else means that the cell was changed through something else in between, and which change should win nobody can
+say: `BorrowError`, and the transaction can only be rolled back.
+
+Invariants:
+- the same cells handed out twice are the same array, brought up to date;
+- rows stand still from the first array on: structural operations wait until the arrays are back (`queued`);
+- keys, foreign keys and unique fields are handed out read-only and never come back.
+"""
+
+import sys
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ecsnet.errors import BorrowError
+from ecsnet.store.names import FieldName, TableName
+from ecsnet.store.query import Selection
+
+if TYPE_CHECKING:
+    from ecsnet._kernel.kernel import KernelStore
+
+__all__ = ["Lending"]
+
+
+class Gathered:
+    """One private copy: `array` is what the game has, `before` what it was gathered from."""
+
+    __slots__ = ("array", "before", "field", "fresh", "keys", "rows")
+
+    def __init__(self, field: FieldName, rows: NDArray[np.intp], keys: NDArray[np.uint64], cells: NDArray[Any]):
+        self.field = field
+        self.rows = rows
+        self.keys = keys
+        self.array = cells
+        self.before = cells.copy()
+        # Nothing else has changed these cells since they were gathered.
+        self.fresh = True
+
+    def changed(self) -> NDArray[np.intp]:
+        """Which places of the copy differ from what was gathered, bit by bit: NaN equals itself, -0.0 is not 0.0."""
+        now, before = _bits(self.array), _bits(self.before)
+        different = now != before
+        if different.ndim > 1:
+            different = different.any(axis=1)
+        return np.flatnonzero(different)
+
+
+class Lending:
+    """What one transaction has lent out."""
+
+    __slots__ = ("_gathered", "_kernel", "_label", "_lent", "_slices")
+
+    def __init__(self, kernel: "KernelStore", label: str):
+        self._kernel = kernel
+        self._label = label
+        # Whole columns, by field: the kernel's scratch where writable, else the cells as they are.
+        self._lent: dict[FieldName, NDArray[Any]] = {}
+        self._slices: dict[tuple[FieldName, int, int], NDArray[Any]] = {}
+        self._gathered: dict[TableName, list[Gathered]] = {}
+
+    # --- handing out -------------------------------------------------------------------------------------------------
+
+    def column(self, selection: Selection, position: int, field: FieldName) -> NDArray[Any]:
+        """The cells of a stored field for the game: writable unless the field is not `lendable`."""
+        rows = selection.rows[position]
+        if not field.lendable:
+            # A copy: what the kernel shows of its head is not ours to hand out.
+            fixed = self.read(selection, position, field).copy()
+            fixed.flags.writeable = False
+            return fixed
+        if isinstance(rows, slice):
+            self._scatter_if_any(field.table)
+            return self._slice(field, rows.start, rows.stop)
+        return self._gather(field, rows, selection.keys)
+
+    def read(self, selection: Selection, position: int, field: FieldName) -> NDArray[Any]:
+        """The cells of a stored field, for reading at once: a copy or a slice that must not be kept."""
+        self._scatter_if_any(field.table)
+        return self._cells(field)[selection.rows[position]]
+
+    def _slice(self, field: FieldName, start: int, stop: int) -> NDArray[Any]:
+        known = self._slices.get((field, start, stop))
+        if known is not None:
+            return known
+        whole = self._lent.get(field)
+        if whole is None:
+            whole = self._lent[field] = self._kernel.lend(field.table.id, field.id, True)
+        part = whole if start == 0 and stop == len(whole) else whole[start:stop]
+        self._slices[field, start, stop] = part
+        return part
+
+    def _gather(self, field: FieldName, rows: NDArray[np.intp], keys: NDArray[np.uint64]) -> NDArray[Any]:
+        copies = self._gathered.setdefault(field.table, [])
+        known = None
+        for copy in copies:
+            if copy.field is field and (copy.rows is rows or np.array_equal(copy.rows, rows)):
+                known = copy
+                break
+        if known is not None and known.fresh and field not in self._lent:
+            return known.array
+        self.scatter(field.table)
+        cells = self._cells(field)
+        if known is None:
+            known = Gathered(field, rows, keys, cells.take(rows, axis=0))
+            copies.append(known)
+        else:
+            # Handed out before: bring it up to date in place, since the game may still hold it.
+            np.take(cells, rows, axis=0, out=known.array)
+            np.copyto(known.before, known.array)
+            known.fresh = True
+        return known.array
+
+    def _cells(self, field: FieldName) -> NDArray[Any]:
+        """The whole column as this transaction sees it, for reading at once."""
+        lent = self._lent.get(field)
+        return lent if lent is not None else self._kernel.lend(field.table.id, field.id, False)
+
+    # --- taking back -------------------------------------------------------------------------------------------------
+
+    def _scatter_if_any(self, table: TableName) -> None:
+        if self._gathered and table in self._gathered:
+            self.scatter(table)
+
+    def scatter(self, table: TableName) -> None:
+        """Write the changed cells of gathered copies of `table` back.
+
+        Raises:
+            BorrowError: a cell was changed through two arrays, or through an array and otherwise.
+            ConstraintError: a cell breaks a rule of the schema.
+        """
+        for copy in self._gathered.get(table, ()):
+            places = copy.changed()
+            if len(places) == 0:
+                continue
+            field, rows = copy.field, copy.rows[places]
+            there = _bits(self._cells(field)[rows])
+            conflicts = there != _bits(copy.before[places])
+            if conflicts.any():
+                first = int(np.flatnonzero(conflicts.reshape(len(places), -1).any(axis=1))[0])
+                raise BorrowError(
+                    f"{field.path} of {int(copy.keys[places[first]]):#x} was changed through two arrays of "
+                    f"{self._label!r} ({len(places)} cells changed in this one): which change should win is not known. "
+                    f"Nothing is committed; take the column again after the other change, or use one query for both"
+                )
+            lent = self._lent.get(field)
+            if lent is not None:
+                lent[rows] = copy.array[places]
+            else:
+                keys = copy.keys[places]
+                self._kernel.update_many(table.id, keys, {field.id: np.ascontiguousarray(copy.array[places])})
+            copy.before[places] = copy.array[places]
+            self.touch(field, copy)
+
+    def touch(self, field: FieldName, by: Gathered | None = None) -> None:
+        """Cells of `field` changed: other gathered copies of it may be out of date."""
+        for copy in self._gathered.get(field.table, ()):
+            if copy.field is field and copy is not by:
+                copy.fresh = False
+
+    def scratch(self, field: FieldName) -> NDArray[Any] | None:
+        """The whole column where it is lent writable: point reads and writes go there."""
+        return self._lent.get(field)
+
+    @property
+    def any(self) -> bool:
+        """Whether anything was handed out writable, so that rows must stand still."""
+        return bool(self._lent or self._gathered)
+
+    def finish(self) -> None:
+        """Take everything back at commit.
+
+        Raises:
+            BorrowError, ConstraintError: as `scatter`, and for lent columns; the caller rolls back.
+        """
+        for table in self._gathered:
+            self.scatter(table)
+        self.warn_of_kept()
+        self.forget()
+        self._kernel.settle()
+
+    def warn_of_kept(self) -> None:
+        """Say which gathered copies somebody still holds: what they do with them from now on changes nothing. (The
+        kernel's own arrays are counted by the kernel.)"""
+        for copies in self._gathered.values():
+            for copy in copies:
+                # Held by: `copy.array`, and the argument of getrefcount.
+                if sys.getrefcount(copy.array) > 2:
+                    warnings.warn(
+                        f"{self._label!r} kept an array of {copy.field.path} past its commit: it is private memory "
+                        f"now, and writing to it changes nothing",
+                        ResourceWarning,
+                        stacklevel=5,
+                    )
+
+    def forget(self) -> None:
+        """Drop every reference of ours, so that only what the game kept is still held."""
+        self._slices.clear()
+        self._lent.clear()
+        self._gathered.clear()
+
+
+def _bits(cells: NDArray[Any]) -> NDArray[Any]:
+    """The same memory as unsigned integers, so that comparing compares bits."""
+    return cells.view(f"u{cells.dtype.itemsize}") if cells.dtype.kind == "f" else cells

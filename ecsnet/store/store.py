@@ -1,0 +1,339 @@
+"""The store: an embedded database in memory, whole by itself.
+
+It owns the kernel's handle, hands out views and transactions, and knows who may write: one transaction at a time, or a
+tick, whose transactions become one version together.
+
+Invariants:
+- a transaction outside a tick makes a version of its own (none if it changed nothing), published at its commit;
+- the transactions of a tick are published by `TickScope.publish`, so readers see all of a tick or nothing;
+- the baton is free whenever neither a transaction nor a tick is open.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Self
+
+import numpy as np
+
+from ecsnet._kernel.kernel import KernelStore
+from ecsnet.errors import ArgumentError, BusyError, ClosedError, NotBuiltError
+from ecsnet.ids import Tick, Version
+from ecsnet.schema.model import Schema
+from ecsnet.store.joins import Joins
+from ecsnet.store.names import Names
+from ecsnet.store.shapes import Recipes
+from ecsnet.store.table import TableHandle
+from ecsnet.store.transaction import Transaction
+from ecsnet.store.view import View
+
+if TYPE_CHECKING:
+    from ecsnet._kernel.kernel import Statistics
+
+__all__ = ["Store", "TickScope", "Writer"]
+
+_DURABILITIES: Final = ("memory", "relaxed", "strict", "paranoid")
+
+
+class Writer:
+    """What a transaction needs of whoever made it. This one is for transactions by themselves: each takes the baton,
+    and publishes what it committed."""
+
+    __slots__ = ("_store", "joins", "kernel", "names", "recipes")
+
+    def __init__(self, store: "Store"):
+        self._store = store
+        self.kernel: KernelStore = store.kernel
+        self.names: Names = store.names
+        self.recipes: Recipes = store.recipes
+        self.joins: Joins = store.joins
+
+    @property
+    def version(self) -> Version:
+        """The newest published version."""
+        return self._store.version
+
+    def begin(self, transaction: Transaction) -> None:
+        """Take the baton. Raises BusyError, ClosedError."""
+        self._store.demand_open()
+        self.kernel.take_baton()
+        try:
+            self.kernel.begin()
+        except BaseException:
+            self.kernel.release_baton()
+            raise
+
+    def committed(self, transaction: Transaction) -> None:
+        """Publish, and give the baton back."""
+        try:
+            transaction.version = self._store.publish(self._store.tick_number)
+        finally:
+            self.kernel.release_baton()
+
+    def rolled_back(self, transaction: Transaction) -> None:
+        """Give the baton back."""
+        self.kernel.release_baton()
+
+
+class TickScope(Writer):
+    """One tick: holds the baton from beginning to end, so nobody else commits in between. Made by `Store.tick`.
+
+    Each command and system is a transaction of its own, one after the other; `publish` makes everything that was
+    committed one version.
+    """
+
+    __slots__ = ("_held", "_open", "_tick", "_unpublished")
+
+    def __init__(self, store: "Store", tick: Tick):
+        super().__init__(store)
+        self._tick = tick
+        self._held = False
+        self._open: Transaction | None = None
+        self._unpublished: list[Transaction] = []
+
+    @property
+    def tick(self) -> Tick:
+        """The tick's number."""
+        return self._tick
+
+    def transaction(self, label: str, *, dt: float = 0.0, random: np.random.Generator | None = None) -> Transaction:
+        """A transaction of this tick. Its commit goes to the head and is not published.
+
+        Args:
+            label: what warnings call it: the command's or system's name.
+            dt: seconds of game time; exactly `every / hz`.
+            random: what `tx.random` gives.
+
+        Raises:
+            ClosedError: the tick is over.
+        """
+        if not self._held:
+            raise ClosedError(f"tick {self._tick} is not open")
+        return Transaction(self, label, self._tick, dt, random)
+
+    def publish(self) -> Version | None:
+        """Make everything committed in this tick one version that readers acquire.
+
+        Returns:
+            it, or None when nothing was changed (or views that somebody holds defer it).
+
+        Raises:
+            BusyError: a transaction is open.
+        """
+        if self._open is not None:
+            raise BusyError(f"{self._open.label!r} is open: commit it or roll it back before the tick is published")
+        version = self._store.publish_changed(self._tick)
+        for transaction in self._unpublished:
+            transaction.version = version
+        self._unpublished.clear()
+        return version
+
+    def begin(self, transaction: Transaction) -> None:
+        """One at a time. Raises BusyError, ClosedError."""
+        if not self._held:
+            raise ClosedError(f"tick {self._tick} is over")
+        if self._open is not None:
+            raise BusyError(f"{self._open.label!r} is open, and transactions of a tick follow one another")
+        self.kernel.begin()
+        self._open = transaction
+
+    def committed(self, transaction: Transaction) -> None:
+        """Remember whom to tell the version."""
+        self._open = None
+        self._unpublished.append(transaction)
+
+    def rolled_back(self, transaction: Transaction) -> None:
+        """The next may begin."""
+        self._open = None
+
+    def __enter__(self) -> Self:
+        self._store.demand_open()
+        self.kernel.take_baton()
+        self._held = True
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        if self._open is not None:
+            self._open.rollback()
+        self._held = False
+        self.kernel.release_baton()
+
+
+class Store:
+    """A database in memory with one schema. A context manager; `close()` ends it.
+
+    ```python
+    with ecsnet.Store("arena.toml") as store:
+        with store.transaction() as tx:
+            ship = tx.spawn(transform={"x": 1.0}, health={})
+        with store.view() as view:
+            print(view[ship, "health.hp"])
+    ```
+    """
+
+    __slots__ = ("__weakref__", "_closed", "_tick", "_writer", "joins", "kernel", "names", "recipes", "schema")
+
+    def __init__(self, schema: Schema | str | Path, *, data: str | Path | None = None, durability: str = "memory"):
+        """Make an empty store: no entities, and the schema's own metadata in the tables `schema_*`.
+
+        Args:
+            schema: a schema, or the path of a TOML file.
+            data: planned: the directory of a store on disk.
+            durability: "memory".
+
+        Raises:
+            SchemaError: the file is no valid schema. NotBuiltError: a store on disk, another durability.
+        """
+        if data is not None:
+            raise NotBuiltError("a store on disk (data=...)", "leave data out: everything is in memory")
+        if durability not in _DURABILITIES:
+            raise ArgumentError(f"expected a durability among {', '.join(_DURABILITIES)}, found {durability!r}")
+        if durability != "memory":
+            raise NotBuiltError(f"durability {durability!r}", "durability='memory' is what there is")
+        self.schema = Schema.resolve(schema)
+        self.names = Names(self.schema)
+        self.kernel = KernelStore(self.schema)
+        self.recipes = Recipes(self.kernel, self.names)
+        self.joins = Joins(self.kernel)
+        self._closed = False
+        self._tick = Tick(0)
+        self._write_metadata()
+        self._writer = Writer(self)
+
+    # --- what it is --------------------------------------------------------------------------------------------------
+
+    @property
+    def version(self) -> Version:
+        """The newest published version: what `view()` would show."""
+        return Version(self.kernel.published_version)
+
+    @property
+    def tick_number(self) -> Tick:
+        """The tick in which the newest version was made."""
+        return self._tick
+
+    @property
+    def closed(self) -> bool:
+        """Whether `close` was called."""
+        return self._closed
+
+    def statistics(self) -> "Statistics":
+        """What the kernel counts: rows, bytes, buffers, versions. A frozen dataclass."""
+        self.demand_open()
+        return self.kernel.statistics()
+
+    # --- reading -----------------------------------------------------------------------------------------------------
+
+    def view(self) -> View:
+        """The newest version, pinned for as long as the view or an array of it is held. Never waits for a writer."""
+        if self._closed:
+            self.demand_open()
+        return View(self.names, self.kernel.acquire(), self.joins)
+
+    # --- writing -----------------------------------------------------------------------------------------------------
+
+    def transaction(self, label: str = "transaction") -> Transaction:
+        """Begin a transaction; it takes the writer's baton at its first operation.
+
+        Args:
+            label: what warnings about it call it.
+
+        Raises:
+            ClosedError. The first operation raises BusyError where another transaction or a tick is open, in this
+            thread or another: nothing has changed then.
+        """
+        if self._closed:
+            self.demand_open()
+        return Transaction(self._writer, label, self._tick, 0.0, None)
+
+    def tick(self, tick: Tick) -> TickScope:
+        """One step of the game, for whoever drives it: see `TickScope`. Entering it raises BusyError."""
+        self.demand_open()
+        return TickScope(self, tick)
+
+    def __getitem__(self, name: str) -> TableHandle:
+        """A table, each call on which is a transaction of its own. Raises UnknownNameError."""
+        self.demand_open()
+        return TableHandle(self, self.names.table(name))
+
+    # --- ending ------------------------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """End the store. Views and arrays that are held stay valid. Again is harmless.
+
+        Raises:
+            BusyError: a transaction or a tick is open. The store stays open.
+        """
+        if self._closed:
+            return
+        self.kernel.take_baton()
+        self.kernel.release_baton()
+        self._closed = True
+        self.kernel.close()
+
+    def __enter__(self) -> Self:
+        self.demand_open()
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        if self._closed:
+            return f"<store of {self.schema.name}, closed>"
+        return f"<store of {self.schema.name} at version {self.version}>"
+
+    # --- planned -----------------------------------------------------------------------------------------------------
+
+    def changes(self, *tables: str, where: Any = None, since: Any = None) -> Any:
+        """Planned."""
+        raise NotBuiltError("following changes", "take a view per tick and compare columns with numpy")
+
+    def subscribe(self, *tables: str, where: Any = None) -> Any:
+        """Planned."""
+        raise NotBuiltError("subscribing to changes", "take a view per tick and compare columns with numpy")
+
+    async def __aenter__(self) -> Any:
+        """Planned."""
+        raise NotBuiltError("waiting for a store under Trio", "use `with`: nothing in memory blocks")
+
+    async def __aexit__(self, *failure: object) -> None:
+        """Planned."""
+
+    # --- for transactions, ticks and the cores ------------------------------------------------------------------------
+
+    def demand_open(self) -> None:
+        """Raise ClosedError after `close`."""
+        if self._closed:
+            raise ClosedError("the store is closed")
+
+    def publish(self, tick: Tick) -> Version:
+        """Publish what was committed; the newest version, whether or not this made it."""
+        self.publish_changed(tick)
+        return self.version
+
+    def publish_changed(self, tick: Tick) -> Version | None:
+        """Publish what was committed; None when there was nothing."""
+        version = self.kernel.publish(tick)
+        if version is None:
+            return None
+        self._tick = tick
+        return Version(version)
+
+    def _write_metadata(self) -> None:
+        """The schema describes itself in tables, which are part of the empty world."""
+        kernel = self.kernel
+        kernel.take_baton()
+        try:
+            kernel.begin()
+            for name, rows in self.schema.metadata_rows().items():
+                table = self.names.table(name)
+                if not rows:
+                    continue
+                columns = {
+                    table.fields[field].id: table.fields[field].column([row[field] for row in rows], len(rows))
+                    for field in rows[0]
+                }
+                kernel.insert_many(table.id, kernel.reserve(table.id, len(rows)), columns)
+            kernel.commit()
+            kernel.publish(self._tick, genesis=True)
+        finally:
+            kernel.release_baton()

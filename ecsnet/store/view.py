@@ -1,0 +1,297 @@
+"""A view: one version of the whole world, pinned, read-only, the same across all tables for as long as it is held.
+
+Reading costs nobody anything: a column is the kernel's own memory as a numpy array, without a copy; the writer goes on
+beside it. Arrays taken from a view hold the pin by themselves, so they outlive `close()` and the store.
+
+Invariants:
+- everything read through one view belongs to its one version;
+- no array of a view can be made writable.
+"""
+
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ecsnet.errors import ArgumentError, ClosedError, NoRowError, NotBuiltError, StaleEntityError
+from ecsnet.ids import INDEX_BITS, Tick, Version
+from ecsnet.store.conditions import col
+from ecsnet.store.names import FieldName, Names, TableName, as_key
+from ecsnet.store.query import Query, Selection, query_of
+
+if TYPE_CHECKING:
+    from ecsnet._kernel.kernel import Pin
+    from ecsnet.store.joins import Joins
+
+__all__ = ["View", "ViewTable"]
+
+_PRINTED_ROWS = 10
+
+
+class View:
+    """One version. Made by `Store.view()`; a context manager, though letting it go does as well."""
+
+    __slots__ = ("__weakref__", "_cells", "_columns", "_joins", "_names", "_pin", "_row")
+
+    def __init__(self, names: Names, pin: "Pin", joins: "Joins"):
+        self._names = names
+        self._pin: Pin | None = pin
+        self._joins = joins
+        self._row = pin.row
+        # path -> (table id, cells by row, field or None where the cell is a Python scalar as it comes)
+        self._cells: dict[str, tuple[int, Any, FieldName | None]] = {}
+        self._columns: dict[str, NDArray[Any]] = {}
+
+    # --- what it is --------------------------------------------------------------------------------------------------
+
+    @property
+    def version(self) -> Version:
+        """The version that this view shows."""
+        return Version(self._open().version)
+
+    @property
+    def tick(self) -> Tick:
+        """The tick in which that version was made."""
+        return Tick(self._open().tick)
+
+    @property
+    def names(self) -> Names:
+        """The schema's names."""
+        return self._names
+
+    @property
+    def closed(self) -> bool:
+        """Whether `close` was called."""
+        return self._pin is None
+
+    def digest(self) -> str:
+        """The digest of the replicated tables, 32 hex digits: equal worlds have equal digests, whatever order their
+        rows lie in. It scans every cell."""
+        return bytes(self._open().digest()).hex()
+
+    # --- reading -----------------------------------------------------------------------------------------------------
+
+    def __getitem__(self, what: Any) -> Any:
+        """`view[key, "health.hp"]` is a cell, `view["health.hp"]` a column, `view["health"]` a table.
+
+        A cell comes as int, float, bool, `bytes`, or an array of its own for `[T; N]`. A column is a read-only array of
+        shape `(rows,)` or `(rows, N)` over the kernel's memory, in the order of `view["health"].key`.
+
+        Raises:
+            StaleEntityError, NoRowError: the key is not alive, or has no such row.
+            UnknownNameError: no such table or field. ClosedError: after `close()`.
+        """
+        if what.__class__ is tuple:
+            key, path = what
+            reader = self._cells.get(path)
+            if reader is None:
+                reader = self._reader(path)
+            table_id, cells, field = reader
+            cell = cells[self._row(table_id, key)]
+            return cell if field is None else field.python(cell)
+        if isinstance(what, str):
+            if "." in what:
+                return self._column(self._names.path(what))
+            return ViewTable(self, self._names.table(what))
+        raise ArgumentError(
+            f"expected view[key, 'health.hp'], view['health.hp'] or view['health'], found view[{what!r}]"
+        )
+
+    def __contains__(self, what: object) -> bool:
+        """`entity in view`, or `(key, "health") in view`: whether it is alive, whether it has the row."""
+        if isinstance(what, tuple):
+            key, table = what[0], self._names.table(what[1])
+        else:
+            key, table = what, self._names.by_id[0]
+        try:
+            self._open().row(table.id, as_key(key))
+        except (StaleEntityError, NoRowError):
+            return False
+        return True
+
+    def query(self, *tables: str, without: tuple[str, ...] | list[str] = ()) -> Query:
+        """The rows of entities that have all of `tables` and none of `without`, aligned.
+
+        Raises:
+            UnknownNameError, ArgumentError: no such table, or the same one twice.
+            NotBuiltError: tables with keys of their own beside others.
+        """
+        self._open()
+        return query_of(self, tables, without)
+
+    def key(self, path: str, value: object) -> int:
+        """The key of the row in which the field has `value`: `view.key("item.id", 7)`.
+
+        Raises:
+            NoRowError: there is none.
+        """
+        found = self.find(path, value)
+        if found is None:
+            raise NoRowError(value if isinstance(value, int) else 0, path)
+        return found
+
+    def find(self, path: str, value: object) -> int | None:
+        """As `key`, with None where there is no such row. It scans the column."""
+        table = self._names.path(path).table
+        keys = self.query(table.name).where(col(path) == value).key
+        return int(keys[0]) if len(keys) else None
+
+    def close(self) -> None:
+        """Let go of the version. Arrays taken from the view stay valid while they are held. Again is harmless."""
+        if self._pin is not None:
+            self._pin.release()
+            self._pin = None
+            self._row = _closed_row
+            self._cells = {}
+            self._columns = {}
+
+    def __enter__(self) -> Self:
+        self._open()
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return "<closed view>" if self._pin is None else f"<view of version {self._pin.version}>"
+
+    # --- as the source of queries ------------------------------------------------------------------------------------
+
+    def join(self, tables: tuple[TableName, ...], without: tuple[TableName, ...]) -> Selection:
+        """Resolve a query without its condition."""
+        return self._joins.of_pin(self._open(), tables, without)
+
+    def holds(self, selection: Selection) -> bool:
+        """Always: a version never changes."""
+        return True
+
+    def read(self, selection: Selection, position: int, field: FieldName) -> NDArray[Any]:
+        """The cells of one field, aligned with the selection, read-only."""
+        rows = selection.rows[position]
+        if field.kind != "stored":
+            cells = selection.keys if field.kind == "key" else _generations(selection.keys)
+        elif isinstance(rows, slice):
+            cells = self._column(field)
+            return cells if len(cells) == selection.count else cells[rows]
+        else:
+            cells = self._column(field).take(rows, axis=0)
+        cells.flags.writeable = False
+        return cells
+
+    column = read
+
+    def assign(self, selection: Selection, position: int, field: FieldName, value: object) -> None:
+        """Refused: a view is read-only."""
+        raise ArgumentError(f"{field.path} belongs to a view, which is read-only: write in a transaction")
+
+    # --- inside ------------------------------------------------------------------------------------------------------
+
+    def _open(self) -> "Pin":
+        if self._pin is None:
+            raise ClosedError("the view is closed; take a new one with store.view()")
+        return self._pin
+
+    def keys_of(self, table: TableName) -> NDArray[np.uint64]:
+        """The keys of a table's rows, u64, read-only, in the order of its columns."""
+        return self._open().keys(table.id)
+
+    def _column(self, field: FieldName) -> NDArray[Any]:
+        column = self._columns.get(field.path)
+        if column is None:
+            pin = self._open()
+            if field.kind == "stored":
+                column = pin.column(field.table.id, field.id)
+            else:
+                column = pin.keys(field.table.id)
+                if field.kind == "generation":
+                    column = _generations(column)
+                    column.flags.writeable = False
+            self._columns[field.path] = column
+        return column
+
+    def _reader(self, path: str) -> tuple[int, Any, FieldName | None]:
+        field = self._names.path(path)
+        column = self._column(field)
+        # A memoryview gives a Python scalar at half the price of a numpy one.
+        reader = (field.table.id, column, field) if field.shape else (field.table.id, memoryview(column.data), None)
+        self._cells[path] = reader
+        return reader
+
+
+class ViewTable:
+    """One table of a view. `print` shows its first rows as text."""
+
+    __slots__ = ("_table", "_view")
+
+    def __init__(self, view: View, table: TableName):
+        self._view = view
+        self._table = table
+
+    @property
+    def key(self) -> NDArray[np.uint64]:
+        """The keys of the rows, u64, read-only."""
+        return self._view.keys_of(self._table)
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """The names of the fields."""
+        return tuple(self._table.fields)
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        return self._view._column(self._table.field(name))
+
+    def __len__(self) -> int:
+        return len(self.key)
+
+    def to_dict(self) -> dict[str, NDArray[Any]]:
+        """Every column by its name, and "key": read-only arrays in one order, over the view's memory."""
+        columns = {"key": self.key} if "key" not in self._table.fields else {}
+        return columns | {name: self[name] for name in self._table.fields}
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "__arrow_c_stream__":
+            raise AttributeError("Arrow export is not built yet: to_dict() gives numpy columns")
+        raise AttributeError(name)
+
+    def __str__(self) -> str:
+        rows = min(len(self), _PRINTED_ROWS)
+        shown = [("key", [f"{key:#x}" for key in self.key[:rows].tolist()])]
+        for field in self._table.fields.values():
+            if field.kind == "key":
+                continue
+            shown.append((field.name, [_text(field, cell) for cell in self[field.name][:rows]]))
+        widths = [max(len(name), *map(len, cells), 0) if cells else len(name) for name, cells in shown]
+        lines = [f"{self._table.name}: {len(self)} rows at version {self._view.version}"]
+        lines.append("  ".join(name.rjust(width) for (name, _), width in zip(shown, widths, strict=True)).rstrip())
+        for row in range(rows):
+            lines.append("  ".join(cells[row].rjust(width) for (_, cells), width in zip(shown, widths, strict=True)))
+        if len(self) > rows:
+            lines.append(f"... {len(self) - rows} more")
+        return "\n".join(lines)
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} rows of {self._table.name} at version {self._view.version}>"
+
+
+def _generations(keys: NDArray[np.uint64]) -> NDArray[np.uint32]:
+    return (keys >> np.uint64(INDEX_BITS)).astype(np.uint32)
+
+
+def _text(field: FieldName, cell: Any) -> str:
+    if field.text:
+        return repr(cell.tobytes().rstrip(b"\0"))[1:]
+    if field.shape:
+        return "[" + " ".join(f"{part:g}" for part in cell.tolist()) + "]"
+    if field.enum is not None:
+        number = cell.item()
+        return next((name for name, value in field.enum.items() if value == number), str(number))
+    return f"{cell:g}" if field.dtype.kind == "f" else str(cell)
+
+
+def _closed_row(table_id: int, key: int) -> int:
+    raise ClosedError("the view is closed; take a new one with store.view()")
+
+
+def changes_not_built() -> NotBuiltError:
+    """What every way of following changes says for now."""
+    return NotBuiltError("following changes", "take a view per tick and compare columns with numpy")
