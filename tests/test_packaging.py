@@ -85,6 +85,7 @@ def clone(tmp_path: Path) -> Path:
 def build(clone: Path) -> subprocess.CompletedProcess[str]:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("ECSNET_")}
     environment["PATH"] = ""  # no compiler, no linker: nothing but this Python
+    environment["PYTHONDONTWRITEBYTECODE"] = "1"
     return subprocess.run(
         [sys.executable, "hatch_build.py"], cwd=clone, env=environment, capture_output=True, text=True, check=False
     )
