@@ -34,7 +34,11 @@ _PLAIN: Final = re.compile(r"[^,\]}#\r\n]+")
 
 
 class NestingFault(Exception):
-    """The text nests deeper than a schema ever does."""
+    """The text nests deeper than a schema ever does; `offset` is where."""
+
+    def __init__(self, offset: int) -> None:
+        super().__init__(offset)
+        self.offset = offset
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +157,7 @@ class _Scanner:
 
     def value(self, path: Path, depth: int) -> None:
         if depth > SCHEMA_NESTING_MAX:
-            raise NestingFault
+            raise NestingFault(self.at)
         start = self.at
         text = self.text
         if text.startswith('"""', start):

@@ -105,32 +105,48 @@ def _parse(text: str, file: str) -> tuple[Source, dict[str, Any]]:
         positions = scan(text)
     except tomli.TOMLDecodeError as error:
         raise _syntax(text, file, error) from None
-    except (RecursionError, NestingFault):
+    except (RecursionError, NestingFault) as error:
+        offset = error.offset if isinstance(error, NestingFault) else None
         reason = f"arrays and tables nest deeper than {SCHEMA_NESTING_MAX} levels"
-        raise SchemaError("toml-syntax", file, None, None, "", reason) from None
-    except (ValueError, OverflowError) as error:
-        # Python's own limit on the digits of an integer; tomli lets it through.
-        raise SchemaError("toml-syntax", file, None, None, "", shorten(str(error), 80)) from None
+        raise SchemaError("toml-syntax", file, *_place(text, offset), "", reason) from None
+    except ValueError:
+        # Python's own bound on the digits of an integer, which tomli lets through.
+        match = _MANY_DIGITS.search(text)
+        place = _place(text, None if match is None else match.start())
+        raise SchemaError("toml-syntax", file, *place, "", "a number has too many digits") from None
     return Source(file, positions), data
+
+
+_MANY_DIGITS = re.compile(r"[0-9_]{640,}")
+
+
+def _place(text: str, offset: int | None) -> tuple[int | None, int | None]:
+    if offset is None:
+        return None, None
+    return text.count("\n", 0, offset) + 1, offset - text.rfind("\n", 0, offset)
 
 
 def _syntax(text: str, file: str, error: tomli.TOMLDecodeError) -> SchemaError:
     """tomli's message with a place; what was written twice has a code of its own."""
     message = error.msg
     line, column = error.lineno, error.colno
+    lines = text.split("\n")
+    written = lines[line - 1] if line <= len(lines) else ""
     if match := re.fullmatch(r"Cannot declare \(('.*'),?\) twice", message, re.DOTALL):
         name = ".".join(re.findall(r"'((?:[^'\\]|\\.)*)'", match[1]))
-        # tomli stops behind the header; the header's own place is what a person looks for.
-        lines = text.splitlines()
-        header = lines[line - 1].strip() if line <= len(lines) else ""
-        first = next((n for n, other in enumerate(lines, 1) if other.strip() == header), None)
-        hint = f"it is declared first in line {first}" if first is not None and first < line else None
+        first = next((n for n, other in enumerate(lines, 1) if other.strip() == written.strip()), line)
+        hint = f"it is declared first in line {first}" if first < line else None
+        # tomli stops behind the header; its beginning is what a person looks for.
+        column = len(written) - len(written.lstrip()) + 1
         is_table = re.fullmatch(r"tables\.[^.]+", name) is not None
         code, what = ("duplicate-table", "table") if is_table else ("duplicate-key", "key")
-        return SchemaError(code, file, line, 1, shorten(name), f"this {what} is declared twice", hint)
-    if message == "Cannot overwrite a value" or message.startswith("Duplicate inline table key"):
-        hint = "a key stands once in its table"
-        return SchemaError("duplicate-key", file, line, column, "", "this key has a value already", hint)
+        return SchemaError(code, file, line, column, shorten(name), f"this {what} is declared twice", hint)
+    if message == "Cannot overwrite a value":
+        key = written.split("=")[0].strip()
+        column = len(written) - len(written.lstrip()) + 1
+        return SchemaError("duplicate-key", file, line, column, shorten(key), "this key has a value already")
+    if match := re.fullmatch(r"Duplicate inline table key '(.*)'", message):
+        return SchemaError("duplicate-key", file, line, column, shorten(match[1]), "this key has a value already")
     reason = message[0].lower() + message[1:]
     return SchemaError("toml-syntax", file, line, column, "", shorten(reason, 120))
 

@@ -125,7 +125,8 @@ def _length(count: int, element: str) -> int:
 
 def _unknown(name: str) -> TypeFault:
     shown = name if len(name) <= 40 else name[:37] + "..."
-    meant = _MEANT.get(name.lower()) or did_you_mean(name, (*_NAMES, "enum"))
+    meant = did_you_mean(name, (*_NAMES, "enum", *_MEANT))
+    meant = _MEANT.get(name.lower()) or _MEANT.get(meant or "", meant)
     if meant is not None:
         hint = f'did you mean "{meant}"?'
     else:

@@ -1,0 +1,240 @@
+"""Random TOML for property tests: texts in every spelling TOML has, and whole schemas.
+
+`documents()` writes a random nest of tables in random styles (headers, dotted keys, inline tables, arrays of tables,
+quoted keys, multi-line strings, comments). `schemas()` writes valid schemas in random order and spelling.
+"""
+
+from typing import Any
+
+from hypothesis import strategies as st
+
+bare_keys = st.text("abcXYZ019_-", min_size=1, max_size=5)
+any_keys = st.one_of(bare_keys, st.text(max_size=4).filter(lambda text: _is_utf8(text)))
+
+
+def _is_utf8(text: str) -> bool:
+    return not any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def basic(text: str) -> str:
+    """A TOML basic string, escaping what must be."""
+    out = ""
+    for character in text:
+        if character in '"\\' or character < " " or character == "\x7f":
+            out += f"\\u{ord(character):04X}"
+        else:
+            out += character
+    return f'"{out}"'
+
+
+@st.composite
+def key_texts(draw: st.DrawFn, key: str) -> str:
+    """One key as some writer would spell it."""
+    choices = [basic(key)]
+    if key and all(c.isascii() and (c.isalnum() or c in "_-") for c in key):
+        choices.append(key)
+    if "'" not in key and key.isprintable():
+        choices.append(f"'{key}'")
+    return draw(st.sampled_from(choices))
+
+
+@st.composite
+def scalar_texts(draw: st.DrawFn) -> str:
+    """A value that nests nothing."""
+    text = draw(st.text(max_size=6).filter(_is_utf8))
+    choices = [
+        basic(text), "true", "false", "-17", "+0", "1_000", "0xff", "3.25", "-1e-3", "inf", "nan",
+        "1979-05-27T07:32:00Z", "1979-05-27 07:32:00.5", "07:32:00", '""', "''",
+        '"""\n# no comment\n[no.table]\nx = 1"""', '"""a "quote" and two: """""', "'''it's\n\"\"\" fine''''",
+        '"a # b ] } , ="',
+        '"""tail \\\n   joined\\""""',
+    ]  # fmt: skip
+    return draw(st.sampled_from(choices))
+
+
+blanks = st.sampled_from(["", " ", "\t", "  "])
+line_ends = st.sampled_from(["\n", " \n", " # a comment = [x]\n", "\r\n", "\n\n# '\"\n"])
+
+
+@st.composite
+def value_texts(draw: st.DrawFn, depth: int = 2) -> str:
+    """Any value: a scalar, an array over several lines, an inline table on one."""
+    kind = draw(st.sampled_from(["scalar", "scalar", "array", "table"])) if depth else "scalar"
+    if kind == "array":
+        out = "["
+        for element in draw(st.lists(value_texts(depth - 1), max_size=3)):
+            out += draw(st.sampled_from(["", "\n", " # x\n"])) + element + draw(blanks) + ","
+        return out + draw(st.sampled_from(["", "\n", " "])) + "]"
+    if kind == "table":
+        keys = draw(st.lists(any_keys, max_size=3, unique=True))
+        parts = []
+        for key in keys:
+            value = draw(value_texts(depth - 1))
+            parts.append(f"{draw(key_texts(key))}{draw(blanks)}={draw(blanks)}{value}")
+        return "{" + draw(blanks) + ", ".join(parts) + draw(blanks) + "}"
+    return draw(scalar_texts())
+
+
+@st.composite
+def documents(draw: st.DrawFn) -> str:
+    """A whole text. Most are valid TOML; some declare a key twice, and the parser refuses them."""
+    out = draw(st.sampled_from(["", "# head\n", "\n\n"]))
+    for key in draw(st.lists(bare_keys, max_size=2, unique=True)):
+        out += f"{draw(key_texts(key))} = {draw(value_texts())}{draw(line_ends)}"
+    for _ in range(draw(st.integers(0, 4))):
+        path = draw(st.lists(st.sampled_from(["a", "b", "c d", "é"]), min_size=1, max_size=3))
+        spelled = draw(st.sampled_from([".", " . "])).join([draw(key_texts(part)) for part in path])
+        out += draw(blanks)
+        out += f"[[{spelled}]]" if draw(st.booleans()) else f"[ {spelled} ]"
+        out += draw(line_ends)
+        for key in draw(st.lists(bare_keys, max_size=3, unique=True)):
+            dotted = f"{draw(key_texts(key))}.{draw(key_texts('sub'))}" if draw(st.booleans()) else draw(key_texts(key))
+            out += f"{draw(blanks)}{dotted} = {draw(value_texts())}{draw(line_ends)}"
+    return out
+
+
+# --- schemas ----------------------------------------------------------------------------------------------------------
+
+names = st.from_regex(r"[a-z][a-z0-9_]{0,8}", fullmatch=True).filter(
+    lambda name: (
+        name not in ("owner", "entities", "sessions", "copied", "present")
+        and not name.startswith(("schema_", "ecsnet_"))
+    )
+)
+INTEGERS = {
+    f"{s}{8 * w}": (0 if s == "u" else -(1 << 8 * w - 1), (1 << 8 * w - (s == "i")) - 1)
+    for s in "ui"
+    for w in (1, 2, 4, 8)
+}
+
+
+def number(draw: st.DrawFn, kind: str, low: Any = None, high: Any = None) -> Any:
+    """A value of that type, between the bounds."""
+    if kind in INTEGERS:
+        type_low, type_high = INTEGERS[kind]
+        return draw(st.integers(type_low if low is None else low, type_high if high is None else high))
+    if kind == "bool":
+        return draw(st.booleans())
+    bits = 32 if kind == "f32" else 64
+    return draw(st.floats(low, high, width=bits, allow_nan=False, allow_infinity=False))
+
+
+def written(value: Any) -> str:
+    """As TOML."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        return basic(value)
+    if isinstance(value, list):
+        return "[" + ", ".join(written(element) for element in value) + "]"
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{basic(key)} = {written(element)}" for key, element in value.items()) + " }"
+    return repr(value)
+
+
+@st.composite
+def field_declarations(draw: st.DrawFn, name: str) -> dict[str, Any]:
+    """One stored field."""
+    out: dict[str, Any] = {"name": name}
+    kind = draw(st.sampled_from([*INTEGERS, "f32", "f64", "bool", "bytes", "enum", "reference"]))
+    if kind == "reference":
+        out |= {"type": "u64", "foreign_key": "entities.id"}
+        out |= draw(
+            st.sampled_from(
+                [{}, {"optional": True}, {"on_delete": "cascade"}, {"optional": True, "on_delete": "set_null"}]
+            )
+        )
+    elif kind == "enum":
+        storage = draw(st.sampled_from(sorted(INTEGERS)))
+        low, high = INTEGERS[storage]
+        members = draw(
+            st.dictionaries(
+                st.from_regex(r"[A-Za-z][A-Za-z0-9_]{0,6}", fullmatch=True),
+                st.integers(low, min(high, 2**63 - 1)), min_size=1, max_size=5,
+            ).filter(lambda members: len(set(members.values())) == len(members))
+        )  # fmt: skip
+        out |= {"type": "enum", "storage": storage, "values": members}
+        if draw(st.booleans()):
+            out["default"] = draw(st.sampled_from(sorted(members)))
+    elif kind == "bytes":
+        count = draw(st.integers(1, 40))
+        out["type"] = f"bytes[{count}]"
+        if draw(st.booleans()):
+            if draw(st.booleans()):
+                out["default"] = draw(st.text(max_size=count // 4).filter(_is_utf8))
+            else:
+                out["default"] = list(draw(st.binary(max_size=count)))
+        elif draw(st.booleans()):
+            out["constraint"] = "unique"
+    else:
+        count = draw(st.sampled_from([0, 0, 1, 3, 16]))
+        out["type"] = f"[{kind}; {count}]" if count else kind
+        low = high = None
+        if kind != "bool" and draw(st.booleans()):
+            low, high = sorted([number(draw, kind), number(draw, kind)])
+            out |= {"minimum": low, "maximum": high}
+        if draw(st.booleans()):
+            if count and draw(st.booleans()):
+                out["default"] = [number(draw, kind, low, high) for _ in range(count)]
+            else:
+                out["default"] = number(draw, kind, low, high)
+        elif kind in INTEGERS and not count and draw(st.booleans()):
+            out["constraint"] = "unique"
+    if draw(st.booleans()):
+        out["doc"] = draw(st.text(max_size=8).filter(_is_utf8))
+    return out
+
+
+@st.composite
+def table_declarations(draw: st.DrawFn) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """A table's keys and its fields."""
+    keys: dict[str, Any] = {}
+    fields = [draw(field_declarations(name)) for name in draw(st.lists(names, max_size=5, unique=True))]
+    if draw(st.booleans()):
+        keys["parent_table"] = "entities"
+        taken = {field["name"] for field in fields}
+        key = draw(names.filter(lambda name: name not in taken))
+        fields.insert(0, {"name": key, "type": "u64", "foreign_key": "entities.id"})
+    else:
+        fields = [field for field in fields if field["name"] != "id"]
+        auto = draw(st.booleans())
+        fields.append({"name": "id", "type": "u64"} | ({"auto_increment": True} if auto else {}))
+        keys["primary_key"] = "id"
+    if draw(st.booleans()):
+        keys["replicated"] = draw(st.booleans())
+    if draw(st.booleans()):
+        keys["rows_max"] = draw(st.integers(1, 1 << 24))
+    if draw(st.booleans()):
+        keys["rows_expected"] = draw(st.integers(1, 1000))
+    return keys, fields
+
+
+@st.composite
+def schema_declarations(draw: st.DrawFn) -> dict[str, tuple[dict[str, Any], list[dict[str, Any]]]]:
+    """Tables by name, some with explicit ids, some fields with explicit ids."""
+    tables = draw(st.dictionaries(names, table_declarations(), max_size=4))
+    ids = iter(draw(st.permutations(range(16, 24))))
+    for keys, fields in tables.values():
+        if draw(st.booleans()):
+            keys["id"] = next(ids)
+        field_ids = iter(draw(st.permutations(range(10))))
+        is_component = "parent_table" in keys
+        for index, field in enumerate(fields):
+            if not (is_component and index == 0) and draw(st.booleans()):
+                field["id"] = next(field_ids)
+    return tables
+
+
+def schema_text(tables: dict[str, tuple[dict[str, Any], list[dict[str, Any]]]], *, inline: bool = False) -> str:
+    """The declarations as TOML, in the given order; `inline` chooses the spelling of `fields`."""
+    out = '[database]\nname = "random"\nversion = "1.2.3"\n'
+    for name, (keys, fields) in tables.items():
+        out += f"\n[tables.{name}]\n"
+        out += "".join(f"{key} = {written(value)}\n" for key, value in keys.items())
+        if inline:
+            out += "fields = [\n" + "".join(f"  {written(field)},\n" for field in fields) + "]\n"
+        else:
+            for field in fields:
+                out += f"\n[[tables.{name}.fields]]\n"
+                out += "".join(f"{key} = {written(value)}\n" for key, value in field.items())
+    return out
