@@ -22,7 +22,6 @@ __all__ = [
     "DivergedError",
     "EcsnetError",
     "InternalError",
-    "KernelLibraryError",
     "LimitExceededError",
     "ListenError",
     "LocalProtocolError",
@@ -314,16 +313,8 @@ class ListenError(EcsnetError):
 
 
 class StorageError(EcsnetError):
-    """Memory or a disk did not do what it must."""
-
-
-class KernelLibraryError(EcsnetError, ImportError):
-    """The compiled kernel is missing, stale, or not the one this package was written for. `command` rebuilds it."""
-
-    def __init__(self, reason: str, command: str = "pip install -e .") -> None:
-        super().__init__(f"{reason}; run `{command}` to build it")
-        self.reason = reason
-        self.command = command
+    """Memory or a disk did not do what it must, or the compiled kernel is missing, stale or not to be loaded: then the
+    message names the command that builds it."""
 
 
 class InternalError(EcsnetError):

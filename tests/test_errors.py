@@ -31,7 +31,6 @@ EXAMPLES: list[EcsnetError] = [
     errors.RemoteProtocolError("a frame of 7 bytes", 3),
     errors.ConnectError("tcp://x:1", "refused"),
     errors.ListenError("tcp://x:1", "in use"),
-    errors.KernelLibraryError("the library is stale"),
     errors.Reject("too far"),
 ]
 
@@ -55,7 +54,6 @@ def test_an_error_is_also_what_python_calls_it() -> None:
     assert issubclass(UnknownNameError, LookupError)
     assert issubclass(StaleEntityError, LookupError)
     assert issubclass(ArgumentError, TypeError) and issubclass(ArgumentError, ValueError)
-    assert issubclass(errors.KernelLibraryError, ImportError)
 
 
 def test_an_unknown_name_is_answered_with_the_one_that_was_meant() -> None:
