@@ -1,0 +1,301 @@
+//! The schema as the kernel knows it: tables and fields by number, widths, defaults and constraints.
+//! Names stay in Python; the kernel speaks table ids and field ids.
+//!
+//! Invariants: fields of a table are sorted by id; table 0 is `entities`; everything here is
+//! immutable for the life of a store.
+
+const std = @import("std");
+const assert = std.debug.assert;
+const limits = @import("limits.zig");
+
+pub const Type = enum(u8) { u8, u16, u32, u64, i8, i16, i32, i64, f32, f64, bool, bytes };
+
+pub const Kind = enum(u8) {
+    /// The registry of every living entity: table 0.
+    entities,
+    /// One row per entity at most; the entity is the key.
+    component,
+    /// Rows of their own, with a key space of their own.
+    keyed,
+};
+
+pub const OnDelete = enum(u8) { cascade, set_null, restrict };
+
+pub const flag_unique = 1;
+pub const flag_foreign_key = 2;
+pub const flag_optional = 4;
+pub const flag_auto = 8;
+pub const flag_default = 16;
+pub const flag_minimum = 32;
+pub const flag_maximum = 64;
+
+/// How a caller describes a catalogue: addresses as u64, so that the layout is one everywhere.
+pub const FieldIn = extern struct {
+    id: u16,
+    type: u8,
+    on_delete: u8,
+    flags: u32,
+    /// Elements of a fixed array, bytes of `bytes[N]`, 1 for a scalar.
+    count: u32,
+    enum_count: u32,
+    /// Bits of an i64, u64 or f64, by the type's class.
+    minimum: u64,
+    maximum: u64,
+    /// Address of `enum_count` sorted i64 values; 0 for none.
+    enum_values: u64,
+    /// Address of one cell; meaningful with `flag_default`.
+    default: u64,
+};
+
+pub const TableIn = extern struct {
+    id: u16,
+    kind: u8,
+    replicated: u8,
+    field_count: u32,
+    rows_max: u32,
+    reserved: u32 = 0,
+    fields: u64,
+};
+
+pub const CatalogueIn = extern struct {
+    tables: u64,
+    table_count: u32,
+    entities_max: u32,
+};
+
+comptime {
+    assert(@sizeOf(FieldIn) == 48);
+    assert(@sizeOf(TableIn) == 24);
+    assert(@sizeOf(CatalogueIn) == 16);
+}
+
+pub const Field = struct {
+    id: u16,
+    type: Type,
+    on_delete: OnDelete,
+    unique: bool,
+    foreign_key: bool,
+    optional: bool,
+    auto: bool,
+    has_minimum: bool,
+    has_maximum: bool,
+    /// A cell in bytes.
+    width: u32,
+    count: u32,
+    minimum: u64,
+    maximum: u64,
+    enum_values: []const i64,
+    default: ?[]const u8,
+
+    /// Whether a cell's bits alone can break a rule: what a lent column must be scanned for.
+    pub fn constrained(field: *const Field) bool {
+        return field.has_minimum or field.has_maximum or field.enum_values.len > 0 or field.type == .bool;
+    }
+    pub fn indexed(field: *const Field) bool {
+        return field.unique or field.foreign_key;
+    }
+};
+
+pub const Table = struct {
+    id: u16,
+    kind: Kind,
+    replicated: bool,
+    rows_max: u32,
+    fields: []const Field,
+
+    pub fn fieldIndex(table: *const Table, id: u16) ?u32 {
+        // Ids are dense from 0 unless a schema chose its own, so try the place first.
+        if (id < table.fields.len and table.fields[id].id == id) return id;
+        for (table.fields, 0..) |*field, i| if (field.id == id) return @intCast(i);
+        return null;
+    }
+};
+
+pub const Catalogue = struct {
+    arena: std.heap.ArenaAllocator,
+    tables: []const Table,
+    entities_max: u32,
+    /// Table id → position in `tables`, or 0xffff.
+    by_id: []const u16,
+
+    pub fn tableIndex(catalogue: *const Catalogue, id: u16) ?u16 {
+        if (id >= catalogue.by_id.len) return null;
+        const index = catalogue.by_id[id];
+        return if (index == 0xffff) null else index;
+    }
+
+    pub fn deinit(catalogue: *Catalogue) void {
+        catalogue.arena.deinit();
+    }
+
+    /// Copy and check a caller's description. `BadCatalogue` means that the schema layer let
+    /// something through that the kernel cannot hold; nothing was kept.
+    pub fn init(gpa: std.mem.Allocator, in: *const CatalogueIn) error{ OutOfMemory, BadCatalogue }!Catalogue {
+        var arena = std.heap.ArenaAllocator.init(gpa);
+        errdefer arena.deinit();
+        const a = arena.allocator();
+        if (in.table_count == 0 or in.table_count > limits.tables_max) return error.BadCatalogue;
+        if (in.entities_max == 0 or in.entities_max > limits.entities_max) return error.BadCatalogue;
+        const given = slice(TableIn, in.tables, in.table_count);
+        const tables = try a.alloc(Table, given.len);
+        var id_max: u16 = 0;
+        for (given, tables, 0..) |*from, *to, i| {
+            if (i > 0 and from.id <= given[i - 1].id) return error.BadCatalogue;
+            if (from.kind > @intFromEnum(Kind.keyed)) return error.BadCatalogue;
+            const kind: Kind = @enumFromInt(from.kind);
+            if ((from.id == 0) != (kind == .entities)) return error.BadCatalogue;
+            if (from.field_count > limits.fields_max) return error.BadCatalogue;
+            id_max = from.id;
+            const fields = try a.alloc(Field, from.field_count);
+            for (slice(FieldIn, from.fields, from.field_count), fields, 0..) |*field_in, *field, f| {
+                field.* = try copyField(a, field_in);
+                if (f > 0 and field.id <= fields[f - 1].id) return error.BadCatalogue;
+            }
+            to.* = .{
+                .id = from.id,
+                .kind = kind,
+                .replicated = from.replicated != 0,
+                .rows_max = if (from.rows_max == 0) limits.rows_max else @min(from.rows_max, limits.rows_max),
+                .fields = fields,
+            };
+        }
+        if (tables[0].kind != .entities) return error.BadCatalogue;
+        const by_id = try a.alloc(u16, @as(usize, id_max) + 1);
+        @memset(by_id, 0xffff);
+        for (tables, 0..) |*table, i| by_id[table.id] = @intCast(i);
+        return .{ .arena = arena, .tables = tables, .entities_max = in.entities_max, .by_id = by_id };
+    }
+};
+
+fn copyField(a: std.mem.Allocator, in: *const FieldIn) error{ OutOfMemory, BadCatalogue }!Field {
+    if (in.type > @intFromEnum(Type.bytes) or in.on_delete > @intFromEnum(OnDelete.restrict)) return error.BadCatalogue;
+    if (in.count == 0 or in.count > limits.cell_bytes_max or in.enum_count > limits.enum_values_max) return error.BadCatalogue;
+    const kind: Type = @enumFromInt(in.type);
+    const width = elementBytes(kind) * in.count;
+    if (width > limits.cell_bytes_max) return error.BadCatalogue;
+    const foreign_key = in.flags & flag_foreign_key != 0;
+    if (foreign_key and (kind != .u64 or in.count != 1)) return error.BadCatalogue;
+    const enum_values = try a.dupe(i64, slice(i64, in.enum_values, in.enum_count));
+    for (enum_values, 0..) |value, i| if (i > 0 and value <= enum_values[i - 1]) return error.BadCatalogue;
+    const default = if (in.flags & flag_default != 0) try a.dupe(u8, slice(u8, in.default, width)) else null;
+    return .{
+        .id = in.id,
+        .type = kind,
+        .on_delete = @enumFromInt(in.on_delete),
+        .unique = in.flags & flag_unique != 0,
+        .foreign_key = foreign_key,
+        .optional = in.flags & flag_optional != 0,
+        .auto = in.flags & flag_auto != 0,
+        .has_minimum = in.flags & flag_minimum != 0,
+        .has_maximum = in.flags & flag_maximum != 0,
+        .width = width,
+        .count = in.count,
+        .minimum = in.minimum,
+        .maximum = in.maximum,
+        .enum_values = enum_values,
+        .default = default,
+    };
+}
+
+fn slice(comptime T: type, address: u64, count: u32) []const T {
+    if (count == 0) return &.{};
+    return @as([*]const T, @ptrFromInt(@as(usize, @intCast(address))))[0..count];
+}
+
+pub fn elementBytes(kind: Type) u32 {
+    return switch (kind) {
+        .u8, .i8, .bool, .bytes => 1,
+        .u16, .i16 => 2,
+        .u32, .i32, .f32 => 4,
+        .u64, .i64, .f64 => 8,
+    };
+}
+
+pub const Broken = struct { rule: error{ Range, Enum }, found: u64, expected: u64 };
+
+/// Check one cell against its field's own rules (range, enum, bool is 0 or 1); null when it keeps them.
+/// NaN breaks any declared range: it compares false with both bounds.
+pub fn checkCell(field: *const Field, cell: []const u8) ?Broken {
+    assert(cell.len == field.width);
+    if (!field.constrained()) return null;
+    return switch (field.type) {
+        .bytes => null,
+        .bool => for (cell) |byte| {
+            if (byte > 1) break .{ .rule = error.Range, .found = byte, .expected = 1 };
+        } else null,
+        inline .u8, .u16, .u32, .u64, .i8, .i16, .i32, .i64, .f32, .f64 => |kind| checkNumbers(kind, field, cell),
+    };
+}
+
+pub fn Native(comptime kind: Type) type {
+    return switch (kind) {
+        .u8, .bool, .bytes => u8,
+        .u16 => u16,
+        .u32 => u32,
+        .u64 => u64,
+        .i8 => i8,
+        .i16 => i16,
+        .i32 => i32,
+        .i64 => i64,
+        .f32 => f32,
+        .f64 => f64,
+    };
+}
+
+fn checkNumbers(comptime kind: Type, field: *const Field, cell: []const u8) ?Broken {
+    const T = Native(kind);
+    const Wide = switch (@typeInfo(T)) {
+        .float => f64,
+        .int => |int| if (int.signedness == .signed) i64 else u64,
+        else => unreachable,
+    };
+    const size = @sizeOf(T);
+    var at: usize = 0;
+    while (at < cell.len) : (at += size) {
+        const number: T = @bitCast(cell[at..][0..size].*);
+        const wide: Wide = number;
+        const bits: u64 = @bitCast(wide);
+        if (field.has_minimum) {
+            const minimum: Wide = @bitCast(field.minimum);
+            if (!(wide >= minimum)) return .{ .rule = error.Range, .found = bits, .expected = field.minimum };
+        }
+        if (field.has_maximum) {
+            const maximum: Wide = @bitCast(field.maximum);
+            if (!(wide <= maximum)) return .{ .rule = error.Range, .found = bits, .expected = field.maximum };
+        }
+        if (field.enum_values.len > 0 and Wide != f64) {
+            const value: i64 = @bitCast(bits);
+            if (std.mem.indexOfScalar(i64, field.enum_values, value) == null)
+                return .{ .rule = error.Enum, .found = bits, .expected = 0 };
+        }
+    }
+    return null;
+}
+
+test "a cell is checked by its type's own order" {
+    var field: Field = .{
+        .id = 0,
+        .type = .i16,
+        .on_delete = .cascade,
+        .unique = false,
+        .foreign_key = false,
+        .optional = false,
+        .auto = false,
+        .has_minimum = true,
+        .has_maximum = true,
+        .width = 2,
+        .count = 1,
+        .minimum = @bitCast(@as(i64, -5)),
+        .maximum = @bitCast(@as(i64, 5)),
+        .enum_values = &.{},
+        .default = null,
+    };
+    try std.testing.expect(checkCell(&field, std.mem.asBytes(&@as(i16, -5))) == null);
+    try std.testing.expect(checkCell(&field, std.mem.asBytes(&@as(i16, -6))).?.rule == error.Range);
+    field.type = .f32;
+    field.width = 4;
+    field.minimum = @bitCast(@as(f64, 0));
+    field.maximum = @bitCast(@as(f64, 1));
+    try std.testing.expect(checkCell(&field, std.mem.asBytes(&@as(f32, 0.5))) == null);
+    try std.testing.expect(checkCell(&field, std.mem.asBytes(&std.math.nan(f32))) != null);
+}

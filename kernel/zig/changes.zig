@@ -1,0 +1,222 @@
+//! What changed: the one tracker that catching up a buffer, cutting a delta and (later) indexes
+//! and events all read.
+//!
+//! While a cut is open the writer marks rows; at publication the marks are sealed into a
+//! `ChangeSet`, which is immutable, linked to the one before, and lives until no view of a cut that
+//! may read it is left. Marks name rows, not keys: a row moved by a delete is marked in every
+//! column. A superset is always right, since values are absolute; a missing row never is.
+
+const std = @import("std");
+const assert = std.debug.assert;
+
+/// Rows of one column that changed. A list while few, a bitmap when many, or simply all of them.
+pub const DirtySet = struct {
+    all: bool = false,
+    /// Unsorted, with repeats, while the set is open; sorted and unique once sealed.
+    list: std.ArrayList(u32) = .empty,
+    words: []u64 = &.{},
+
+    pub fn deinit(set: *DirtySet, gpa: std.mem.Allocator) void {
+        set.list.deinit(gpa);
+        gpa.free(set.words);
+        set.* = .{};
+    }
+
+    pub fn isEmpty(set: *const DirtySet) bool {
+        return !set.all and set.list.items.len == 0 and set.words.len == 0;
+    }
+
+    /// Mark one row of a column with `rows` rows. Never fails: without memory the set becomes `all`.
+    pub fn mark(set: *DirtySet, gpa: std.mem.Allocator, row: u32, rows: u32) void {
+        if (set.all) return;
+        if (set.words.len == 0) {
+            const items = set.list.items;
+            if (items.len > 0 and items[items.len - 1] == row) return;
+            if (items.len < @max(64, rows / 32)) {
+                set.list.append(gpa, row) catch set.markAll(gpa);
+                return;
+            }
+            set.toBitmap(gpa, @max(rows, row + 1)) catch return set.markAll(gpa);
+        }
+        if (row / 64 >= set.words.len) {
+            set.widen(gpa, row + 1) catch return set.markAll(gpa);
+        }
+        set.words[row / 64] |= @as(u64, 1) << @intCast(row & 63);
+    }
+
+    /// Mark the rows `[first, first + n)`.
+    pub fn markRange(set: *DirtySet, gpa: std.mem.Allocator, first: u32, n: u32, rows: u32) void {
+        if (set.all or n == 0) return;
+        if (n < 64 and set.words.len == 0) {
+            for (first..first + n) |row| set.mark(gpa, @intCast(row), rows);
+            return;
+        }
+        set.toBitmap(gpa, @max(rows, first + n)) catch return set.markAll(gpa);
+        for (first..first + n) |row| set.words[row / 64] |= @as(u64, 1) << @intCast(row & 63);
+    }
+
+    /// Mark 64 rows at once, from a comparison.
+    pub fn markWord(set: *DirtySet, gpa: std.mem.Allocator, word: usize, bits: u64, rows: u32) void {
+        if (set.all or bits == 0) return;
+        if (set.words.len == 0 and @popCount(bits) < 4 and set.list.items.len < rows / 32) {
+            var left = bits;
+            while (left != 0) : (left &= left - 1) set.mark(gpa, @intCast(word * 64 + @ctz(left)), rows);
+            return;
+        }
+        set.toBitmap(gpa, @max(rows, @as(u32, @intCast(word * 64 + 64)))) catch return set.markAll(gpa);
+        set.words[word] |= bits;
+    }
+
+    pub fn markAll(set: *DirtySet, gpa: std.mem.Allocator) void {
+        set.deinit(gpa);
+        set.all = true;
+    }
+
+    fn widen(set: *DirtySet, gpa: std.mem.Allocator, rows: u32) error{OutOfMemory}!void {
+        const need = (rows + 63) / 64;
+        if (need <= set.words.len) return;
+        const old = set.words.len;
+        const len = if (old == 0) need else @max(need, old + old / 2);
+        set.words = try gpa.realloc(set.words, len);
+        @memset(set.words[old..], 0);
+    }
+
+    fn toBitmap(set: *DirtySet, gpa: std.mem.Allocator, rows: u32) error{OutOfMemory}!void {
+        var highest: u32 = rows;
+        for (set.list.items) |row| highest = @max(highest, row + 1);
+        try set.widen(gpa, highest);
+        for (set.list.items) |row| set.words[row / 64] |= @as(u64, 1) << @intCast(row & 63);
+        set.list.clearAndFree(gpa);
+    }
+
+    /// Make the set of a column with `rows` rows final: all, or whichever of list and bitmap is
+    /// smaller, sorted and unique.
+    pub fn seal(set: *DirtySet, gpa: std.mem.Allocator, rows: u32) void {
+        if (set.all) return;
+        if (set.words.len > 0) {
+            var count: usize = 0;
+            for (set.words) |word| count += @popCount(word);
+            if (set.coversAll(rows)) return set.markAll(gpa);
+            if (count * 4 >= set.words.len * 8) return;
+            var list: std.ArrayList(u32) = .empty;
+            list.ensureTotalCapacityPrecise(gpa, count) catch return;
+            for (set.words, 0..) |word, w| {
+                var left = word;
+                while (left != 0) : (left &= left - 1) list.appendAssumeCapacity(@intCast(w * 64 + @ctz(left)));
+            }
+            gpa.free(set.words);
+            set.words = &.{};
+            set.list = list;
+            return;
+        }
+        const items = set.list.items;
+        if (items.len < 2) return;
+        if (!std.sort.isSorted(u32, items, {}, std.sort.asc(u32))) std.mem.sort(u32, items, {}, std.sort.asc(u32));
+        var kept: usize = 1;
+        for (items[1..]) |row| {
+            if (row == items[kept - 1]) continue;
+            items[kept] = row;
+            kept += 1;
+        }
+        set.list.items.len = kept;
+    }
+
+    fn coversAll(set: *const DirtySet, rows: u32) bool {
+        if (rows == 0 or set.words.len * 64 < rows) return false;
+        for (set.words[0 .. rows / 64]) |word| if (word != ~@as(u64, 0)) return false;
+        if (rows & 63 == 0) return true;
+        const tail = (@as(u64, 1) << @intCast(rows & 63)) - 1;
+        return set.words[rows / 64] & tail == tail;
+    }
+
+    pub fn bytes(set: *const DirtySet) usize {
+        return set.list.capacity * 4 + set.words.len * 8;
+    }
+
+    /// OR this set into a bitmap over `rows` rows.
+    pub fn orInto(set: *const DirtySet, bitmap: []u64, rows: u32) void {
+        assert(bitmap.len >= (rows + 63) / 64);
+        if (set.all) {
+            fill(bitmap, rows);
+            return;
+        }
+        if (set.words.len > 0) {
+            const n = @min(set.words.len, (rows + 63) / 64);
+            for (bitmap[0..n], set.words[0..n]) |*to, from| to.* |= from;
+        }
+        for (set.list.items) |row| {
+            if (row < rows) bitmap[row / 64] |= @as(u64, 1) << @intCast(row & 63);
+        }
+        trim(bitmap, rows);
+    }
+};
+
+pub fn fill(bitmap: []u64, rows: u32) void {
+    @memset(bitmap[0 .. (rows + 63) / 64], ~@as(u64, 0));
+    trim(bitmap, rows);
+}
+
+fn trim(bitmap: []u64, rows: u32) void {
+    if (rows & 63 != 0) bitmap[rows / 64] &= (@as(u64, 1) << @intCast(rows & 63)) - 1;
+}
+
+pub const TableChanges = struct {
+    /// Keys that were removed, and keys that were inserted, as sorted unique u64.
+    removed: []u64 = &.{},
+    inserted: []u64 = &.{},
+    /// One per field, in field order. Empty where nothing of the table changed.
+    columns: []DirtySet = &.{},
+    /// The key column's own: for catching up its buffers, not for deltas.
+    keys: DirtySet = .{},
+};
+
+/// Everything that changed in `(version_before, version]`.
+pub const ChangeSet = struct {
+    /// Dense number of the cut; `version` may jump on a replica.
+    cut: u64,
+    version: u64,
+    version_before: u64,
+    tables: []TableChanges,
+    bytes: usize,
+    /// The set before, meaningful only while this one's cut is above a view's `oldest_cut`.
+    prev: ?*ChangeSet,
+
+    pub fn destroy(set: *ChangeSet, gpa: std.mem.Allocator) void {
+        for (set.tables) |*table| {
+            gpa.free(table.removed);
+            gpa.free(table.inserted);
+            for (table.columns) |*column| column.deinit(gpa);
+            gpa.free(table.columns);
+            table.keys.deinit(gpa);
+        }
+        gpa.free(set.tables);
+        gpa.destroy(set);
+    }
+};
+
+test "a dirty set holds exactly what was marked, in any of its forms" {
+    const gpa = std.testing.allocator;
+    var random = std.Random.DefaultPrng.init(3);
+    for ([_]u32{ 10, 200, 5000 }) |marks| {
+        var set: DirtySet = .{};
+        defer set.deinit(gpa);
+        var model: [5000]bool = @splat(false);
+        for (0..marks) |_| {
+            const row = random.random().uintLessThan(u32, 5000);
+            set.mark(gpa, row, 5000);
+            model[row] = true;
+        }
+        set.markRange(gpa, 100, 3, 5000);
+        @memset(model[100..103], true);
+        set.markWord(gpa, 2, 0b101, 5000);
+        model[128] = true;
+        model[130] = true;
+        set.seal(gpa, 5000);
+        var bitmap: [(5000 + 63) / 64]u64 = @splat(0);
+        set.orInto(&bitmap, 5000);
+        for (model, 0..) |marked, row| {
+            const bit = bitmap[row / 64] >> @intCast(row & 63) & 1;
+            try std.testing.expectEqual(marked, bit == 1);
+        }
+    }
+}

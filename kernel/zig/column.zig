@@ -1,0 +1,191 @@
+//! Column memory: the private head, the immutable buffers that published versions consist of, and
+//! the scratch copy that is lent to a system.
+//!
+//! Invariants:
+//! - a buffer that any slot refers to is never written;
+//! - a row outside the dirty sets since a buffer's cut equals the head's;
+//! - nothing writable ever aliases the head or a buffer.
+
+const std = @import("std");
+const assert = std.debug.assert;
+const limits = @import("limits.zig");
+const changes = @import("changes.zig");
+const DirtySet = changes.DirtySet;
+
+/// 64 bytes: a cache line, and what the widest vector load wants.
+pub const alignment: std.mem.Alignment = .@"64";
+pub const Memory = []align(64) u8;
+
+pub const Buffer = struct {
+    data: Memory,
+    /// The cut whose contents it holds.
+    cut: u64,
+    /// Live slots that refer to it. The writer's own count.
+    refs: u32,
+};
+
+pub const Lent = enum { no, read_only, writable };
+
+pub const Scratch = struct {
+    data: Memory = &.{},
+    /// `Column.writes` at which scratch and head were equal; 0 for never.
+    writes: u64 = 0,
+    /// The cut that was open then: catching up reads its dirty set and all later ones.
+    cut: u64 = 0,
+    lent: Lent = .no,
+};
+
+pub const Column = struct {
+    width: u32,
+    head: Memory = &.{},
+    /// Counts changes of the head, so that a scratch knows whether it is still equal.
+    writes: u64 = 1,
+    dirty: DirtySet = .{},
+    current: ?*Buffer = null,
+    /// Buffers no slot refers to, oldest first.
+    spare: std.ArrayList(*Buffer) = .empty,
+    buffers: u32 = 0,
+    scratch: Scratch = .{},
+
+    pub fn deinit(column: *Column, gpa: std.mem.Allocator) void {
+        gpa.free(column.head);
+        column.dirty.deinit(gpa);
+        for (column.spare.items) |buffer| destroyBuffer(gpa, buffer);
+        column.spare.deinit(gpa);
+        gpa.free(column.scratch.data);
+    }
+
+    pub inline fn cell(column: *const Column, row: u32) []u8 {
+        const at = @as(usize, row) * column.width;
+        return column.head[at..][0..column.width];
+    }
+
+    pub inline fn write(column: *Column, gpa: std.mem.Allocator, row: u32, rows: u32, from: []const u8) void {
+        @memcpy(column.cell(row), from);
+        column.touch(gpa, row, rows);
+    }
+
+    pub inline fn touch(column: *Column, gpa: std.mem.Allocator, row: u32, rows: u32) void {
+        column.dirty.mark(gpa, row, rows);
+        column.writes += 1;
+    }
+
+    pub fn grow(column: *Column, gpa: std.mem.Allocator, cap: u32, rows: u32) error{OutOfMemory}!void {
+        const bytes = @as(usize, cap) * column.width;
+        if (bytes <= column.head.len) return;
+        const fresh = try gpa.alignedAlloc(u8, alignment, bytes);
+        const used = @as(usize, rows) * column.width;
+        @memcpy(fresh[0..used], column.head[0..used]);
+        gpa.free(column.head);
+        column.head = fresh;
+    }
+
+    /// A buffer nobody reads that can hold `rows`: the newest spare one, or a fresh one. Null when
+    /// held views keep as many as there may be.
+    pub fn takeBuffer(column: *Column, gpa: std.mem.Allocator, rows: u32) error{OutOfMemory}!?*Buffer {
+        const bytes = @as(usize, rows) * column.width;
+        while (column.spare.pop()) |buffer| {
+            if (buffer.data.len >= bytes) return buffer;
+            destroyBuffer(gpa, buffer);
+            column.buffers -= 1;
+        }
+        if (column.buffers >= limits.buffers_max) return null;
+        const buffer = try gpa.create(Buffer);
+        errdefer gpa.destroy(buffer);
+        // Sized like the head, which grows exponentially, so a growing table does not make a
+        // fresh buffer at each version.
+        buffer.* = .{
+            .data = try gpa.alignedAlloc(u8, alignment, @max(bytes, column.head.len, 64)),
+            .cut = 0,
+            .refs = 0,
+        };
+        column.buffers += 1;
+        return buffer;
+    }
+
+    /// No slot refers to `buffer` any more.
+    pub fn giveBack(column: *Column, gpa: std.mem.Allocator, buffer: *Buffer) void {
+        assert(buffer.refs == 0);
+        if (column.spare.items.len >= limits.buffers_spare) {
+            destroyBuffer(gpa, column.spare.orderedRemove(0));
+            column.buffers -= 1;
+        }
+        var at = column.spare.items.len;
+        while (at > 0 and column.spare.items[at - 1].cut > buffer.cut) at -= 1;
+        column.spare.insert(gpa, at, buffer) catch {
+            destroyBuffer(gpa, buffer);
+            column.buffers -= 1;
+        };
+    }
+
+    /// Bring `target`, which held the head's cells at some earlier moment, up to the head: copy the
+    /// rows in any of `sets`. Every row outside them is equal already.
+    pub fn catchUp(column: *const Column, target: Memory, rows: u32, sets: []const *const DirtySet) void {
+        for (sets) |set| if (set.all) return column.copyAll(target, rows);
+        const width = column.width;
+        var widest: usize = 0;
+        for (sets) |set| {
+            widest = @max(widest, set.words.len);
+            for (set.list.items) |row| {
+                if (row >= rows) continue;
+                const at = @as(usize, row) * width;
+                @memcpy(target[at..][0..width], column.head[at..][0..width]);
+            }
+        }
+        const words = @min(widest, (@as(usize, rows) + 63) / 64);
+        var w: usize = 0;
+        while (w < words) : (w += 1) {
+            var bits: u64 = 0;
+            for (sets) |set| {
+                if (w < set.words.len) bits |= set.words[w];
+            }
+            if (bits == 0) continue;
+            const first = w * 64;
+            if (bits == ~@as(u64, 0)) {
+                const n = @min(64, rows - first);
+                const at = first * width;
+                @memcpy(target[at..][0 .. n * width], column.head[at..][0 .. n * width]);
+                continue;
+            }
+            while (bits != 0) : (bits &= bits - 1) {
+                const row = first + @ctz(bits);
+                if (row >= rows) break;
+                const at = row * width;
+                @memcpy(target[at..][0..width], column.head[at..][0..width]);
+            }
+        }
+    }
+
+    pub fn copyAll(column: *const Column, target: Memory, rows: u32) void {
+        const used = @as(usize, rows) * column.width;
+        @memcpy(target[0..used], column.head[0..used]);
+    }
+};
+
+pub fn destroyBuffer(gpa: std.mem.Allocator, buffer: *Buffer) void {
+    gpa.free(buffer.data);
+    gpa.destroy(buffer);
+}
+
+test "catching up copies what is marked and nothing beyond the rows" {
+    const gpa = std.testing.allocator;
+    var column: Column = .{ .width = 2 };
+    defer column.deinit(gpa);
+    try column.grow(gpa, 200, 0);
+    for (0..200) |row| column.cell(@intCast(row))[0..2].* = .{ @intCast(row), 1 };
+    const target = try gpa.alignedAlloc(u8, alignment, 400);
+    defer gpa.free(target);
+    @memset(target, 0);
+    var few: DirtySet = .{};
+    defer few.deinit(gpa);
+    few.mark(gpa, 3, 200);
+    few.mark(gpa, 199, 200);
+    var many: DirtySet = .{};
+    defer many.deinit(gpa);
+    many.markRange(gpa, 64, 80, 200);
+    column.catchUp(target, 150, &.{ &few, &many });
+    for (0..200) |row| {
+        const expected = row == 3 or (row >= 64 and row < 144);
+        try std.testing.expectEqual(expected, target[row * 2 + 1] == 1);
+    }
+}

@@ -1,0 +1,78 @@
+//! What can go wrong in the kernel, and the numbers a foreign caller sees. A new error does not
+//! compile until `code` gives it a number; numbers are appended, never reused.
+
+pub const Error = error{
+    OutOfMemory,
+    Busy,
+    NoBaton,
+    NoTransaction,
+    InTransaction,
+    UnknownTable,
+    UnknownField,
+    StaleKey,
+    NoRow,
+    RowExists,
+    Range,
+    Enum,
+    Unique,
+    ForeignKey,
+    Required,
+    Restrict,
+    ReadOnly,
+    Limit,
+    BadArgument,
+    BadCatalogue,
+    BadBlock,
+    NotBuilt,
+    BaseAhead,
+    StaleVersion,
+    HistoryGone,
+    ViewsHeld,
+};
+
+pub fn code(err: Error) i32 {
+    return switch (err) {
+        error.OutOfMemory => -1,
+        error.Busy => -2,
+        error.NoBaton => -3,
+        error.NoTransaction => -4,
+        error.InTransaction => -5,
+        error.UnknownTable => -6,
+        error.UnknownField => -7,
+        error.StaleKey => -8,
+        error.NoRow => -9,
+        error.RowExists => -10,
+        error.Range => -11,
+        error.Enum => -12,
+        error.Unique => -13,
+        error.ForeignKey => -14,
+        error.Required => -15,
+        error.Restrict => -16,
+        error.ReadOnly => -17,
+        error.Limit => -18,
+        error.BadArgument => -19,
+        error.BadCatalogue => -20,
+        error.BadBlock => -21,
+        error.NotBuilt => -22,
+        error.BaseAhead => -23,
+        error.StaleVersion => -24,
+        error.HistoryGone => -25,
+        error.ViewsHeld => -26,
+    };
+}
+
+/// Where the last failed call of a store went wrong. Read by the caller right after a status below
+/// zero; the next failure overwrites it. Field numbers that do not apply are 0xffff, keys 0.
+pub const Info = extern struct {
+    key: u64 = 0,
+    /// The cell's bits as found (first 8 bytes), and the bound or key that it broke.
+    found: u64 = 0,
+    expected: u64 = 0,
+    /// Byte offset in a block or an operation buffer, or row of a bulk call.
+    offset: u64 = 0,
+    table: u16 = 0xffff,
+    field: u16 = 0xffff,
+    /// What kind of thing a block got wrong: a `block.Reason`.
+    reason: u16 = 0,
+    reserved: u16 = 0,
+};

@@ -1,0 +1,543 @@
+//! The writer's private state: every table's head, the key spaces, and the log that undoes what the
+//! open transaction has done to them.
+//!
+//! A transaction is applied to the head as it goes, which makes its own writes readable, and undone
+//! from the log if it is refused. Nobody else sees the head: readers see published versions only.
+//!
+//! The undo log is strictly last in, first out, and undoing restores rows to their very places, so
+//! an entry may name rows.
+
+const std = @import("std");
+const assert = std.debug.assert;
+const catalogue = @import("catalogue.zig");
+const changes = @import("changes.zig");
+const entity = @import("entity.zig");
+const failure = @import("failure.zig");
+const limits = @import("limits.zig");
+const sparse = @import("sparse.zig");
+const Table = @import("table.zig").Table;
+
+const Undo = enum(u8) { write, insert, remove, reserve, release, occupy, cells, insert_many };
+
+/// Follows its payload in the log, so that the log is read backwards.
+const UndoEntry = extern struct {
+    key: u64,
+    payload: u64,
+    row: u32,
+    table: u16,
+    field: u16,
+    kind: Undo,
+    reserved: [7]u8 = @splat(0),
+
+    const bytes = @sizeOf(UndoEntry);
+};
+
+/// A cell of a unique or foreign-key field that this transaction wrote: checked when it commits.
+const Touched = struct { key: u64, table: u16, field: u16 };
+
+pub const Head = struct {
+    gpa: std.mem.Allocator,
+    catalogue: catalogue.Catalogue,
+    tables: []Table,
+    /// One key space per table that owns one; `spaces[0]` is the entities'.
+    spaces: []entity.Space,
+    /// The cut being made: one more than the newest published one.
+    open: u64 = 1,
+    retired: std.ArrayList(sparse.Retired) = .empty,
+    undo: std.ArrayList(u8) = .empty,
+    touched: std.ArrayList(Touched) = .empty,
+    despawned: std.ArrayList(u64) = .empty,
+    in_transaction: bool = false,
+    /// The open transaction changed cells that the undo log does not show.
+    applied: bool = false,
+    /// Something was committed since the last version.
+    pending: bool = false,
+    /// Keys are handed out here, not taken in from an authority.
+    replica: bool = false,
+    info: failure.Info = .{},
+
+    pub fn init(gpa: std.mem.Allocator, in: *const catalogue.CatalogueIn) (error{ OutOfMemory, BadCatalogue })!Head {
+        var cat = try catalogue.Catalogue.init(gpa, in);
+        errdefer cat.deinit();
+        const spaces = try gpa.alloc(entity.Space, cat.tables.len);
+        errdefer gpa.free(spaces);
+        const tables = try gpa.alloc(Table, cat.tables.len);
+        errdefer gpa.free(tables);
+        var made: usize = 0;
+        errdefer for (tables[0..made]) |*table| table.deinit();
+        for (cat.tables, tables, spaces) |*spec, *table, *space| {
+            space.* = .{ .limit = if (spec.kind == .entities) in.entities_max else spec.rows_max };
+            table.* = try .init(gpa, spec, if (spec.kind == .component) &spaces[0] else space);
+            made += 1;
+        }
+        return .{ .gpa = gpa, .catalogue = cat, .tables = tables, .spaces = spaces };
+    }
+
+    pub fn deinit(head: *Head) void {
+        for (head.tables) |*table| table.deinit();
+        for (head.spaces) |*space| space.deinit(head.gpa);
+        for (head.retired.items) |retired| retired.page.destroy(head.gpa);
+        head.gpa.free(head.tables);
+        head.gpa.free(head.spaces);
+        head.retired.deinit(head.gpa);
+        head.undo.deinit(head.gpa);
+        head.touched.deinit(head.gpa);
+        head.despawned.deinit(head.gpa);
+        head.catalogue.deinit();
+    }
+
+    pub fn tableIndex(head: *Head, id: u16) error{UnknownTable}!u16 {
+        return head.catalogue.tableIndex(id) orelse {
+            head.info = .{ .table = id };
+            return error.UnknownTable;
+        };
+    }
+
+    pub fn fieldIndex(head: *Head, table: u16, id: u16) error{UnknownField}!u32 {
+        return head.tables[table].spec.fieldIndex(id) orelse {
+            head.info = .{ .table = head.tables[table].spec.id, .field = id };
+            return error.UnknownField;
+        };
+    }
+
+    // Failing, with where and what.
+
+    pub fn failKey(head: *Head, err: anytype, table: u16, key: u64) @TypeOf(err) {
+        head.info = .{ .table = head.tables[table].spec.id, .key = key };
+        return err;
+    }
+
+    pub fn failCell(head: *Head, err: anytype, table: u16, field: usize, key: u64, found: u64, expected: u64) @TypeOf(err) {
+        head.info = .{
+            .table = head.tables[table].spec.id,
+            .field = head.tables[table].spec.fields[field].id,
+            .key = key,
+            .found = found,
+            .expected = expected,
+        };
+        return err;
+    }
+
+    pub fn checkCell(head: *Head, table: u16, field: usize, key: u64, cell: []const u8) error{ Range, Enum }!void {
+        const broken = catalogue.checkCell(&head.tables[table].spec.fields[field], cell) orelse return;
+        return head.failCell(broken.rule, table, field, key, broken.found, broken.expected);
+    }
+
+    /// The row of a living key, or why there is none.
+    pub fn rowOf(head: *Head, table: u16, key: u64) error{ StaleKey, NoRow }!u32 {
+        const t = &head.tables[table];
+        if (t.find(key)) |row| return row;
+        if (!t.space.alive(key)) return head.failKey(error.StaleKey, table, key);
+        return head.failKey(error.NoRow, table, key);
+    }
+
+    // The undo log.
+
+    fn pushUndo(head: *Head, kind: Undo, table: u16, field: usize, row: u32, key: u64, payload: u64) void {
+        const entry: UndoEntry = .{
+            .key = key,
+            .payload = payload,
+            .row = row,
+            .table = table,
+            .field = @intCast(field),
+            .kind = kind,
+        };
+        head.undo.appendSliceAssumeCapacity(std.mem.asBytes(&entry));
+    }
+
+    fn ensureUndo(head: *Head, payload: usize) error{OutOfMemory}!void {
+        try head.undo.ensureUnusedCapacity(head.gpa, payload + UndoEntry.bytes);
+    }
+
+    pub fn mark(head: *const Head) usize {
+        return head.undo.items.len;
+    }
+
+    /// Undo everything since `mark` was taken.
+    pub fn undoTo(head: *Head, to: usize) void {
+        while (head.undo.items.len > to) {
+            var at = head.undo.items.len - UndoEntry.bytes;
+            const entry = std.mem.bytesToValue(UndoEntry, head.undo.items[at..]);
+            at -= @intCast(entry.payload);
+            const payload = head.undo.items[at..][0..@intCast(entry.payload)];
+            const table = &head.tables[entry.table];
+            switch (entry.kind) {
+                .write => table.writeCell(entry.row, entry.field, payload),
+                .insert => table.undoInsert(),
+                .insert_many => for (0..entry.row) |_| table.undoInsert(),
+                .remove => table.undoRemove(entry.row, entry.key, payload),
+                .reserve => {
+                    // Freed like any other, so that an id seen by the failed transaction is stale.
+                    table.space.release(entry.key);
+                },
+                .release => table.space.undoRelease(entry.key),
+                .occupy => table.space.undoOccupy(entry.key, entry.row),
+                .cells => {
+                    const width = table.columns[entry.field].width;
+                    const n = entry.row;
+                    const rows = payload[0 .. n * 4];
+                    const cells = payload[n * 4 ..];
+                    for (0..n) |i| {
+                        const row = std.mem.readInt(u32, rows[i * 4 ..][0..4], .little);
+                        table.writeCell(row, entry.field, cells[i * width ..][0..width]);
+                    }
+                },
+            }
+            head.undo.items.len = at;
+        }
+        assert(head.undo.items.len == to);
+    }
+
+    // Operations. Each is whole or has changed nothing.
+
+    pub fn reserve(head: *Head, table: u16, n: usize, keys: []u64) failure.Error!void {
+        const t = &head.tables[table];
+        assert(keys.len == n);
+        if (t.spec.kind == .component) return head.failKey(error.BadArgument, table, 0);
+        t.space.ensure(head.gpa, n) catch |err| return head.failKey(@as(failure.Error, err), table, 0);
+        try head.undo.ensureUnusedCapacity(head.gpa, n * UndoEntry.bytes);
+        for (keys) |*key| {
+            key.* = t.space.reserve();
+            head.pushUndo(.reserve, table, 0, 0, key.*, 0);
+        }
+    }
+
+    /// Take in a key that the authority handed out.
+    pub fn occupy(head: *Head, table: u16, key: u64) failure.Error!void {
+        try head.ensureUndo(0);
+        const before = head.tables[table].space.occupy(head.gpa, key) catch |err|
+            return head.failKey(@as(failure.Error, err), table, key);
+        head.pushUndo(.occupy, table, 0, before, key, 0);
+    }
+
+    /// Insert a row for a living key. `given[f]` is the cell of field f, or null for its default.
+    pub fn insert(head: *Head, table: u16, key: u64, given: []const ?[*]const u8) failure.Error!void {
+        const t = &head.tables[table];
+        assert(given.len == t.spec.fields.len);
+        if (!t.space.alive(key)) return head.failKey(error.StaleKey, table, key);
+        if (t.find(key) != null) return head.failKey(error.RowExists, table, key);
+        assert(t.findIndex(entity.Key.of(key).index) == null);
+
+        var cells: [limits.fields_max][*]const u8 = undefined;
+        var auto: u64 = undefined;
+        for (t.spec.fields, 0..) |*field, f| {
+            if (given[f]) |cell| {
+                try head.checkCell(table, f, key, cell[0..field.width]);
+                cells[f] = cell;
+            } else if (field.auto) {
+                auto = t.auto + 1;
+                if (field.width < 8 and auto >> @intCast(field.width * 8) != 0)
+                    return head.failCell(error.Range, table, f, key, auto, 0);
+                cells[f] = @ptrCast(&auto);
+            } else if (field.default) |default| {
+                cells[f] = default.ptr;
+            } else {
+                return head.failCell(error.Required, table, f, key, 0, 0);
+            }
+        }
+        t.ensureRows(1) catch |err| return head.failKey(@as(failure.Error, err), table, key);
+        try t.index.ensure(head.gpa, entity.Key.of(key).index, head.open, &head.retired);
+        try head.ensureUndo(0);
+        try head.touchAll(table, key);
+        t.insertRow(key, cells[0..t.spec.fields.len]);
+        head.noteAuto(t, t.rows - 1);
+        head.pushUndo(.insert, table, 0, 0, key, 0);
+    }
+
+    /// A counter is above every value its field ever held, whoever chose it.
+    fn noteAuto(head: *Head, t: *Table, row: u32) void {
+        _ = head;
+        if (!t.has_auto) return;
+        for (t.spec.fields, t.columns) |*field, *column| {
+            if (field.auto) t.auto = @max(t.auto, firstWord(column.cell(row)));
+        }
+    }
+
+    fn touchAll(head: *Head, table: u16, key: u64) error{OutOfMemory}!void {
+        for (head.tables[table].spec.fields, 0..) |*field, f| {
+            if (field.indexed()) try head.touched.append(head.gpa, .{ .key = key, .table = table, .field = @intCast(f) });
+        }
+    }
+
+    pub fn writeCell(head: *Head, table: u16, row: u32, field: usize, key: u64, cell: []const u8) error{OutOfMemory}!void {
+        const t = &head.tables[table];
+        const old = t.columns[field].cell(row);
+        if (std.mem.eql(u8, old, cell)) return;
+        try head.ensureUndo(cell.len);
+        if (t.indexes[field]) |*index| {
+            try index.ensure(head.gpa, 1);
+            try head.touched.append(head.gpa, .{ .key = key, .table = table, .field = @intCast(field) });
+        }
+        head.undo.appendSliceAssumeCapacity(old);
+        head.pushUndo(.write, table, field, row, key, old.len);
+        t.writeCell(row, field, cell);
+    }
+
+    pub fn delete(head: *Head, table: u16, key: u64) failure.Error!void {
+        const t = &head.tables[table];
+        const row = try head.rowOf(table, key);
+        if (t.spec.kind == .entities) return head.despawn(key);
+        try head.removeRow(table, row);
+        if (t.spec.kind == .keyed) try head.releaseKey(table, key);
+    }
+
+    pub fn removeRow(head: *Head, table: u16, row: u32) error{OutOfMemory}!void {
+        const t = &head.tables[table];
+        const key = t.keyAt(row);
+        const bytes = t.rowBytes();
+        try head.ensureUndo(bytes);
+        try t.ensureRemove(row, head.open, &head.retired);
+        for (t.columns) |*column| head.undo.appendSliceAssumeCapacity(column.cell(row));
+        head.pushUndo(.remove, table, 0, row, key, bytes);
+        t.removeRow(row);
+    }
+
+    pub fn releaseKey(head: *Head, table: u16, key: u64) error{OutOfMemory}!void {
+        try head.ensureUndo(0);
+        head.tables[table].space.release(key);
+        head.pushUndo(.release, table, 0, 0, key, 0);
+    }
+
+    /// Remove an entity with its components, and settle every reference to it as declared:
+    /// cascade removes the row that refers, set null clears the reference, restrict is judged when
+    /// the transaction commits (the row that refers may go too).
+    pub fn despawn(head: *Head, key: u64) failure.Error!void {
+        const from = head.mark();
+        errdefer head.undoTo(from);
+        _ = try head.rowOf(0, key);
+        try head.despawned.append(head.gpa, key);
+        for (head.tables, 0..) |*t, i| {
+            const table: u16 = @intCast(i);
+            for (t.spec.fields, 0..) |*field, f| {
+                if (!field.foreign_key or field.on_delete == .restrict) continue;
+                const hash = @import("key_index.zig").hashCell(std.mem.asBytes(&key));
+                while (true) {
+                    // Each change ends the iteration: the chain is not the same any more.
+                    var it = t.indexes[f].?.with(hash);
+                    const referring = it.next() orelse break;
+                    const row = t.find(referring).?;
+                    if (field.on_delete == .cascade) {
+                        try head.removeRow(table, row);
+                        if (t.spec.kind == .keyed) try head.releaseKey(table, referring);
+                    } else {
+                        const zero: u64 = 0;
+                        try head.writeCell(table, row, f, referring, std.mem.asBytes(&zero));
+                    }
+                }
+            }
+            if (t.spec.kind == .component) {
+                if (t.find(key)) |row| try head.removeRow(table, row);
+            }
+        }
+        try head.removeRow(0, head.tables[0].find(key).?);
+        try head.releaseKey(0, key);
+    }
+
+    /// Change cells of many rows in one column. `cells` holds them in the order of `rows`, or one
+    /// cell for all. They were checked already, and the field is in no index.
+    pub fn writeCells(
+        head: *Head,
+        table: u16,
+        field: usize,
+        rows: []const u32,
+        cells: [*]const u8,
+        stride: usize,
+    ) error{OutOfMemory}!u32 {
+        const t = &head.tables[table];
+        const column = &t.columns[field];
+        const width = column.width;
+        assert(t.indexes[field] == null);
+        const from = head.undo.items.len;
+        try head.ensureUndo(rows.len * (4 + width));
+        // Rows first, then their old cells: written in place, trimmed to what really changed.
+        const area = head.undo.allocatedSlice()[from..];
+        var n: u32 = 0;
+        const old = area[rows.len * 4 ..];
+        for (rows, 0..) |row, i| {
+            const cell = column.cell(row);
+            const fresh = cells[i * stride ..][0..width];
+            if (std.mem.eql(u8, cell, fresh)) continue;
+            std.mem.writeInt(u32, area[n * 4 ..][0..4], row, .little);
+            @memcpy(old[n * width ..][0..width], cell);
+            @memcpy(cell, fresh);
+            column.dirty.mark(head.gpa, row, t.rows);
+            n += 1;
+        }
+        if (n == 0) return 0;
+        if (n < rows.len) @memmove(area[n * 4 ..][0 .. n * width], old[0 .. n * width]);
+        column.writes += 1;
+        head.undo.items.len = from + n * (4 + width);
+        head.pushUndo(.cells, table, field, n, 0, n * (4 + width));
+        return n;
+    }
+
+    /// Note the cells of `rows` as they are, so that a caller may overwrite them in its own way.
+    pub fn saveCells(head: *Head, table: u16, field: usize, bitmap: []const u64) error{OutOfMemory}!void {
+        const column = &head.tables[table].columns[field];
+        var n: usize = 0;
+        for (bitmap) |word| n += @popCount(word);
+        if (n == 0) return;
+        try head.ensureUndo(n * (4 + column.width));
+        for (bitmap, 0..) |word, w| {
+            var left = word;
+            while (left != 0) : (left &= left - 1) {
+                const row: u32 = @intCast(w * 64 + @ctz(left));
+                head.undo.appendSliceAssumeCapacity(std.mem.asBytes(&std.mem.nativeToLittle(u32, row)));
+            }
+        }
+        for (bitmap, 0..) |word, w| {
+            var left = word;
+            while (left != 0) : (left &= left - 1) {
+                head.undo.appendSliceAssumeCapacity(column.cell(@intCast(w * 64 + @ctz(left))));
+            }
+        }
+        head.pushUndo(.cells, table, field, @intCast(n), 0, n * (4 + column.width));
+    }
+
+    /// Insert many rows at once: keys alive and without a row. `cells[f]` is null for the default;
+    /// its stride is 0 for one cell for all.
+    pub fn insertMany(head: *Head, table: u16, keys: []const u64, cells: []const ?Strided) failure.Error!void {
+        const t = &head.tables[table];
+        assert(cells.len == t.spec.fields.len);
+        if (keys.len == 0) return;
+        if (keys.len > limits.rows_max) return head.failKey(error.Limit, table, 0);
+        const n: u32 = @intCast(keys.len);
+        for (t.spec.fields, cells, 0..) |*field, from, f| {
+            const given = from orelse {
+                if (field.auto) continue;
+                if (field.default == null) return head.failCell(error.Required, table, f, keys[0], 0, 0);
+                continue;
+            };
+            if (!field.constrained()) continue;
+            const checks: u32 = if (given.stride == 0) 1 else n;
+            for (0..checks) |i| {
+                head.checkCell(table, f, keys[i], given.at(i)[0..field.width]) catch |err| {
+                    head.info.offset = i;
+                    return err;
+                };
+            }
+        }
+        t.ensureRows(n) catch |err| return head.failKey(@as(failure.Error, err), table, keys[0]);
+        try head.ensureUndo(0);
+        for (t.spec.fields, 0..) |*field, f| if (field.indexed()) {
+            try head.touched.ensureUnusedCapacity(head.gpa, n);
+            for (keys) |key| head.touched.appendAssumeCapacity(.{ .key = key, .table = table, .field = @intCast(f) });
+        };
+        const first = t.rows;
+        var placed: u32 = 0;
+        errdefer for (keys[0..placed]) |key| t.index.remove(entity.Key.of(key).index);
+        for (keys) |key| {
+            const index = entity.Key.of(key).index;
+            if (!t.space.alive(key)) return head.failKey(error.StaleKey, table, key);
+            if (t.findIndex(index) != null) return head.failKey(error.RowExists, table, key);
+            try t.index.ensure(head.gpa, index, head.open, &head.retired);
+            t.index.insert(index, first + placed);
+            placed += 1;
+        }
+        // Nothing can fail from here on.
+        for (t.spec.fields, t.columns, cells) |*field, *column, from| {
+            const width = column.width;
+            const to = column.head[@as(usize, first) * width ..][0 .. @as(usize, n) * width];
+            if (from) |given| {
+                if (given.stride == width) {
+                    @memcpy(to, given.at(0)[0..to.len]);
+                } else for (0..n) |i| @memcpy(to[i * width ..][0..width], given.at(i)[0..width]);
+            } else if (field.auto) {
+                for (0..n) |i| {
+                    t.auto += 1;
+                    @memcpy(to[i * width ..][0..width], std.mem.asBytes(&t.auto)[0..width]);
+                }
+            } else {
+                for (0..n) |i| @memcpy(to[i * width ..][0..width], field.default.?);
+            }
+        }
+        t.finishBulk(keys);
+        if (t.has_auto) for (first..first + n) |row| head.noteAuto(t, @intCast(row));
+        head.pushUndo(.insert_many, table, 0, n, 0, 0);
+    }
+
+    // Ending.
+
+    /// Check what a transaction as a whole must keep: uniqueness, references, and that nothing
+    /// refers to what it despawned.
+    pub fn checkDeferred(head: *Head) error{ Unique, ForeignKey, Required, Restrict }!void {
+        const hashCell = @import("key_index.zig").hashCell;
+        for (head.touched.items) |touched| {
+            const t = &head.tables[touched.table];
+            const row = t.find(touched.key) orelse continue;
+            const field = &t.spec.fields[touched.field];
+            const cell = t.columns[touched.field].cell(row);
+            if (field.unique and !(field.foreign_key and std.mem.allEqual(u8, cell, 0))) {
+                var it = t.indexes[touched.field].?.with(hashCell(cell));
+                while (it.next()) |other| {
+                    if (other == touched.key) continue;
+                    if (!std.mem.eql(u8, cell, t.columns[touched.field].cell(t.find(other).?))) continue;
+                    return head.failCell(error.Unique, touched.table, touched.field, touched.key, firstWord(cell), other);
+                }
+            }
+            if (field.foreign_key) {
+                const target = firstWord(cell);
+                if (target == 0) {
+                    if (!field.optional) return head.failCell(error.Required, touched.table, touched.field, touched.key, 0, 0);
+                } else if (head.tables[0].find(target) == null) {
+                    return head.failCell(error.ForeignKey, touched.table, touched.field, touched.key, target, 0);
+                }
+            }
+        }
+        for (head.despawned.items) |key| {
+            if (head.tables[0].find(key) != null) continue;
+            for (head.tables, 0..) |*t, i| for (t.spec.fields, 0..) |*field, f| {
+                if (!field.foreign_key or field.on_delete != .restrict) continue;
+                var it = t.indexes[f].?.with(hashCell(std.mem.asBytes(&key)));
+                if (it.next()) |referring|
+                    return head.failCell(error.Restrict, @intCast(i), f, referring, key, 0);
+            };
+        }
+    }
+
+    pub fn begin(head: *Head) error{InTransaction}!void {
+        if (head.in_transaction) return error.InTransaction;
+        assert(head.undo.items.len == 0);
+        head.in_transaction = true;
+        head.applied = false;
+    }
+
+    /// Keep what was done. Deferred checks have passed.
+    pub fn keep(head: *Head) void {
+        assert(head.in_transaction);
+        if (head.undo.items.len > 0 or head.applied) head.pending = true;
+        head.endTransaction();
+    }
+
+    pub fn rollback(head: *Head) void {
+        assert(head.in_transaction);
+        head.undoTo(0);
+        head.endTransaction();
+    }
+
+    fn endTransaction(head: *Head) void {
+        head.undo.clearRetainingCapacity();
+        // A bulk load's log is not kept for a life of small transactions.
+        if (head.undo.capacity > 1 << 20) head.undo.clearAndFree(head.gpa);
+        head.touched.clearRetainingCapacity();
+        head.despawned.clearRetainingCapacity();
+        head.in_transaction = false;
+    }
+};
+
+/// Cells in a caller's memory, `stride` bytes apart.
+pub const Strided = struct {
+    base: [*]const u8,
+    stride: usize,
+
+    pub inline fn at(self: Strided, i: usize) [*]const u8 {
+        return self.base + i * self.stride;
+    }
+};
+
+fn firstWord(cell: []const u8) u64 {
+    var bytes: [8]u8 = @splat(0);
+    const n = @min(8, cell.len);
+    @memcpy(bytes[0..n], cell[0..n]);
+    return std.mem.readInt(u64, &bytes, .little);
+}

@@ -1,0 +1,226 @@
+//! One table's head: dense rows by column, the sparse index, and the marks of the open cut.
+//!
+//! Everything here changes the private head only; nobody but the writer sees it. Operations come in
+//! two steps: `ensure…` may fail and changes nothing that can be seen, then the change itself cannot
+//! fail. Delete moves the last row into the hole: the order of rows is never state, digest or wire.
+
+const std = @import("std");
+const assert = std.debug.assert;
+const catalogue = @import("catalogue.zig");
+const changes = @import("changes.zig");
+const sparse = @import("sparse.zig");
+const entity = @import("entity.zig");
+const Column = @import("column.zig").Column;
+const KeyIndex = @import("key_index.zig").KeyIndex;
+const hashCell = @import("key_index.zig").hashCell;
+
+pub const Table = struct {
+    gpa: std.mem.Allocator,
+    spec: *const catalogue.Table,
+    /// Whose keys name the rows: the entities' space, or the table's own.
+    space: *entity.Space,
+    rows: u32 = 0,
+    cap: u32 = 0,
+    keys: Column = .{ .width = 8 },
+    columns: []Column,
+    /// One per field; present where a field is unique or a foreign key.
+    indexes: []?KeyIndex,
+    index: sparse.Index = .{},
+    /// Counts changes of which keys the table has and where: equal numbers mean equal row order.
+    struct_seq: u64 = 1,
+    /// The newest number of its auto-increment field, if it has one.
+    auto: u64 = 0,
+    has_auto: bool,
+    /// Keys removed from and inserted into this table in the open cut, in order, with repeats.
+    removed: std.ArrayList(u64) = .empty,
+    inserted: std.ArrayList(u64) = .empty,
+
+    pub fn init(gpa: std.mem.Allocator, spec: *const catalogue.Table, space: *entity.Space) error{OutOfMemory}!Table {
+        const columns = try gpa.alloc(Column, spec.fields.len);
+        errdefer gpa.free(columns);
+        const indexes = try gpa.alloc(?KeyIndex, spec.fields.len);
+        var has_auto = false;
+        for (spec.fields, columns, indexes) |*field, *column, *index| {
+            has_auto = has_auto or field.auto;
+            column.* = .{ .width = field.width };
+            index.* = if (field.indexed()) .{} else null;
+        }
+        return .{ .gpa = gpa, .spec = spec, .space = space, .columns = columns, .indexes = indexes, .has_auto = has_auto };
+    }
+
+    pub fn deinit(table: *Table) void {
+        table.keys.deinit(table.gpa);
+        for (table.columns) |*column| column.deinit(table.gpa);
+        for (table.indexes) |*index| if (index.*) |*i| i.deinit(table.gpa);
+        table.gpa.free(table.columns);
+        table.gpa.free(table.indexes);
+        table.index.deinit(table.gpa);
+        table.removed.deinit(table.gpa);
+        table.inserted.deinit(table.gpa);
+    }
+
+    pub inline fn keyAt(table: *const Table, row: u32) u64 {
+        return std.mem.readInt(u64, table.keys.head[@as(usize, row) * 8 ..][0..8], .little);
+    }
+
+    pub fn keyList(table: *const Table) []const u64 {
+        return @as([*]const u64, @ptrCast(@alignCast(table.keys.head.ptr)))[0..table.rows];
+    }
+
+    /// The row of exactly this key: index and generation.
+    pub inline fn find(table: *const Table, key: u64) ?u32 {
+        const row = sparse.find(table.index.pages.items, entity.Key.of(key).index) orelse return null;
+        return if (table.keyAt(row) == key) row else null;
+    }
+
+    /// Whatever row the index of a key has, of any generation.
+    pub inline fn findIndex(table: *const Table, index: u32) ?u32 {
+        return sparse.find(table.index.pages.items, index);
+    }
+
+    pub fn changed(table: *const Table) bool {
+        if (table.removed.items.len > 0 or table.inserted.items.len > 0) return true;
+        if (!table.keys.dirty.isEmpty()) return true;
+        for (table.columns) |*column| if (!column.dirty.isEmpty()) return true;
+        return false;
+    }
+
+    /// Make room for `n` more rows with the head, the lists and the indexes; not for the sparse index.
+    pub fn ensureRows(table: *Table, n: u32) error{ OutOfMemory, Limit }!void {
+        if (table.rows + @as(u64, n) > table.spec.rows_max) return error.Limit;
+        const need = table.rows + n;
+        if (need > table.cap) {
+            const cap = @max(need, table.cap +| table.cap, 16);
+            try table.keys.grow(table.gpa, cap, table.rows);
+            for (table.columns) |*column| try column.grow(table.gpa, cap, table.rows);
+            table.cap = cap;
+        }
+        try table.inserted.ensureUnusedCapacity(table.gpa, n);
+        for (table.indexes) |*index| if (index.*) |*i| try i.ensure(table.gpa, n);
+    }
+
+    pub fn ensureRemove(table: *Table, row: u32, open: u64, retired: *std.ArrayList(sparse.Retired)) error{OutOfMemory}!void {
+        try table.index.ensure(table.gpa, entity.Key.of(table.keyAt(row)).index, open, retired);
+        try table.index.ensure(table.gpa, entity.Key.of(table.keyAt(table.rows - 1)).index, open, retired);
+        try table.removed.ensureUnusedCapacity(table.gpa, 1);
+        // Undoing a removal adds the row to the indexes again.
+        for (table.indexes) |*index| if (index.*) |*i| try i.ensure(table.gpa, 1);
+    }
+
+    /// Append a row. `cells` has one pointer per field. Call `ensureRows` and `index.ensure` first.
+    pub fn insertRow(table: *Table, key: u64, cells: []const [*]const u8) void {
+        const row = table.appendKey(key);
+        for (table.columns, cells, 0..) |*column, from, f| {
+            column.write(table.gpa, row, table.rows, from[0..column.width]);
+            table.indexAdd(f, key, column.cell(row));
+        }
+        table.inserted.appendAssumeCapacity(key);
+    }
+
+    fn appendKey(table: *Table, key: u64) u32 {
+        const row = table.rows;
+        assert(row < table.cap);
+        table.rows += 1;
+        table.keys.write(table.gpa, row, table.rows, std.mem.asBytes(&key));
+        table.index.insert(entity.Key.of(key).index, row);
+        table.struct_seq += 1;
+        return row;
+    }
+
+    /// Take back the newest `insertRow`.
+    pub fn undoInsert(table: *Table) void {
+        const row = table.rows - 1;
+        const key = table.keyAt(row);
+        table.indexRemove(key);
+        table.index.remove(entity.Key.of(key).index);
+        table.rows = row;
+        table.struct_seq += 1;
+        const newest = table.inserted.pop();
+        assert(newest == key);
+    }
+
+    /// Remove a row; the last one moves into its place. Call `ensureRemove` first.
+    pub fn removeRow(table: *Table, row: u32) void {
+        const key = table.keyAt(row);
+        table.indexRemove(key);
+        table.index.remove(entity.Key.of(key).index);
+        const last = table.rows - 1;
+        if (row != last) {
+            const moved = table.keyAt(last);
+            table.keys.write(table.gpa, row, table.rows, std.mem.asBytes(&moved));
+            for (table.columns) |*column| column.write(table.gpa, row, table.rows, column.cell(last));
+            table.index.move(entity.Key.of(moved).index, row);
+        }
+        table.rows = last;
+        table.struct_seq += 1;
+        table.removed.appendAssumeCapacity(key);
+    }
+
+    /// Take back the newest `removeRow`: the row returns to its place, and what had moved to the end.
+    pub fn undoRemove(table: *Table, row: u32, key: u64, cells: []const u8) void {
+        const last = table.rows;
+        table.rows += 1;
+        if (row != last) {
+            const moved = table.keyAt(row);
+            table.keys.write(table.gpa, last, table.rows, std.mem.asBytes(&moved));
+            for (table.columns) |*column| column.write(table.gpa, last, table.rows, column.cell(row));
+            table.index.move(entity.Key.of(moved).index, last);
+        }
+        table.keys.write(table.gpa, row, table.rows, std.mem.asBytes(&key));
+        table.index.insert(entity.Key.of(key).index, row);
+        var at: usize = 0;
+        for (table.columns, 0..) |*column, f| {
+            column.write(table.gpa, row, table.rows, cells[at..][0..column.width]);
+            at += column.width;
+            table.indexAdd(f, key, column.cell(row));
+        }
+        table.struct_seq += 1;
+        const newest = table.removed.pop();
+        assert(newest == key);
+    }
+
+    /// Overwrite one cell. For an indexed field call its index's `ensure` first.
+    pub fn writeCell(table: *Table, row: u32, field: usize, from: []const u8) void {
+        const column = &table.columns[field];
+        column.write(table.gpa, row, table.rows, from);
+        if (table.indexes[field]) |*index| {
+            const key = table.keyAt(row);
+            index.remove(key);
+            table.indexAdd(field, key, column.cell(row));
+        }
+    }
+
+    pub fn rowBytes(table: *const Table) u32 {
+        var bytes: u32 = 0;
+        for (table.columns) |*column| bytes += column.width;
+        return bytes;
+    }
+
+    fn indexAdd(table: *Table, field: usize, key: u64, cell: []const u8) void {
+        const index = &(table.indexes[field] orelse return);
+        // A null reference refers to nothing, and an absent optional value is like no other.
+        if (table.spec.fields[field].foreign_key and std.mem.allEqual(u8, cell, 0)) return;
+        index.add(hashCell(cell), key);
+    }
+
+    fn indexRemove(table: *Table, key: u64) void {
+        for (table.indexes) |*index| if (index.*) |*i| i.remove(key);
+    }
+
+    /// Append `n` rows whose keys are in the sparse index already: bulk insertion.
+    pub fn finishBulk(table: *Table, keys: []const u64) void {
+        const n: u32 = @intCast(keys.len);
+        const first = table.rows;
+        @memcpy(table.keys.head[@as(usize, first) * 8 ..][0 .. keys.len * 8], std.mem.sliceAsBytes(keys));
+        table.rows += n;
+        table.keys.dirty.markRange(table.gpa, first, n, table.rows);
+        table.keys.writes += 1;
+        for (table.columns, 0..) |*column, f| {
+            column.dirty.markRange(table.gpa, first, n, table.rows);
+            column.writes += 1;
+            if (table.indexes[f] != null) for (keys, first..) |key, row| table.indexAdd(f, key, column.cell(@intCast(row)));
+        }
+        table.inserted.appendSliceAssumeCapacity(keys);
+        table.struct_seq += 1;
+    }
+};
