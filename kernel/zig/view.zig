@@ -1,0 +1,516 @@
+//! Views: how readers see one version while the writer makes the next, and neither waits.
+//!
+//! `root` holds the newest slot and counts who acquired it: slot in the high 16 bits, acquires in the
+//! low 48. Acquire is one `fetch_add`, which returns the slot and takes the pin in the same
+//! instruction. Release adds one to the slot's own `released`: it frees nothing and may run in a
+//! finaliser on any thread. Publish swaps `root`; the old slot's last acquire count comes out of
+//! the same swap. A slot whose releases equal its acquires is nobody's, and the writer takes its
+//! parts back.
+//!
+//! Obligations (each has a weakened twin that the model checker must catch):
+//! 1. pin and slot come from one read-modify-write;
+//! 2. `root` and `released` are only ever read-modify-written, so release sequences are not broken;
+//! 3. reuse only after all releases were observed with acquire;
+//! 4. a row outside the change sets equals the head's;
+//! 5. no loop on reader state in acquire, release or publish;
+//! 6. closing with live views keeps their memory.
+
+const std = @import("std");
+const assert = std.debug.assert;
+const changes = @import("changes.zig");
+const column = @import("column.zig");
+const compat = @import("compat.zig");
+const limits = @import("limits.zig");
+const sparse = @import("sparse.zig");
+const Head = @import("head.zig").Head;
+const Table = @import("table.zig").Table;
+const Buffer = column.Buffer;
+const ChangeSet = changes.ChangeSet;
+
+const count_bits = 48;
+const count_mask: u64 = (1 << count_bits) - 1;
+
+/// Page pointers of one table at one cut, shared by the slots until the table's structure changes.
+const Directory = struct { refs: u32, pages: []?*sparse.Page };
+
+pub const TableView = struct {
+    rows: u32,
+    struct_seq: u64,
+    keys: *Buffer,
+    directory: *Directory,
+    columns: []*Buffer,
+
+    pub fn keyList(table: *const TableView) []const u64 {
+        return @as([*]const u64, @ptrCast(table.keys.data.ptr))[0..table.rows];
+    }
+    pub fn pages(table: *const TableView) sparse.Directory {
+        return table.directory.pages;
+    }
+    /// The row of exactly this key.
+    pub fn find(table: *const TableView, key: u64) ?u32 {
+        const row = sparse.find(table.directory.pages, @truncate(key)) orelse return null;
+        return if (table.keyList()[row] == key) row else null;
+    }
+};
+
+pub const Slot = struct {
+    /// Cumulative over all versions this slot has ever held; never reset (obligation 2).
+    released: compat.Atomic(u64) = .init(0),
+    /// Acquires of all versions it held before the current one, and of that one once it is retired.
+    acquired: u64 = 0,
+    state: enum { free, current, retired } = .free,
+    version: u64 = 0,
+    tick: u64 = 0,
+    cut: u64 = 0,
+    tables: []TableView = &.{},
+    /// The newest change set, and the oldest cut whose set this view may read.
+    newest: ?*ChangeSet = null,
+    oldest_cut: u64 = 0,
+};
+
+/// A change set no longer in the ring, which views of the cuts up to `last` may still read.
+const RetiredSet = struct { set: *ChangeSet, last: u64 };
+
+pub const Views = struct {
+    gpa: std.mem.Allocator,
+    root: compat.Atomic(u64) = .init(0),
+    slots: [limits.slots_max]Slot = @splat(.{}),
+    current: usize = 0,
+    published: bool = false,
+    newest: ?*ChangeSet = null,
+    /// Change sets of the cuts `[oldest_cut, open)`, at their cut modulo the length.
+    ring: [limits.ring_cuts_max + 1]?*ChangeSet = @splat(null),
+    oldest_cut: u64 = 1,
+    ring_bytes: usize = 0,
+    retired_sets: std.ArrayList(RetiredSet) = .empty,
+    deferred: u64 = 0,
+
+    pub fn deinit(views: *Views, head: *Head) void {
+        for (&views.slots) |*slot| {
+            if (slot.state != .free) views.dismantle(head, slot);
+            for (slot.tables) |*table| views.gpa.free(table.columns);
+            views.gpa.free(slot.tables);
+        }
+        var set = views.newest;
+        while (set) |s| {
+            set = if (s.cut > views.oldest_cut) s.prev else null;
+            s.destroy(views.gpa);
+        }
+        for (views.retired_sets.items) |retired| retired.set.destroy(views.gpa);
+        views.retired_sets.deinit(views.gpa);
+    }
+
+    /// Pin the newest version. Never waits; call from any thread once something was published.
+    pub fn acquire(views: *Views) usize {
+        const root = views.root.fetchAdd(1, .acquire);
+        assert(root & count_mask != count_mask);
+        return @intCast(root >> count_bits);
+    }
+
+    /// Let go of one pin. Never waits, frees nothing; call from any thread.
+    pub fn release(views: *Views, slot: usize) void {
+        assert(slot < limits.slots_max);
+        _ = views.slots[slot].released.fetchAdd(1, .release);
+    }
+
+    /// Pins that are out. Exact only while nobody acquires.
+    pub fn pins(views: *Views) u64 {
+        if (!views.published) return 0;
+        var total: u64 = 0;
+        for (&views.slots, 0..) |*slot, i| {
+            var acquired = slot.acquired;
+            if (i == views.current) acquired += views.root.fetchAdd(0, .acquire) & count_mask;
+            total += acquired - slot.released.fetchAdd(0, .acquire);
+        }
+        return total;
+    }
+
+    /// Take back what retired slots referred to, where nobody reads it any more.
+    pub fn reclaim(views: *Views, head: *Head) void {
+        var freed = false;
+        for (&views.slots) |*slot| {
+            if (slot.state != .retired) continue;
+            if (slot.released.load(.acquire) != slot.acquired) continue;
+            views.dismantle(head, slot);
+            slot.state = .free;
+            freed = true;
+        }
+        if (!freed) return;
+        var kept: usize = 0;
+        for (head.retired.items) |retired| {
+            if (views.readable(retired.page.born, retired.last)) {
+                head.retired.items[kept] = retired;
+                kept += 1;
+            } else retired.page.destroy(head.gpa);
+        }
+        head.retired.items.len = kept;
+        kept = 0;
+        for (views.retired_sets.items) |retired| {
+            if (views.readable(retired.set.cut, retired.last)) {
+                views.retired_sets.items[kept] = retired;
+                kept += 1;
+            } else retired.set.destroy(views.gpa);
+        }
+        views.retired_sets.items.len = kept;
+    }
+
+    /// Whether any slot holds a cut in `[first, last]`.
+    fn readable(views: *const Views, first: u64, last: u64) bool {
+        for (&views.slots) |*slot| {
+            if (slot.state != .free and slot.cut >= first and slot.cut <= last) return true;
+        }
+        return false;
+    }
+
+    fn dismantle(views: *Views, head: *Head, slot: *Slot) void {
+        for (slot.tables, head.tables) |*view, *table| {
+            dropBuffer(views.gpa, &table.keys, view.keys, head.open);
+            for (view.columns, table.columns) |buffer, *col| dropBuffer(views.gpa, col, buffer, head.open);
+            view.directory.refs -= 1;
+            if (view.directory.refs == 0) {
+                views.gpa.free(view.directory.pages);
+                views.gpa.destroy(view.directory);
+            }
+        }
+    }
+
+    /// Collect the dirty sets of one column since `cut`: sealed ones and the open one. Null when the
+    /// ring does not reach back that far.
+    pub fn setsSince(
+        views: *const Views,
+        table: usize,
+        field: ?usize,
+        open: *const changes.DirtySet,
+        cut: u64,
+        into: *[limits.ring_cuts_max + 1]*const changes.DirtySet,
+    ) ?[]*const changes.DirtySet {
+        if (cut + 1 < views.oldest_cut) return null;
+        var n: usize = 0;
+        if (!open.isEmpty()) {
+            into[n] = open;
+            n += 1;
+        }
+        var next = views.newest;
+        while (next) |set| {
+            if (set.cut <= cut) break;
+            if (n == into.len) return null;
+            const of = &set.tables[table];
+            const dirty: ?*const changes.DirtySet = if (field) |f|
+                (if (of.columns.len > 0) &of.columns[f] else null)
+            else
+                &of.keys;
+            if (dirty) |d| if (!d.isEmpty()) {
+                into[n] = d;
+                n += 1;
+            };
+            next = if (set.cut > views.oldest_cut) set.prev else null;
+        }
+        return into[0..n];
+    }
+
+    /// Publish the head as `version`. False when held views leave no slot or buffer to publish into:
+    /// the head keeps its marks, and a later publication carries them too.
+    pub fn publish(views: *Views, head: *Head, version: u64, tick: u64) error{OutOfMemory}!bool {
+        assert(!head.in_transaction);
+        views.reclaim(head);
+        const at = for (&views.slots, 0..) |*slot, i| {
+            if (slot.state == .free) break i;
+        } else {
+            views.deferred += 1;
+            return false;
+        };
+        const slot = &views.slots[at];
+        if (slot.tables.len == 0) try views.prepareSlot(head, slot);
+        try views.retired_sets.ensureUnusedCapacity(views.gpa, limits.ring_cuts_max);
+        const before: ?*Slot = if (views.published) &views.slots[views.current] else null;
+
+        // Seal first: a failure here leaves the marks open and nothing else changed.
+        const set = try views.seal(head, version, if (before) |b| b.version else 0);
+        var done: usize = 0;
+        errdefer {
+            for (head.tables[0..done], slot.tables[0..done]) |*table, *view| unfill(views.gpa, table, view, head.open);
+            reopen(head, set);
+            set.destroy(views.gpa);
+        }
+        const old_newest = views.newest;
+        set.prev = old_newest;
+        views.newest = set;
+        errdefer views.newest = old_newest;
+
+        for (head.tables, slot.tables, 0..) |*table, *view, i| {
+            const prior: ?*TableView = if (before) |b| &b.tables[i] else null;
+            if (!try views.fillTable(head, table, i, view, prior, &set.tables[i])) {
+                views.newest = old_newest;
+                for (head.tables[0..done], slot.tables[0..done]) |*t, *v| unfill(views.gpa, t, v, head.open);
+                reopen(head, set);
+                set.destroy(views.gpa);
+                views.deferred += 1;
+                return false;
+            }
+            done += 1;
+        }
+
+        // Nothing can fail from here on.
+        for (head.tables, slot.tables) |*table, *view| {
+            table.keys.current = view.keys;
+            for (table.columns, view.columns) |*col, buffer| col.current = buffer;
+            table.index.changed = false;
+        }
+        views.ring_bytes += set.bytes;
+        views.ring[set.cut % views.ring.len] = set;
+        slot.version = version;
+        slot.tick = tick;
+        slot.cut = head.open;
+        slot.newest = set;
+        slot.state = .current;
+        views.trimRing(head.open);
+        slot.oldest_cut = views.oldest_cut;
+
+        const old = views.root.swap(@as(u64, at) << count_bits, .release);
+        if (before) |b| {
+            assert(old >> count_bits == views.current);
+            b.acquired += old & count_mask;
+            b.state = .retired;
+        } else {
+            // Nobody may acquire before the first publication.
+            assert(old & count_mask == 0);
+        }
+        views.current = at;
+        views.published = true;
+        head.open += 1;
+        for (head.spaces) |*space| space.cut(head.replica);
+        return true;
+    }
+
+    fn prepareSlot(views: *Views, head: *Head, slot: *Slot) error{OutOfMemory}!void {
+        const tables = try views.gpa.alloc(TableView, head.tables.len);
+        errdefer views.gpa.free(tables);
+        var made: usize = 0;
+        errdefer for (tables[0..made]) |*view| views.gpa.free(view.columns);
+        for (head.tables, tables) |*table, *view| {
+            view.columns = try views.gpa.alloc(*Buffer, table.columns.len);
+            made += 1;
+        }
+        slot.tables = tables;
+    }
+
+    fn fillTable(
+        views: *Views,
+        head: *Head,
+        table: *Table,
+        number: usize,
+        view: *TableView,
+        prior: ?*TableView,
+        sealed: *changes.TableChanges,
+    ) error{OutOfMemory}!bool {
+        const directory = if (prior != null and !table.index.changed) prior.?.directory else fresh: {
+            const made = try views.gpa.create(Directory);
+            errdefer views.gpa.destroy(made);
+            made.* = .{ .refs = 0, .pages = try views.gpa.dupe(?*sparse.Page, table.index.pages.items) };
+            break :fresh made;
+        };
+        directory.refs += 1;
+        errdefer dropDirectory(views.gpa, directory);
+        const keys = try views.fillColumn(head, &table.keys, number, null, table.rows, &sealed.keys) orelse {
+            dropDirectory(views.gpa, directory);
+            return false;
+        };
+        var filled: usize = 0;
+        errdefer {
+            for (view.columns[0..filled], table.columns[0..filled]) |buffer, *col| dropBuffer(views.gpa, col, buffer, head.open);
+            dropBuffer(views.gpa, &table.keys, keys, head.open);
+        }
+        for (table.columns, view.columns, 0..) |*col, *buffer, f| {
+            const dirty: *const changes.DirtySet = if (sealed.columns.len > 0) &sealed.columns[f] else &nothing;
+            buffer.* = try views.fillColumn(head, col, number, f, table.rows, dirty) orelse {
+                for (view.columns[0..filled], table.columns[0..filled]) |b, *c| dropBuffer(views.gpa, c, b, head.open);
+                dropBuffer(views.gpa, &table.keys, keys, head.open);
+                dropDirectory(views.gpa, directory);
+                return false;
+            };
+            filled += 1;
+        }
+        view.rows = table.rows;
+        view.struct_seq = table.struct_seq;
+        view.keys = keys;
+        view.directory = directory;
+        return true;
+    }
+
+    /// The buffer of a column for the cut being published: the current one if nothing changed, else
+    /// a spare one brought up to the head by the change sets since it was current.
+    fn fillColumn(
+        views: *Views,
+        head: *Head,
+        col: *column.Column,
+        table: usize,
+        field: ?usize,
+        rows: u32,
+        dirty: *const changes.DirtySet,
+    ) error{OutOfMemory}!?*Buffer {
+        if (dirty.isEmpty()) if (col.current) |buffer| {
+            buffer.refs += 1;
+            return buffer;
+        };
+        const buffer = try col.takeBuffer(views.gpa, rows) orelse return null;
+        var room: [limits.ring_cuts_max + 1]*const changes.DirtySet = undefined;
+        // The set of this cut is sealed and in the ring already, so the open one is empty.
+        const sets = if (buffer.cut == 0) null else views.setsSince(table, field, &nothing, buffer.cut, &room);
+        if (sets) |s| col.catchUp(buffer.data, rows, s) else col.copyAll(buffer.data, rows);
+        buffer.cut = head.open;
+        buffer.refs = 1;
+        return buffer;
+    }
+
+    fn trimRing(views: *Views, newest_cut: u64) void {
+        while (true) {
+            const kept = newest_cut + 1 - views.oldest_cut;
+            if (kept <= 1) return;
+            if (kept <= limits.ring_cuts_max and views.ring_bytes <= limits.ring_bytes_max) return;
+            const oldest = views.ring[views.oldest_cut % views.ring.len].?;
+            // Room was made before publication began: a set that stays in the ring would be lost.
+            views.retired_sets.appendAssumeCapacity(.{ .set = oldest, .last = newest_cut - 1 });
+            views.ring_bytes -= oldest.bytes;
+            views.oldest_cut += 1;
+        }
+    }
+
+    /// Move the open marks of every table into one immutable set.
+    fn seal(views: *Views, head: *Head, version: u64, version_before: u64) error{OutOfMemory}!*ChangeSet {
+        const set = try views.gpa.create(ChangeSet);
+        errdefer views.gpa.destroy(set);
+        const tables = try views.gpa.alloc(changes.TableChanges, head.tables.len);
+        @memset(tables, .{});
+        set.* = .{
+            .cut = head.open,
+            .version = version,
+            .version_before = version_before,
+            .tables = tables,
+            .bytes = @sizeOf(ChangeSet) + tables.len * @sizeOf(changes.TableChanges),
+            .prev = null,
+        };
+        errdefer {
+            for (tables) |*table| {
+                views.gpa.free(table.removed);
+                views.gpa.free(table.inserted);
+                views.gpa.free(table.columns);
+            }
+            views.gpa.free(tables);
+        }
+        for (head.tables, tables) |*table, *into| {
+            if (!table.changed()) continue;
+            into.columns = try views.gpa.alloc(changes.DirtySet, table.columns.len);
+            @memset(into.columns, .{});
+        }
+        for (head.tables, tables) |*table, *into| {
+            if (into.columns.len == 0) continue;
+            into.removed = try netKeys(views.gpa, table, table.removed.items, false);
+            into.inserted = try netKeys(views.gpa, table, table.inserted.items, true);
+        }
+        // Nothing can fail from here on.
+        for (head.tables, tables) |*table, *into| {
+            if (into.columns.len == 0) continue;
+            for (table.columns, into.columns) |*col, *dirty| {
+                dirty.* = col.dirty;
+                col.dirty = .{};
+                dirty.seal(views.gpa, table.rows);
+                set.bytes += dirty.bytes() + @sizeOf(changes.DirtySet);
+            }
+            into.keys = table.keys.dirty;
+            table.keys.dirty = .{};
+            into.keys.seal(views.gpa, table.rows);
+            set.bytes += into.keys.bytes() + (into.removed.len + into.inserted.len) * 8;
+        }
+        for (head.tables) |*table| {
+            table.removed.clearRetainingCapacity();
+            table.inserted.clearRetainingCapacity();
+            if (table.removed.capacity > 1 << 16) table.removed.clearAndFree(views.gpa);
+            if (table.inserted.capacity > 1 << 16) table.inserted.clearAndFree(views.gpa);
+        }
+        return set;
+    }
+};
+
+const nothing: changes.DirtySet = .{};
+
+/// Publication was put off: the sealed marks are open again. Keys come back net and sorted, which
+/// is as good: the next seal nets them once more.
+fn reopen(head: *Head, set: *ChangeSet) void {
+    for (head.tables, set.tables) |*table, *from| {
+        if (from.columns.len == 0) continue;
+        for (table.columns, from.columns) |*col, *dirty| {
+            if (col.dirty.isEmpty()) {
+                col.dirty = dirty.*;
+                dirty.* = .{};
+            }
+        }
+        if (table.keys.dirty.isEmpty()) {
+            table.keys.dirty = from.keys;
+            from.keys = .{};
+        }
+        if (table.removed.items.len == 0) {
+            table.removed.deinit(table.gpa);
+            table.removed = .fromOwnedSlice(from.removed);
+            from.removed = &.{};
+        }
+        if (table.inserted.items.len == 0) {
+            table.inserted.deinit(table.gpa);
+            table.inserted = .fromOwnedSlice(from.inserted);
+            from.inserted = &.{};
+        }
+    }
+}
+
+/// Sorted, unique keys of an open list that the head confirms: inserted ones it has, removed ones it
+/// has not.
+fn netKeys(gpa: std.mem.Allocator, table: *const Table, list: []const u64, present: bool) error{OutOfMemory}![]u64 {
+    var kept: std.ArrayList(u64) = .empty;
+    errdefer kept.deinit(gpa);
+    for (list) |key| {
+        if ((table.find(key) != null) == present) try kept.append(gpa, key);
+    }
+    sortUnique(&kept);
+    return kept.toOwnedSlice(gpa);
+}
+
+/// By index first: that is the order in which blocks name rows.
+pub fn byIndex(_: void, a: u64, b: u64) bool {
+    const ai: u32 = @truncate(a);
+    const bi: u32 = @truncate(b);
+    return if (ai == bi) a < b else ai < bi;
+}
+
+pub fn sortUnique(list: *std.ArrayList(u64)) void {
+    const items = list.items;
+    if (items.len < 2) return;
+    if (!std.sort.isSorted(u64, items, {}, byIndex)) std.sort.pdq(u64, items, {}, byIndex);
+    var kept: usize = 1;
+    for (items[1..]) |key| {
+        if (key == items[kept - 1]) continue;
+        items[kept] = key;
+        kept += 1;
+    }
+    list.items.len = kept;
+}
+
+fn dropBuffer(gpa: std.mem.Allocator, col: *column.Column, buffer: *Buffer, open: u64) void {
+    buffer.refs -= 1;
+    if (buffer.refs > 0) return;
+    if (col.current == buffer) col.current = null;
+    // Filled for a publication that was put off: the open cut goes on, so what it holds has no name.
+    if (buffer.cut == open) buffer.cut = 0;
+    col.giveBack(gpa, buffer);
+}
+
+fn dropDirectory(gpa: std.mem.Allocator, directory: *Directory) void {
+    directory.refs -= 1;
+    if (directory.refs > 0) return;
+    gpa.free(directory.pages);
+    gpa.destroy(directory);
+}
+
+fn unfill(gpa: std.mem.Allocator, table: *Table, view: *TableView, open: u64) void {
+    dropBuffer(gpa, &table.keys, view.keys, open);
+    for (view.columns, table.columns) |buffer, *col| dropBuffer(gpa, col, buffer, open);
+    dropDirectory(gpa, view.directory);
+}
