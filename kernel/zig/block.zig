@@ -1,0 +1,315 @@
+//! Blocks: the columnar bytes of a set of changes, in a frame now and in the log later.
+//!
+//! All integers little-endian, nothing aligned. A number of rows names them by entity index,
+//! ascending.
+//!
+//!     block    u8 version = 1 | u8 compression = 0 | u16 tables | u32 bytes that follow | table*
+//!     table    u16 table id | u16 columns | u32 removed | u32 inserted
+//!              [removed > 0]  rows
+//!              [inserted > 0] rows | generations: cells of u32 | cells of each field, by field id
+//!              column*
+//!     column   u16 field id | u8 form | u8 encoding | [form != same] u32 count | names | values
+//!     rows     u8 form | names
+//!     cells    u8 encoding | values
+//!
+//!     form     0 all: every row of the table after removal, but the inserted ones; no names
+//!              1 deltas: LEB128 of the gap to the one before, minus one (the first from -1)
+//!              2 bitmap: LEB128 first index | LEB128 bits | ceil(bits / 8) bytes, lowest bit first
+//!              3 ranges: LEB128 ranges | (LEB128 gap since the range before | LEB128 length - 1)*
+//!              4 same: the rows of the column before; no count
+//!     encoding 0 raw: the cells one after another
+//!              1 constant: one cell that all rows have
+//!              2 byte planes, 3 bit pack, 4 two-class bit pack, 5 run length, 6 adaptive coder:
+//!              numbers kept, not written yet, and refused
+//!
+//! Tables come by ascending id and columns by ascending field id. Table 0, the entities, is first,
+//! so a component row always finds its entity. A reader refuses anything else.
+
+const std = @import("std");
+const assert = std.debug.assert;
+
+pub const version = 1;
+pub const header_bytes = 8;
+
+pub const Form = enum(u8) { all, deltas, bitmap, ranges, same };
+pub const Encoding = enum(u8) { raw, constant };
+
+/// Highest encoding number that is kept for later.
+pub const encoding_reserved = 6;
+
+/// What a block got wrong; `failure.Info.reason`. Appended, never reused.
+pub const Reason = enum(u16) {
+    none,
+    truncated,
+    version,
+    compression,
+    length,
+    table_unknown,
+    table_order,
+    field_unknown,
+    field_order,
+    form,
+    encoding,
+    names,
+    count,
+    generation,
+    row_missing,
+    entity_missing,
+    trailing,
+};
+
+pub const Item = struct { index: u32, row: u32 };
+
+/// Appends a block's parts to a list. Memory failures surface as errors; the list is the caller's.
+pub const Writer = struct {
+    gpa: std.mem.Allocator,
+    out: *std.ArrayList(u8),
+
+    pub fn int(w: Writer, comptime T: type, value: T) error{OutOfMemory}!void {
+        var bytes: [@sizeOf(T)]u8 = undefined;
+        std.mem.writeInt(T, &bytes, value, .little);
+        try w.out.appendSlice(w.gpa, &bytes);
+    }
+
+    pub fn varint(w: Writer, value: u32) error{OutOfMemory}!void {
+        var left = value;
+        while (left >= 0x80) : (left >>= 7) try w.out.append(w.gpa, @as(u8, @truncate(left)) | 0x80);
+        try w.out.append(w.gpa, @intCast(left));
+    }
+
+    /// Names of `items` in whichever form is smallest. The form is returned, not written.
+    pub fn pickForm(items: []const Item) Form {
+        assert(items.len > 0);
+        var deltas: usize = 0;
+        var ranges: usize = 0;
+        var range_count: u32 = 0;
+        var next: u32 = 0;
+        var length: u32 = 0;
+        for (items) |item| {
+            const gap = item.index - next;
+            deltas += varintBytes(gap);
+            if (gap != 0 or length == 0) {
+                if (length > 0) ranges += varintBytes(length - 1);
+                ranges += varintBytes(gap);
+                range_count += 1;
+                length = 0;
+            }
+            length += 1;
+            next = item.index + 1;
+        }
+        ranges += varintBytes(length - 1) + varintBytes(range_count);
+        const bits = items[items.len - 1].index - items[0].index + 1;
+        const bitmap = varintBytes(items[0].index) + varintBytes(bits) + (bits + 7) / 8;
+        if (ranges <= deltas and ranges <= bitmap) return .ranges;
+        return if (bitmap < deltas) .bitmap else .deltas;
+    }
+
+    pub fn names(w: Writer, form: Form, items: []const Item) error{OutOfMemory}!void {
+        switch (form) {
+            .all, .same => {},
+            .deltas => {
+                var next: u32 = 0;
+                for (items) |item| {
+                    try w.varint(item.index - next);
+                    next = item.index + 1;
+                }
+            },
+            .bitmap => {
+                const first = items[0].index;
+                const bits = items[items.len - 1].index - first + 1;
+                try w.varint(first);
+                try w.varint(bits);
+                const bytes = try w.out.addManyAsSlice(w.gpa, (bits + 7) / 8);
+                @memset(bytes, 0);
+                for (items) |item| {
+                    const bit = item.index - first;
+                    bytes[bit / 8] |= @as(u8, 1) << @intCast(bit & 7);
+                }
+            },
+            .ranges => {
+                var count: u32 = 0;
+                for (items, 0..) |item, i| count += @intFromBool(i == 0 or item.index != items[i - 1].index + 1);
+                try w.varint(count);
+                var next: u32 = 0;
+                var i: usize = 0;
+                while (i < items.len) {
+                    var end = i + 1;
+                    while (end < items.len and items[end].index == items[end - 1].index + 1) end += 1;
+                    try w.varint(items[i].index - next);
+                    try w.varint(@intCast(end - i - 1));
+                    next = items[end - 1].index + 1;
+                    i = end;
+                }
+            },
+        }
+    }
+
+    /// The cells of `items` in a column: encoding byte at `encoding_at`, then the values.
+    pub fn values(w: Writer, encoding_at: usize, width: u32, data: []const u8, items: []const Item) error{OutOfMemory}!void {
+        const start = w.out.items.len;
+        const first = data[@as(usize, items[0].row) * width ..][0..width];
+        try w.out.ensureUnusedCapacity(w.gpa, items.len * width);
+        const consecutive = isRun(items);
+        if (consecutive) {
+            w.out.appendSliceAssumeCapacity(data[@as(usize, items[0].row) * width ..][0 .. items.len * width]);
+        } else switch (width) {
+            inline 1, 2, 4, 8 => |fixed| {
+                const to = w.out.addManyAsSliceAssumeCapacity(items.len * fixed);
+                for (items, 0..) |item, i| to[i * fixed ..][0..fixed].* = data[@as(usize, item.row) * fixed ..][0..fixed].*;
+            },
+            else => for (items) |item| w.out.appendSliceAssumeCapacity(data[@as(usize, item.row) * width ..][0..width]),
+        }
+        const cells = w.out.items[start..];
+        if (items.len > 1 and allEqual(cells, first.len)) {
+            w.out.items.len = start + width;
+            w.out.items[encoding_at] = @intFromEnum(Encoding.constant);
+        } else w.out.items[encoding_at] = @intFromEnum(Encoding.raw);
+    }
+};
+
+fn isRun(items: []const Item) bool {
+    if (items[items.len - 1].row -% items[0].row != items.len - 1) return false;
+    for (items[1..], items[0 .. items.len - 1]) |item, before| if (item.row != before.row + 1) return false;
+    return true;
+}
+
+fn allEqual(cells: []const u8, width: usize) bool {
+    // A run of equal cells is one that equals itself shifted by one cell.
+    return std.mem.eql(u8, cells[width..], cells[0 .. cells.len - width]);
+}
+
+fn varintBytes(value: u32) usize {
+    var bytes: usize = 1;
+    var left = value >> 7;
+    while (left != 0) : (left >>= 7) bytes += 1;
+    return bytes;
+}
+
+/// Reads a block that came from anywhere. Every method either stays in bounds or fails with the
+/// reason noted; it allocates nothing.
+pub const Reader = struct {
+    bytes: []const u8,
+    at: usize = 0,
+    reason: Reason = .none,
+
+    pub fn fail(r: *Reader, reason: Reason) error{BadBlock} {
+        r.reason = reason;
+        return error.BadBlock;
+    }
+
+    pub fn int(r: *Reader, comptime T: type) error{BadBlock}!T {
+        const size = @sizeOf(T);
+        if (r.bytes.len - r.at < size) return r.fail(.truncated);
+        defer r.at += size;
+        return std.mem.readInt(T, r.bytes[r.at..][0..size], .little);
+    }
+
+    pub fn take(r: *Reader, n: usize) error{BadBlock}![]const u8 {
+        if (r.bytes.len - r.at < n) return r.fail(.truncated);
+        defer r.at += n;
+        return r.bytes[r.at..][0..n];
+    }
+
+    fn varint(r: *Reader) error{BadBlock}!u32 {
+        var value: u32 = 0;
+        var shift: u6 = 0;
+        while (true) {
+            if (r.at == r.bytes.len) return r.fail(.truncated);
+            const byte = r.bytes[r.at];
+            r.at += 1;
+            if (shift == 28 and byte > 0x0f) return r.fail(.names);
+            value |= @as(u32, byte & 0x7f) << @intCast(shift);
+            if (byte & 0x80 == 0) return value;
+            if (shift == 28) return r.fail(.names);
+            shift += 7;
+        }
+    }
+
+    pub fn form(r: *Reader) error{BadBlock}!Form {
+        const number = try r.int(u8);
+        if (number > @intFromEnum(Form.same)) return r.fail(.form);
+        return @enumFromInt(number);
+    }
+
+    pub fn encoding(r: *Reader) error{BadBlock}!Encoding {
+        const number = try r.int(u8);
+        if (number > @intFromEnum(Encoding.constant)) return r.fail(.encoding);
+        return @enumFromInt(number);
+    }
+
+    /// Decode `count` ascending indices, all below `limit`, into `into`.
+    pub fn names(r: *Reader, how: Form, count: u32, limit: u32, into: []u32) error{BadBlock}!void {
+        assert(into.len == count);
+        var n: usize = 0;
+        var next: u64 = 0;
+        switch (how) {
+            .all, .same => return r.fail(.form),
+            .deltas => while (n < count) : (n += 1) {
+                const index = next + try r.varint();
+                if (index >= limit) return r.fail(.names);
+                into[n] = @intCast(index);
+                next = index + 1;
+            },
+            .bitmap => {
+                const first = try r.varint();
+                const bits = try r.varint();
+                if (bits == 0 or @as(u64, first) + bits > limit) return r.fail(.names);
+                const bitmap = try r.take((@as(usize, bits) + 7) / 8);
+                for (bitmap, 0..) |byte, b| {
+                    var left = byte;
+                    while (left != 0) : (left &= left - 1) {
+                        const bit = b * 8 + @ctz(left);
+                        if (bit >= bits or n == count) return r.fail(.names);
+                        into[n] = first + @as(u32, @intCast(bit));
+                        n += 1;
+                    }
+                }
+                if (n != count) return r.fail(.names);
+            },
+            .ranges => {
+                const ranges = try r.varint();
+                for (0..ranges) |_| {
+                    const first = next + try r.varint();
+                    const length = @as(u64, try r.varint()) + 1;
+                    if (first + length > limit or n + length > count) return r.fail(.names);
+                    for (0..@intCast(length)) |i| into[n + i] = @intCast(first + i);
+                    n += @intCast(length);
+                    next = first + length;
+                }
+                if (n != count) return r.fail(.names);
+            },
+        }
+    }
+};
+
+test "names read back as written, in the form that was picked" {
+    const gpa = std.testing.allocator;
+    var random = std.Random.DefaultPrng.init(11);
+    var seen: [5]bool = @splat(false);
+    for (0..400) |round| {
+        const share = 1 + random.random().uintLessThan(u32, if (round % 3 == 0) 3 else 400);
+        var items: std.ArrayList(Item) = .empty;
+        defer items.deinit(gpa);
+        for (0..3000) |index| {
+            const in_run = round % 5 == 0 and index % 700 > 100;
+            if (in_run or random.random().uintLessThan(u32, share) == 0)
+                try items.append(gpa, .{ .index = @intCast(index), .row = 0 });
+        }
+        if (items.items.len == 0) continue;
+        var out: std.ArrayList(u8) = .empty;
+        defer out.deinit(gpa);
+        const w: Writer = .{ .gpa = gpa, .out = &out };
+        const form = Writer.pickForm(items.items);
+        seen[@intFromEnum(form)] = true;
+        try w.names(form, items.items);
+        const into = try gpa.alloc(u32, items.items.len);
+        defer gpa.free(into);
+        var r: Reader = .{ .bytes = out.items };
+        try r.names(form, @intCast(into.len), 3000, into);
+        try std.testing.expectEqual(out.items.len, r.at);
+        for (items.items, into) |item, index| try std.testing.expectEqual(item.index, index);
+        var short: Reader = .{ .bytes = out.items[0 .. out.items.len - 1] };
+        try std.testing.expectError(error.BadBlock, short.names(form, @intCast(into.len), 3000, into));
+    }
+    try std.testing.expect(seen[1] and seen[2] and seen[3]);
+}

@@ -1,0 +1,358 @@
+//! Cutting a delta: every change in `(base, version]`, from a pinned view and its sealed change sets.
+//!
+//! A full sync is a delta from version 0: every row is inserted. With a budget the delta is cut into
+//! chunks by ranges of entity indices, table by table; a cursor says where the next one begins, and
+//! the next may be cut from a newer view.
+//!
+//! Reads the slot and its change sets only, never the head.
+
+const std = @import("std");
+const block = @import("block.zig");
+const changes = @import("changes.zig");
+const failure = @import("failure.zig");
+const limits = @import("limits.zig");
+const sparse = @import("sparse.zig");
+const view = @import("view.zig");
+const Head = @import("head.zig").Head;
+const Item = block.Item;
+
+pub const Cursor = extern struct {
+    /// Table (by position in the catalogue) and entity index where the next chunk begins.
+    table: u32 = 0,
+    index: u32 = 0,
+    /// 1 when nothing is left.
+    done: u32 = 0,
+    /// Rows named in this block: removed, inserted, and of the longest column.
+    rows: u32 = 0,
+};
+
+pub const Encoder = struct {
+    gpa: std.mem.Allocator,
+    out: std.ArrayList(u8) = .empty,
+    arena: std.heap.ArenaAllocator,
+
+    pub fn init(gpa: std.mem.Allocator) Encoder {
+        return .{ .gpa = gpa, .arena = .init(gpa) };
+    }
+    pub fn deinit(encoder: *Encoder) void {
+        encoder.out.deinit(encoder.gpa);
+        encoder.arena.deinit();
+    }
+
+    /// Cut `(base, slot.version]` from the cursor on into `out`. `HistoryGone` when the change sets
+    /// no longer reach back to `base`: use base 0. `budget` 0 means no budget.
+    pub fn cut(
+        encoder: *Encoder,
+        head: *const Head,
+        slot: *const view.Slot,
+        base: u64,
+        cursor: *Cursor,
+        budget: u32,
+    ) error{ OutOfMemory, HistoryGone, BadArgument }!void {
+        if (base > slot.version) return error.BadArgument;
+        if (base != 0 and base < slot.version and !reaches(slot, base)) return error.HistoryGone;
+        encoder.out.clearRetainingCapacity();
+        const w: block.Writer = .{ .gpa = encoder.gpa, .out = &encoder.out };
+        try w.int(u8, block.version);
+        try w.int(u8, 0);
+        try w.int(u16, 0);
+        try w.int(u32, 0);
+        cursor.rows = 0;
+        var tables: u16 = 0;
+        while (cursor.table < slot.tables.len) {
+            _ = encoder.arena.reset(.retain_capacity);
+            const spec = head.tables[cursor.table].spec;
+            const left: u32 = if (budget == 0)
+                0
+            else
+                @max(1, budget -| @as(u32, @intCast(@min(encoder.out.items.len, budget))));
+            if (budget != 0 and encoder.out.items.len >= budget) break;
+            if (spec.replicated) {
+                if (try encoder.table(w, head, slot, base, cursor, left)) tables += 1;
+                if (cursor.index != 0) break; // the table goes on in the next chunk
+            }
+            cursor.table += 1;
+        }
+        cursor.done = @intFromBool(cursor.table >= slot.tables.len);
+        std.mem.writeInt(u16, encoder.out.items[2..4], tables, .little);
+        std.mem.writeInt(u32, encoder.out.items[4..8], @intCast(encoder.out.items.len - block.header_bytes), .little);
+    }
+
+    /// Append one table's section; false when nothing of it changed. Sets `cursor.index` to where the
+    /// table goes on, or to 0 at its end.
+    fn table(
+        encoder: *Encoder,
+        w: block.Writer,
+        head: *const Head,
+        slot: *const view.Slot,
+        base: u64,
+        cursor: *Cursor,
+        left: u32,
+    ) error{OutOfMemory}!bool {
+        const a = encoder.arena.allocator();
+        const number = cursor.table;
+        const spec = head.tables[number].spec;
+        const of = &slot.tables[number];
+        const from = cursor.index;
+        cursor.index = 0;
+        var row_bytes: u32 = 8;
+        for (spec.fields) |*field| row_bytes += field.width;
+        const rows_max: usize = if (left == 0) std.math.maxInt(u32) else @max(1, left / (2 * row_bytes));
+
+        var removed: std.ArrayList(Item) = .empty;
+        var inserted: std.ArrayList(Item) = .empty;
+        var end: u64 = std.math.maxInt(u64);
+        var dirty: []?[]u64 = &.{};
+        if (base == 0) {
+            var it = sparse.Iterator.from(of.pages(), from);
+            while (it.next()) |item| {
+                if (inserted.items.len == rows_max) {
+                    end = item.index;
+                    break;
+                }
+                try inserted.append(a, .{ .index = item.index, .row = item.row });
+            }
+        } else {
+            if (!touched(slot, base, number)) return false;
+            try collectKeys(a, slot, base, number, of, &removed, &inserted);
+            dirty = try collectDirty(a, slot, base, number, of, spec.fields.len);
+            for (inserted.items) |item| {
+                for (dirty) |bitmap| if (bitmap) |words| {
+                    words[item.row / 64] &= ~(@as(u64, 1) << @intCast(item.row & 63));
+                };
+            }
+            clip(&removed, from, rows_max, &end);
+            clip(&inserted, from, rows_max, &end);
+        }
+
+        const Column = struct { field: u32, items: []const Item, same: bool };
+        var columns: std.ArrayList(Column) = .empty;
+        var before: ?[]u64 = null;
+        for (dirty, 0..) |bitmap, f| {
+            const words = bitmap orelse continue;
+            const same = if (before) |b| std.mem.eql(u64, b, words) else false;
+            if (same) {
+                const last = columns.items[columns.items.len - 1];
+                try columns.append(a, .{ .field = @intCast(f), .items = last.items, .same = true });
+                continue;
+            }
+            var items = try inOrder(a, of, words);
+            if (items.items.len == 0) continue;
+            clip(&items, from, rows_max, &end);
+            before = words;
+            if (items.items.len == 0) {
+                before = null;
+                continue;
+            }
+            try columns.append(a, .{ .field = @intCast(f), .items = items.items, .same = false });
+        }
+        // A later list may have pulled the end in: what was clipped before it is clipped again.
+        const removed_items = below(removed.items, end);
+        const inserted_items = below(inserted.items, end);
+        var kept: u16 = 0;
+        for (columns.items) |*column| {
+            column.items = below(column.items, end);
+            if (column.items.len > 0) kept += 1;
+        }
+        if (end != std.math.maxInt(u64)) cursor.index = @intCast(end);
+        if (removed_items.len == 0 and inserted_items.len == 0 and kept == 0) return false;
+
+        try w.int(u16, spec.id);
+        try w.int(u16, kept);
+        try w.int(u32, @intCast(removed_items.len));
+        try w.int(u32, @intCast(inserted_items.len));
+        if (removed_items.len > 0) {
+            const form = block.Writer.pickForm(removed_items);
+            try w.int(u8, @intFromEnum(form));
+            try w.names(form, removed_items);
+        }
+        if (inserted_items.len > 0) {
+            const form = block.Writer.pickForm(inserted_items);
+            try w.int(u8, @intFromEnum(form));
+            try w.names(form, inserted_items);
+            const generations = try a.alloc(u32, inserted_items.len);
+            const places = try a.alloc(Item, inserted_items.len);
+            const keys = of.keyList();
+            for (inserted_items, generations, places, 0..) |item, *generation, *place, i| {
+                generation.* = @truncate(keys[item.row] >> 32);
+                place.* = .{ .index = 0, .row = @intCast(i) };
+            }
+            try w.int(u8, 0);
+            try w.values(w.out.items.len - 1, 4, std.mem.sliceAsBytes(generations), places);
+            for (spec.fields, of.columns) |*field, buffer| {
+                try w.int(u8, 0);
+                try w.values(w.out.items.len - 1, field.width, buffer.data, inserted_items);
+            }
+        }
+        var longest: usize = 0;
+        var written: ?[]const Item = null;
+        // "all" may only be said when this block also says every inserted row of the table.
+        const whole = from == 0 and end == std.math.maxInt(u64);
+        for (columns.items) |column| {
+            if (column.items.len == 0) continue;
+            longest = @max(longest, column.items.len);
+            const field = &spec.fields[column.field];
+            const same = column.same and written != null and written.?.ptr == column.items.ptr;
+            const form: block.Form = if (same)
+                .same
+            else if (whole and column.items.len == of.rows - inserted_items.len)
+                .all
+            else
+                block.Writer.pickForm(column.items);
+            try w.int(u16, field.id);
+            try w.int(u8, @intFromEnum(form));
+            try w.int(u8, 0);
+            const encoding_at = w.out.items.len - 1;
+            if (form != .same) try w.int(u32, @intCast(column.items.len));
+            try w.names(form, column.items);
+            try w.values(encoding_at, field.width, of.columns[column.field].data, column.items);
+            written = column.items;
+        }
+        cursor.rows += @intCast(removed_items.len + inserted_items.len + longest);
+        return true;
+    }
+};
+
+/// Walk the change sets of `(base, slot.version]`, newest first.
+const Sets = struct {
+    next_set: ?*changes.ChangeSet,
+    oldest_cut: u64,
+    base: u64,
+
+    fn of(slot: *const view.Slot, base: u64) Sets {
+        return .{ .next_set = slot.newest, .oldest_cut = slot.oldest_cut, .base = base };
+    }
+    fn next(sets: *Sets) ?*changes.ChangeSet {
+        const set = sets.next_set orelse return null;
+        if (set.version <= sets.base) return null;
+        sets.next_set = if (set.cut > sets.oldest_cut) set.prev else null;
+        return set;
+    }
+};
+
+/// Whether the view's change sets cover everything since `base`.
+pub fn reaches(slot: *const view.Slot, base: u64) bool {
+    var sets = Sets.of(slot, base);
+    var reached = false;
+    while (sets.next()) |set| reached = set.version_before <= base;
+    return reached;
+}
+
+fn touched(slot: *const view.Slot, base: u64, number: usize) bool {
+    var sets = Sets.of(slot, base);
+    while (sets.next()) |set| if (set.tables[number].columns.len > 0 or
+        set.tables[number].removed.len > 0 or set.tables[number].inserted.len > 0) return true;
+    return false;
+}
+
+fn collectKeys(
+    a: std.mem.Allocator,
+    slot: *const view.Slot,
+    base: u64,
+    number: usize,
+    of: *const view.TableView,
+    removed: *std.ArrayList(Item),
+    inserted: *std.ArrayList(Item),
+) error{OutOfMemory}!void {
+    var gone: std.ArrayList(u64) = .empty;
+    var come: std.ArrayList(u64) = .empty;
+    var sets = Sets.of(slot, base);
+    while (sets.next()) |set| {
+        try gone.appendSlice(a, set.tables[number].removed);
+        try come.appendSlice(a, set.tables[number].inserted);
+    }
+    view.sortUnique(&gone);
+    view.sortUnique(&come);
+    for (gone.items) |key| {
+        const index: u32 = @truncate(key);
+        // Present again: then it is among the inserted, and a newer generation evicts the older.
+        if (sparse.find(of.pages(), index) != null) continue;
+        if (removed.items.len > 0 and removed.items[removed.items.len - 1].index == index) continue;
+        try removed.append(a, .{ .index = index, .row = 0 });
+    }
+    for (come.items) |key| {
+        const row = of.find(key) orelse continue;
+        try inserted.append(a, .{ .index = @truncate(key), .row = row });
+    }
+}
+
+fn collectDirty(
+    a: std.mem.Allocator,
+    slot: *const view.Slot,
+    base: u64,
+    number: usize,
+    of: *const view.TableView,
+    fields: usize,
+) error{OutOfMemory}![]?[]u64 {
+    const bitmaps = try a.alloc(?[]u64, fields);
+    @memset(bitmaps, null);
+    if (of.rows == 0) return bitmaps;
+    const words = (of.rows + 63) / 64;
+    var sets = Sets.of(slot, base);
+    while (sets.next()) |set| {
+        for (set.tables[number].columns, 0..) |*dirty, f| {
+            if (dirty.isEmpty()) continue;
+            const bitmap = bitmaps[f] orelse fresh: {
+                const made = try a.alloc(u64, words);
+                @memset(made, 0);
+                bitmaps[f] = made;
+                break :fresh made;
+            };
+            dirty.orInto(bitmap, of.rows);
+        }
+    }
+    return bitmaps;
+}
+
+/// The rows of a bitmap by ascending entity index.
+fn inOrder(a: std.mem.Allocator, of: *const view.TableView, bitmap: []const u64) error{OutOfMemory}!std.ArrayList(Item) {
+    var count: usize = 0;
+    for (bitmap) |word| count += @popCount(word);
+    var items: std.ArrayList(Item) = .empty;
+    try items.ensureTotalCapacityPrecise(a, count);
+    const keys = of.keyList();
+    var ascending = true;
+    var last: i64 = -1;
+    for (bitmap, 0..) |word, w| {
+        var left = word;
+        while (left != 0) : (left &= left - 1) {
+            const row: u32 = @intCast(w * 64 + @ctz(left));
+            const index: u32 = @truncate(keys[row]);
+            ascending = ascending and index > last;
+            last = index;
+            items.appendAssumeCapacity(.{ .index = index, .row = row });
+        }
+    }
+    if (ascending) return items;
+    if (count * 8 > of.rows) {
+        // Most rows: the sparse index has them in order, which beats sorting.
+        items.clearRetainingCapacity();
+        var it = sparse.Iterator.from(of.pages(), 0);
+        while (it.next()) |item| {
+            if (bitmap[item.row / 64] >> @intCast(item.row & 63) & 1 == 1)
+                items.appendAssumeCapacity(.{ .index = item.index, .row = item.row });
+        }
+    } else std.sort.pdq(Item, items.items, {}, struct {
+        fn less(_: void, x: Item, y: Item) bool {
+            return x.index < y.index;
+        }
+    }.less);
+    return items;
+}
+
+/// Keep the items from `from` on, at most `rows_max`, pulling `end` in to where they stop.
+fn clip(list: *std.ArrayList(Item), from: u32, rows_max: usize, end: *u64) void {
+    var first: usize = 0;
+    while (first < list.items.len and list.items[first].index < from) first += 1;
+    if (first > 0) list.items = list.items[first..];
+    if (list.items.len > rows_max) {
+        end.* = @min(end.*, list.items[rows_max].index);
+        list.items = list.items[0..rows_max];
+    }
+}
+
+fn below(items: []const Item, end: u64) []const Item {
+    var n = items.len;
+    while (n > 0 and items[n - 1].index >= end) n -= 1;
+    return items[0..n];
+}

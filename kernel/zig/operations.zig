@@ -1,0 +1,148 @@
+//! The operation buffer: how a foreign caller hands over point writes without one call per field.
+//!
+//! Operations follow one another without padding, little-endian, and run in order, all or none:
+//!
+//!     u8 kind | u8 fields | u16 table id | u32 bytes of the whole operation | u64 key
+//!     u16 field id * fields | cell * fields, each as wide as its field
+//!
+//! Kinds: spawn hands out a key (of entities, or of a table with keys of its own) and inserts its
+//! row; insert with key 0 means the key that the newest spawn of this buffer handed out.
+
+const std = @import("std");
+const failure = @import("failure.zig");
+const limits = @import("limits.zig");
+const abi = @import("abi.zig");
+const Head = @import("head.zig").Head;
+const Strided = @import("head.zig").Strided;
+
+pub const Kind = enum(u8) { spawn = 1, insert, update, delete };
+
+const header_bytes = 16;
+
+pub fn run(head: *Head, bytes: []const u8, key_out: *u64) failure.Error!void {
+    const from = head.mark();
+    errdefer head.undoTo(from);
+    var at: usize = 0;
+    while (at < bytes.len) {
+        errdefer head.info.offset = at;
+        if (bytes.len - at < header_bytes) return error.BadArgument;
+        const header = bytes[at..][0..header_bytes];
+        const length = std.mem.readInt(u32, header[4..8], .little);
+        if (length < header_bytes or length > bytes.len - at) return error.BadArgument;
+        try one(head, header, bytes[at + header_bytes .. at + length], key_out);
+        at += length;
+    }
+}
+
+fn one(head: *Head, header: *const [header_bytes]u8, rest: []const u8, key_out: *u64) failure.Error!void {
+    const fields = header[1];
+    const table = try head.tableIndex(std.mem.readInt(u16, header[2..4], .little));
+    var key = std.mem.readInt(u64, header[8..16], .little);
+    if (header[0] == 0 or header[0] > @intFromEnum(Kind.delete)) return error.BadArgument;
+    const kind: Kind = @enumFromInt(header[0]);
+    if (kind == .delete) return head.delete(table, key);
+
+    if (kind == .update) {
+        const row = try head.rowOf(table, key);
+        var cells = Cells.init(head, table, rest, fields) orelse return error.BadArgument;
+        // All cells are checked before the first is written, so the operation is whole.
+        while (try cells.next()) |cell| try head.checkCell(table, cell.field, key, cell.bytes);
+        cells = Cells.init(head, table, rest, fields).?;
+        while (try cells.next()) |cell| {
+            const column = &head.tables[table].columns[cell.field];
+            if (column.scratch.lent != .no) {
+                const at = @as(usize, row) * column.width;
+                @memcpy(column.scratch.data[at..][0..column.width], cell.bytes);
+                // Handed out for reading only, but this write must reach the head all the same.
+                column.scratch.lent = .writable;
+            } else try head.writeCell(table, row, cell.field, key, cell.bytes);
+        }
+        return;
+    }
+    var given: [limits.fields_max]?[*]const u8 = @splat(null);
+    var cells = Cells.init(head, table, rest, fields) orelse return error.BadArgument;
+    while (try cells.next()) |cell| given[cell.field] = cell.bytes.ptr;
+    if (kind == .spawn) {
+        var fresh: [1]u64 = undefined;
+        try head.reserve(table, 1, &fresh);
+        key = fresh[0];
+        key_out.* = key;
+    } else if (key == 0) key = key_out.*;
+    try head.insert(table, key, given[0..head.tables[table].spec.fields.len]);
+}
+
+const Cells = struct {
+    head: *Head,
+    table: u16,
+    ids: []const u8,
+    cells: []const u8,
+    at: usize = 0,
+    next_field: usize = 0,
+
+    const Cell = struct { field: u32, bytes: []const u8 };
+
+    fn init(head: *Head, table: u16, rest: []const u8, fields: usize) ?Cells {
+        if (rest.len < fields * 2) return null;
+        return .{ .head = head, .table = table, .ids = rest[0 .. fields * 2], .cells = rest[fields * 2 ..] };
+    }
+
+    fn next(cells: *Cells) failure.Error!?Cell {
+        if (cells.next_field * 2 == cells.ids.len) return null;
+        const id = std.mem.readInt(u16, cells.ids[cells.next_field * 2 ..][0..2], .little);
+        const field = try cells.head.fieldIndex(cells.table, id);
+        const width = cells.head.tables[cells.table].columns[field].width;
+        if (cells.cells.len - cells.at < width) return error.BadArgument;
+        defer {
+            cells.at += width;
+            cells.next_field += 1;
+        }
+        return .{ .field = field, .bytes = cells.cells[cells.at..][0..width] };
+    }
+};
+
+/// Change some fields of many rows. All or none.
+pub fn updateMany(head: *Head, table_id: u16, keys: []const u64, columns: []const abi.ColumnIn) failure.Error!void {
+    if (!head.in_transaction) return error.NoTransaction;
+    const table = try head.tableIndex(table_id);
+    const t = &head.tables[table];
+    const from = head.mark();
+    errdefer head.undoTo(from);
+    if (keys.len > limits.rows_max) return error.Limit;
+    const rows = try head.gpa.alloc(u32, keys.len);
+    defer head.gpa.free(rows);
+    for (rows, keys, 0..) |*row, key, i| {
+        errdefer head.info.offset = i;
+        row.* = try head.rowOf(table, key);
+    }
+    for (columns) |column| {
+        const field = try head.fieldIndex(table, column.field);
+        const spec = &t.spec.fields[field];
+        const cells: Strided = .{ .base = @ptrFromInt(@as(usize, @intCast(column.cells))), .stride = column.stride };
+        if (spec.constrained()) for (0..if (column.stride == 0) @min(1, keys.len) else keys.len) |i| {
+            errdefer head.info.offset = i;
+            try head.checkCell(table, field, keys[i], cells.at(i)[0..spec.width]);
+        };
+        const scratch = &t.columns[field].scratch;
+        if (scratch.lent != .no) {
+            for (rows, 0..) |row, i|
+                @memcpy(scratch.data[@as(usize, row) * spec.width ..][0..spec.width], cells.at(i)[0..spec.width]);
+            scratch.lent = .writable;
+        } else if (t.indexes[field] == null) {
+            _ = try head.writeCells(table, field, rows, cells.base, cells.stride);
+        } else for (rows, keys, 0..) |row, key, i| {
+            try head.writeCell(table, row, field, key, cells.at(i)[0..spec.width]);
+        }
+    }
+}
+
+/// Delete many rows, or despawn many entities. All or none.
+pub fn deleteMany(head: *Head, table_id: u16, keys: []const u64) failure.Error!void {
+    if (!head.in_transaction) return error.NoTransaction;
+    const table = try head.tableIndex(table_id);
+    const from = head.mark();
+    errdefer head.undoTo(from);
+    for (keys, 0..) |key, i| {
+        errdefer head.info.offset = i;
+        try head.delete(table, key);
+    }
+}

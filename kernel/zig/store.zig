@@ -1,0 +1,153 @@
+//! A store: the writer's head, the views that readers pin, and the baton between writers.
+//!
+//! The writer is a role, not a thread. The baton is one atomic word: whoever takes it may begin
+//! transactions and publish, and gives it back. Nothing here waits; a taken baton is `Busy`.
+
+const std = @import("std");
+const assert = std.debug.assert;
+const apply = @import("apply.zig");
+const catalogue = @import("catalogue.zig");
+const compat = @import("compat.zig");
+const failure = @import("failure.zig");
+const lend = @import("lend.zig");
+const limits = @import("limits.zig");
+const Head = @import("head.zig").Head;
+const Views = @import("view.zig").Views;
+
+pub const Store = struct {
+    counting: compat.CountingAllocator,
+    head: Head,
+    views: Views,
+    baton: compat.Atomic(u32) = .init(0),
+    /// The newest version; `views` may be behind it while publication is deferred.
+    version: u64 = 0,
+    tick: u64 = 0,
+    transactions: u64 = 0,
+    operations: []align(64) u8,
+
+    pub fn create(child: std.mem.Allocator, in: *const catalogue.CatalogueIn) failure.Error!*Store {
+        const store = try child.create(Store);
+        errdefer child.destroy(store);
+        store.* = .{
+            .counting = .{ .child = child },
+            .head = undefined,
+            .views = undefined,
+            .operations = &.{},
+        };
+        const gpa = store.counting.allocator();
+        store.operations = try gpa.alignedAlloc(u8, .@"64", limits.operations_bytes);
+        errdefer gpa.free(store.operations);
+        store.head = try .init(gpa, in);
+        store.views = .{ .gpa = gpa };
+        return store;
+    }
+
+    /// Free everything. `ViewsHeld` while pins are out: their memory stays, and so does the store.
+    pub fn destroy(store: *Store) error{ViewsHeld}!void {
+        if (store.views.pins() > 0) return error.ViewsHeld;
+        const child = store.counting.child;
+        const gpa = store.counting.allocator();
+        store.views.deinit(&store.head);
+        store.head.deinit();
+        gpa.free(store.operations);
+        // Orphaned scratch memory is its holder's and frees through the child.
+        child.destroy(store);
+    }
+
+    pub fn takeBaton(store: *Store) error{Busy}!void {
+        if (store.baton.cmpxchgStrong(0, 1, .acquire, .monotonic) != null) return error.Busy;
+    }
+
+    pub fn giveBaton(store: *Store) void {
+        const before = store.baton.swap(0, .release);
+        assert(before == 1);
+    }
+
+    fn needBaton(store: *Store) error{NoBaton}!void {
+        if (store.baton.load(.monotonic) == 0) return error.NoBaton;
+    }
+
+    pub fn begin(store: *Store) failure.Error!void {
+        try store.needBaton();
+        try store.head.begin();
+    }
+
+    pub fn needTransaction(store: *Store) error{NoTransaction}!void {
+        if (!store.head.in_transaction) return error.NoTransaction;
+    }
+
+    /// Check what the transaction must keep as a whole, apply what was lent, and keep it. When it is
+    /// refused it stays open, so that the caller can read what it did; roll it back.
+    pub fn commit(store: *Store) failure.Error!void {
+        try store.needTransaction();
+        try store.head.checkDeferred();
+        try lend.settle(&store.head, false);
+        store.head.keep();
+        store.transactions += 1;
+    }
+
+    pub fn rollback(store: *Store) error{NoTransaction}!void {
+        try store.needTransaction();
+        lend.discard(&store.head);
+        store.head.rollback();
+    }
+
+    /// Make a version of what was committed since the last one, and let readers have it. Returns
+    /// whether there was anything. `genesis` publishes the empty world as version 0.
+    pub fn publish(store: *Store, tick: u64, genesis: bool) failure.Error!bool {
+        try store.needBaton();
+        if (store.head.in_transaction) return error.InTransaction;
+        if (genesis) {
+            if (store.views.published) return error.BadArgument;
+        } else {
+            if (!store.head.pending) return false;
+        }
+        const version = if (genesis) 0 else store.version + 1;
+        try store.publishAs(version, tick);
+        return true;
+    }
+
+    fn publishAs(store: *Store, version: u64, tick: u64) failure.Error!void {
+        _ = try store.views.publish(&store.head, version, tick);
+        store.version = version;
+        store.tick = tick;
+        store.head.pending = false;
+    }
+
+    /// Put off publications are made up for when a view was released.
+    pub fn catchUp(store: *Store) failure.Error!void {
+        try store.needBaton();
+        if (store.head.in_transaction) return error.InTransaction;
+        if (store.publishedVersion() == store.version) return;
+        _ = try store.views.publish(&store.head, store.version, store.tick);
+    }
+
+    pub fn publishedVersion(store: *const Store) u64 {
+        return store.views.slots[store.views.current].version;
+    }
+
+    /// Apply somebody else's change `(base, version]`. The rule: values are absolute, so a replica
+    /// applies when `base <= held < version`.
+    pub fn applyBlocks(store: *Store, base: u64, version: u64, tick: u64, blocks: []const apply.Input) failure.Error!void {
+        try store.takeBaton();
+        defer store.giveBaton();
+        if (store.head.in_transaction) return error.InTransaction;
+        // From nothing anything may be applied: a full sync replaces the state, whatever it was.
+        if (base != 0) {
+            if (version <= store.version) return error.StaleVersion;
+            if (base > store.version) return error.BaseAhead;
+        }
+        if (version == 0) return error.StaleVersion;
+        store.head.replica = true;
+        try store.head.begin();
+        errdefer store.head.rollback();
+        var arena = std.heap.ArenaAllocator.init(store.counting.allocator());
+        defer arena.deinit();
+        try apply.apply(&store.head, arena.allocator(), blocks, base == 0);
+        try store.head.checkDeferred();
+        store.head.keep();
+        store.transactions += 1;
+        // The data is in the head; a failure to publish leaves it pending there, with its version.
+        try store.publishAs(version, tick);
+    }
+};

@@ -1,0 +1,14 @@
+//! Everything that has tests.
+
+comptime {
+    _ = @import("abi.zig");
+    _ = @import("abi_frame.zig");
+    _ = @import("block.zig");
+    _ = @import("catalogue.zig");
+    _ = @import("changes.zig");
+    _ = @import("column.zig");
+    _ = @import("entity.zig");
+    _ = @import("frame.zig");
+    _ = @import("key_index.zig");
+    _ = @import("sparse.zig");
+}
