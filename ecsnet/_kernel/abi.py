@@ -1,0 +1,264 @@
+"""What crosses the boundary to the kernel: structures, status numbers and signatures.
+
+The kernel says its layouts in a manifest (`ecs_manifest`); `declare` compares it with what is declared here, so a drift
+is found at start and not as a wild pointer. ctypes accepts misspelt fields and cuts integers silently: every structure
+has `__slots__ = ()`, and `kernel.py` checks ranges before it fills one in.
+"""
+
+import ctypes
+from ctypes import POINTER, Structure, c_int32, c_int64, c_uint16, c_uint32, c_uint64, c_void_p
+from typing import Any, Final
+
+ABI_VERSION: Final = 1
+
+STATUS: Final = {
+    "OutOfMemory": -1,
+    "Busy": -2,
+    "NoBaton": -3,
+    "NoTransaction": -4,
+    "InTransaction": -5,
+    "UnknownTable": -6,
+    "UnknownField": -7,
+    "StaleKey": -8,
+    "NoRow": -9,
+    "RowExists": -10,
+    "Range": -11,
+    "Enum": -12,
+    "Unique": -13,
+    "ForeignKey": -14,
+    "Required": -15,
+    "Restrict": -16,
+    "ReadOnly": -17,
+    "Limit": -18,
+    "BadArgument": -19,
+    "BadCatalogue": -20,
+    "BadBlock": -21,
+    "NotBuilt": -22,
+    "BaseAhead": -23,
+    "StaleVersion": -24,
+    "HistoryGone": -25,
+    "ViewsHeld": -26,
+}
+"""Names of `failure.zig`; appended, never reused."""
+
+REASONS: Final = (
+    "none",
+    "truncated",
+    "version",
+    "compression",
+    "length",
+    "table_unknown",
+    "table_order",
+    "field_unknown",
+    "field_order",
+    "form",
+    "encoding",
+    "names",
+    "count",
+    "generation",
+    "row_missing",
+    "entity_missing",
+    "trailing",
+)
+"""What a block got wrong, by `block.Reason`."""
+
+# Field flags of `catalogue.zig`.
+UNIQUE: Final = 1
+FOREIGN_KEY: Final = 2
+OPTIONAL: Final = 4
+AUTO: Final = 8
+DEFAULT: Final = 16
+MINIMUM: Final = 32
+MAXIMUM: Final = 64
+
+TYPES: Final = ("u8", "u16", "u32", "u64", "i8", "i16", "i32", "i64", "f32", "f64", "bool", "bytes")
+KINDS: Final = ("entities", "component", "keyed")
+ON_DELETE: Final = ("cascade", "set_null", "restrict")
+
+
+class FieldIn(Structure):
+    __slots__ = ()
+    _fields_ = (
+        ("id", c_uint16),
+        ("type", ctypes.c_uint8),
+        ("on_delete", ctypes.c_uint8),
+        ("flags", c_uint32),
+        ("count", c_uint32),
+        ("enum_count", c_uint32),
+        ("minimum", c_uint64),
+        ("maximum", c_uint64),
+        ("enum_values", c_uint64),
+        ("default", c_uint64),
+    )
+
+
+class TableIn(Structure):
+    __slots__ = ()
+    _fields_ = (
+        ("id", c_uint16),
+        ("kind", ctypes.c_uint8),
+        ("replicated", ctypes.c_uint8),
+        ("field_count", c_uint32),
+        ("rows_max", c_uint32),
+        ("reserved", c_uint32),
+        ("fields", c_uint64),
+    )
+
+
+class CatalogueIn(Structure):
+    __slots__ = ()
+    _fields_ = (("tables", c_uint64), ("table_count", c_uint32), ("entities_max", c_uint32))
+
+
+class Info(Structure):
+    __slots__ = ()
+    _fields_ = (
+        ("key", c_uint64),
+        ("found", c_uint64),
+        ("expected", c_uint64),
+        ("offset", c_uint64),
+        ("table", c_uint16),
+        ("field", c_uint16),
+        ("reason", c_uint16),
+        ("reserved", c_uint16),
+    )
+
+
+class TableOut(Structure):
+    __slots__ = ()
+    _fields_ = (("rows", c_uint32), ("columns", c_uint32), ("struct_seq", c_uint64), ("keys", c_uint64))
+
+
+class ViewOut(Structure):
+    __slots__ = ()
+    _fields_ = (("version", c_uint64), ("tick", c_uint64), ("cut", c_uint64), ("tables", c_uint64))
+
+
+class ColumnIn(Structure):
+    __slots__ = ()
+    _fields_ = (("cells", c_uint64), ("stride", c_uint32), ("field", c_uint16), ("reserved", c_uint16))
+
+
+class BlockIn(Structure):
+    __slots__ = ()
+    _fields_ = (("bytes", c_uint64), ("length", c_uint64))
+
+
+class Cursor(Structure):
+    __slots__ = ()
+    _fields_ = (("table", c_uint32), ("index", c_uint32), ("done", c_uint32), ("rows", c_uint32))
+
+
+class Statistics(Structure):
+    __slots__ = ()
+    _fields_ = tuple(
+        (name, c_uint64)
+        for name in (
+            "version",
+            "published_version",
+            "transactions",
+            "bytes_allocated",
+            "entities",
+            "rows",
+            "pins",
+            "deferred",
+            "change_sets",
+            "change_bytes",
+            "retired_pages",
+            "slots_used",
+        )
+    )
+
+
+STRUCTURES: Final[tuple[type[Structure], ...]] = (
+    FieldIn,
+    TableIn,
+    CatalogueIn,
+    Info,
+    TableOut,
+    ViewOut,
+    ColumnIn,
+    BlockIn,
+    Cursor,
+    Statistics,
+)
+
+_u64p = POINTER(c_uint64)
+_u32p = POINTER(c_uint32)
+
+# name -> (result, arguments). Pointers to arrays go as addresses (c_void_p takes an int).
+_SIGNATURES: Final[dict[str, tuple[Any, tuple[Any, ...]]]] = {
+    "ecs_abi_version": (c_uint32, ()),
+    "ecs_manifest": (c_void_p, (_u64p,)),
+    "ecs_store_create": (c_int32, (POINTER(CatalogueIn), POINTER(c_void_p))),
+    "ecs_store_destroy": (c_int32, (c_void_p,)),
+    "ecs_store_failure": (POINTER(Info), (c_void_p,)),
+    "ecs_store_statistics": (None, (c_void_p, POINTER(Statistics))),
+    "ecs_memory_free": (None, (c_void_p, c_uint64)),
+    "ecs_baton_take": (c_int32, (c_void_p,)),
+    "ecs_baton_give": (None, (c_void_p,)),
+    "ecs_tx_begin": (c_int32, (c_void_p,)),
+    "ecs_tx_commit": (c_int32, (c_void_p,)),
+    "ecs_tx_rollback": (c_int32, (c_void_p,)),
+    "ecs_tx_mark": (c_uint64, (c_void_p,)),
+    "ecs_tx_undo_to": (c_int32, (c_void_p, c_uint64)),
+    "ecs_tx_operations": (c_void_p, (c_void_p, _u64p)),
+    "ecs_tx_apply": (c_int32, (c_void_p, c_uint32, _u64p)),
+    "ecs_tx_reserve": (c_int32, (c_void_p, c_uint16, c_uint64, c_void_p)),
+    "ecs_tx_insert_many": (c_int32, (c_void_p, c_uint16, c_uint64, c_void_p, c_void_p, c_uint32)),
+    "ecs_tx_update_many": (c_int32, (c_void_p, c_uint16, c_uint64, c_void_p, c_void_p, c_uint32)),
+    "ecs_tx_delete_many": (c_int32, (c_void_p, c_uint16, c_uint64, c_void_p)),
+    "ecs_tx_row": (c_int64, (c_void_p, c_uint16, c_uint64)),
+    "ecs_tx_cell": (c_int32, (c_void_p, c_uint16, c_uint16, c_uint64, _u64p)),
+    "ecs_tx_table": (c_int32, (c_void_p, c_uint16, POINTER(TableOut))),
+    "ecs_tx_column": (c_int32, (c_void_p, c_uint16, c_uint16, _u64p)),
+    "ecs_tx_lend": (c_int32, (c_void_p, c_uint16, c_uint16, c_uint32, _u64p, _u64p)),
+    "ecs_tx_settle": (c_int32, (c_void_p,)),
+    "ecs_tx_orphan": (c_int32, (c_void_p, c_uint16, c_uint16, _u64p, _u64p)),
+    "ecs_publish": (c_int32, (c_void_p, c_uint64, c_uint32, _u64p, _u64p)),
+    "ecs_catch_up": (c_int32, (c_void_p, _u64p)),
+    "ecs_view_acquire": (c_int32, (c_void_p,)),
+    "ecs_view_release": (None, (c_void_p, c_uint32)),
+    "ecs_view_info": (None, (c_void_p, c_uint32, POINTER(ViewOut))),
+    "ecs_view_table": (c_int32, (c_void_p, c_uint32, c_uint16, POINTER(TableOut), c_void_p)),
+    "ecs_view_row": (c_int64, (c_void_p, c_uint32, c_uint16, c_uint64)),
+    "ecs_join": (
+        c_int32,
+        (c_void_p, c_int32, c_void_p, c_uint32, c_void_p, c_uint32, c_void_p, _u32p, _u32p),
+    ),
+    "ecs_view_digest": (None, (c_void_p, c_uint32, c_void_p)),
+    "ecs_encoder_create": (c_void_p, ()),
+    "ecs_encoder_destroy": (None, (c_void_p,)),
+    "ecs_delta": (c_int32, (c_void_p, c_uint32, c_uint64, POINTER(Cursor), c_uint32, c_void_p, _u64p, _u64p)),
+    "ecs_apply": (c_int32, (c_void_p, c_uint64, c_uint64, c_uint64, c_void_p, c_uint32)),
+}
+
+
+def expected_manifest() -> str:
+    """The manifest of a kernel that fits this package, line by line as the kernel writes it."""
+    lines = [f"abi={ABI_VERSION}"]
+    for structure in STRUCTURES:
+        fields = [f"{name}@{getattr(structure, name).offset}" for name, *_ in structure._fields_]
+        lines.append(",".join([f"{structure.__name__}={ctypes.sizeof(structure)}", *fields]))
+    lines += [f"status.{name}={number}" for name, number in STATUS.items()]
+    lines += [f"reason.{name}={number}" for number, name in enumerate(REASONS)]
+    return "\n".join(lines) + "\n"
+
+
+def declare(library: ctypes.CDLL | ctypes.PyDLL) -> str | None:
+    """Give every function its types, and compare layouts. Returns what is wrong, or None."""
+    for name, (result, arguments) in _SIGNATURES.items():
+        try:
+            function = getattr(library, name)
+        except AttributeError:
+            return f"it has no function {name}"
+        function.restype, function.argtypes = result, arguments
+    length = c_uint64()
+    address = library.ecs_manifest(length)
+    found = ctypes.string_at(address, length.value).decode("ascii")
+    for ours, theirs in zip(sorted(expected_manifest().splitlines()), sorted(found.splitlines()), strict=False):
+        if ours != theirs:
+            return f"expected {ours!r}, found {theirs!r}"
+    if len(expected_manifest().splitlines()) != len(found.splitlines()):
+        return "their manifests differ in length"
+    return None

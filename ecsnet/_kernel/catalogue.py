@@ -1,0 +1,73 @@
+"""A schema as the kernel's catalogue: the description that `ecs_store_create` copies."""
+
+import ctypes
+import struct
+from typing import Any
+
+from ecsnet._kernel import abi
+from ecsnet.schema.model import MISSING, Field, Schema
+
+
+def describe(schema: Schema, entities_max: int) -> tuple[abi.CatalogueIn, list[Any]]:
+    """The catalogue of a schema, and what must be kept alive until the kernel has copied it."""
+    keep: list[Any] = []
+    tables = (abi.TableIn * len(schema.tables))()
+    for into, table in zip(tables, schema.tables, strict=True):
+        fields = (abi.FieldIn * max(1, len(table.fields)))()
+        keep.append(fields)
+        for to, field in zip(fields, table.fields, strict=False):
+            _field(to, field, keep)
+        into.id = table.id
+        into.kind = abi.KINDS.index(table.kind)
+        into.replicated = table.replicated
+        into.field_count = len(table.fields)
+        into.rows_max = table.rows_max
+        into.fields = ctypes.addressof(fields)
+    keep.append(tables)
+    catalogue = abi.CatalogueIn(ctypes.addressof(tables), len(schema.tables), entities_max)
+    return catalogue, keep
+
+
+def _field(to: abi.FieldIn, field: Field, keep: list[Any]) -> None:
+    flags = 0
+    to.id = field.id
+    to.type = abi.TYPES.index(field.type)
+    to.count = field.count
+    if field.foreign_key is not None:
+        flags |= abi.FOREIGN_KEY
+        to.on_delete = abi.ON_DELETE.index(field.foreign_key.on_delete)
+    flags |= abi.UNIQUE * field.unique | abi.OPTIONAL * field.optional | abi.AUTO * field.auto_increment
+    if field.minimum is not None:
+        flags |= abi.MINIMUM
+        to.minimum = _bits(field, field.minimum)
+    if field.maximum is not None:
+        flags |= abi.MAXIMUM
+        to.maximum = _bits(field, field.maximum)
+    if field.enum is not None:
+        values = (ctypes.c_int64 * len(field.enum))(*sorted(field.enum.values()))
+        keep.append(values)
+        to.enum_values = ctypes.addressof(values)
+        to.enum_count = len(field.enum)
+    if field.default is not MISSING:
+        cell = pack_cell(field, field.default)
+        memory = ctypes.create_string_buffer(cell, len(cell))
+        keep.append(memory)
+        flags |= abi.DEFAULT
+        to.default = ctypes.addressof(memory)
+    to.flags = flags
+
+
+def _bits(field: Field, bound: float) -> int:
+    """A bound as the bits of an f64, i64 or u64, by the class of the field's type."""
+    code = "d" if field.type in ("f32", "f64") else "q" if field.type.startswith("i") else "Q"
+    bits: int = struct.unpack("<Q", struct.pack(f"<{code}", bound))[0]
+    return bits
+
+
+def pack_cell(field: Field, value: Any) -> bytes:
+    """One cell as the kernel stores it."""
+    import numpy as np
+
+    if field.type == "bytes":
+        return bytes(value).ljust(field.count, b"\0")
+    return np.array(value, field.dtype).tobytes()

@@ -1,0 +1,775 @@
+"""A store in the kernel, as the rest of ecsnet uses it: numbers and numpy arrays in, typed errors out.
+
+Names of tables and fields stay above; here everything goes by table id and field id. Schema knowledge is used only to
+describe the catalogue and to say in an error which table and field it was.
+
+Invariants:
+- a call that raises has changed nothing;
+- an array handed out by a `Pin` is read-only and keeps its version alive; an array handed out by `lend` is private to
+  the open transaction, and becomes its holder's own memory if it is kept beyond;
+- the store's memory is freed when the last of handle, pins and arrays is gone.
+"""
+
+import ctypes
+import struct
+import sys
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ecsnet._kernel import abi, library
+from ecsnet._kernel.catalogue import describe
+from ecsnet._kernel.memory import array, owner
+from ecsnet.errors import (
+    ArgumentError,
+    BusyError,
+    ClosedError,
+    ConstraintError,
+    EcsnetError,
+    InternalError,
+    LimitExceededError,
+    NoRowError,
+    RemoteProtocolError,
+    RowExistsError,
+    StaleEntityError,
+    StorageError,
+)
+from ecsnet.schema.model import Field, Schema, Table
+
+__all__ = ["Delta", "HistoryGone", "JoinRows", "KernelStore", "Pin", "Shape", "Statistics", "TableInfo"]
+
+_SPAWN, _INSERT, _UPDATE, _DELETE = 1, 2, 3, 4
+_HEADER_BYTES: Final = 16
+_CODES: Final = {
+    "u8": "B",
+    "u16": "H",
+    "u32": "I",
+    "u64": "Q",
+    "i8": "b",
+    "i16": "h",
+    "i32": "i",
+    "i64": "q",
+    "f32": "f",
+    "f64": "d",
+    "bool": "?",
+    "bytes": "s",
+}
+ENTITIES_MAX: Final = 1 << 22
+"""Entities of a store unless it is made for more: 4 million, of the 16 that the kernel allows."""
+
+_RULES: Final = {
+    abi.STATUS["Range"]: "range",
+    abi.STATUS["Enum"]: "enum",
+    abi.STATUS["Unique"]: "unique",
+    abi.STATUS["ForeignKey"]: "foreign_key",
+    abi.STATUS["Required"]: "required",
+    abi.STATUS["Restrict"]: "restrict",
+}
+
+
+class HistoryGone(EcsnetError):
+    """The change sets no longer reach back to the base that was asked for: cut from version 0 instead."""
+
+    def __init__(self, base: int) -> None:
+        super().__init__(f"no change sets reach back to version {base}")
+        self.base = base
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """Numbers of one store. Bytes are what the kernel has allocated; counts are as of the call."""
+
+    version: int
+    published_version: int
+    transactions: int
+    bytes_allocated: int
+    entities: int
+    rows: int
+    pins: int
+    deferred: int
+    change_sets: int
+    change_bytes: int
+    retired_pages: int
+    slots_used: int
+
+
+@dataclass(frozen=True, slots=True)
+class TableInfo:
+    """A table of the head. `keys` is over the head itself: valid until the next operation, not to be kept."""
+
+    rows: int
+    struct_seq: int
+    keys: NDArray[np.uint64]
+
+
+@dataclass(frozen=True, slots=True)
+class JoinRows:
+    """A join: `rows` has the row numbers (u32) in each table, or is None where all tables are aligned as they are."""
+
+    count: int
+    aligned: bool
+    rows: list[NDArray[np.uint32]] | None
+    keys: NDArray[np.uint64]
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """One block, cut for `(base, version]`. `cursor` says where the next one begins; None when this was the last."""
+
+    block: bytes
+    cursor: tuple[int, int] | None
+    rows: int
+
+
+class Shape:
+    """How a point write to some fields of one table is packed: made by `KernelStore.shape`."""
+
+    __slots__ = ("bytes", "fields", "ids", "insert", "pack", "spawn", "table", "update")
+
+    def __init__(self, table: Table, fields: tuple[Field, ...]) -> None:
+        self.table = table
+        self.fields = fields
+        cells = "".join(
+            f"{field.count}{_CODES[field.type]}" if field.shape or field.type == "bytes" else _CODES[field.type]
+            for field in fields
+        )
+        packer = struct.Struct(f"<8sQ{2 * len(fields)}s{cells}")
+        self.bytes = packer.size
+        self.pack = packer.pack_into
+        self.ids = struct.pack(f"<{len(fields)}H", *(field.id for field in fields))
+        self.spawn, self.insert, self.update = (
+            struct.pack("<BBHI", kind, len(fields), table.id, packer.size) for kind in (_SPAWN, _INSERT, _UPDATE)
+        )
+
+
+class _Handle:
+    """The store itself. Whoever can still reach its memory holds this; the last one frees it."""
+
+    __slots__ = ("_library", "pointer")
+
+    def __init__(self, pointer: ctypes.c_void_p, library: ctypes.CDLL) -> None:
+        self.pointer = pointer
+        self._library = library
+
+    def __del__(self) -> None:
+        status = self._library.ecs_store_destroy(self.pointer)
+        assert status == 0, "a pin outlived the handle that it holds"
+
+
+class _Hold:
+    """One pin on one slot, released when nobody holds this any more."""
+
+    __slots__ = ("_release", "handle", "slot")
+
+    def __init__(self, store: "KernelStore") -> None:
+        self.handle = store._handle
+        self._release = store._fast.ecs_view_release
+        self.slot: int = store._fast.ecs_view_acquire(self.handle.pointer)
+
+    def __del__(self) -> None:
+        self._release(self.handle.pointer, self.slot)
+
+
+class Pin:
+    """One published version, held. Arrays taken from it keep the version alive by themselves."""
+
+    __slots__ = ("_hold", "_store", "_tables", "tick", "version")
+
+    def __init__(self, store: "KernelStore") -> None:
+        self._store = store
+        self._hold: _Hold | None = _Hold(store)
+        info = store._view_out
+        out = abi.ViewOut() if info is None else info
+        store._fast.ecs_view_info(self._hold.handle.pointer, self._hold.slot, out)
+        self.version: int = out.version
+        self.tick: int = out.tick
+        self._tables: dict[int, tuple[int, int, int, list[int]]] = {}
+
+    @property
+    def slot(self) -> int:
+        if self._hold is None:
+            raise ClosedError("this view was closed")
+        return self._hold.slot
+
+    def _table(self, table_id: int) -> tuple[int, int, int, list[int]]:
+        """Rows, structure number, address of the keys, addresses of the columns."""
+        known = self._tables.get(table_id)
+        if known is None:
+            slot = self.slot
+            store = self._store
+            out = abi.TableOut()
+            addresses = (ctypes.c_uint64 * max(1, len(store._fields[table_id])))()
+            store._check(
+                store._fast.ecs_view_table(
+                    store._handle.pointer, slot, table_id, out, ctypes.addressof(addresses)
+                )
+            )
+            known = (out.rows, out.struct_seq, out.keys, list(addresses))
+            self._tables[table_id] = known
+        return known
+
+    def rows(self, table_id: int) -> int:
+        """Rows of the table in this version."""
+        return self._table(table_id)[0]
+
+    def struct_seq(self, table_id: int) -> int:
+        """Equal numbers mean the same keys in the same rows."""
+        return self._table(table_id)[1]
+
+    def keys(self, table_id: int) -> NDArray[np.uint64]:
+        """The key of each row: read-only, without a copy, valid as long as it is held."""
+        rows, _, keys, _ = self._table(table_id)
+        assert self._hold is not None
+        return array(keys, "<u8", (rows,), self._hold)
+
+    def column(self, table_id: int, field_id: int) -> NDArray[Any]:
+        """All cells of a field, shape `(rows, *cell shape)`: read-only, without a copy, valid as long as it is held."""
+        rows, _, _, columns = self._table(table_id)
+        position, field = self._store._fields[table_id][field_id]
+        if self._hold is None:
+            raise ClosedError("this view was closed")
+        return array(columns[position], field.dtype.str, (rows, *field.shape), self._hold)
+
+    def row(self, table_id: int, key: int) -> int:
+        """The row of a key.
+
+        Raises:
+            StaleEntityError: it is not alive in this version. NoRowError: it is, and has no row here.
+        """
+        slot = self.slot
+        if not 0 <= key < 1 << 64:
+            raise ArgumentError(f"a key is a u64, found {key}")
+        row: int = self._store._fast.ecs_view_row(self._store._handle.pointer, slot, table_id, key)
+        if row < 0:
+            raise self._store._missing(row, table_id, key)
+        return row
+
+    def digest(self) -> bytes:
+        """16 bytes that equal another store's exactly when the replicated tables hold the same bits. Scans them."""
+        out = (ctypes.c_uint64 * 2)()
+        store = self._store
+        store._library.ecs_view_digest(store._handle.pointer, self.slot, ctypes.addressof(out))
+        return bytes(out)
+
+    def release(self) -> None:
+        """Let go. Arrays that somebody still holds keep the version until they go too. Again is harmless."""
+        self._hold = None
+        self._tables.clear()
+
+
+class KernelStore:
+    """One store. Writing calls need the baton; `acquire` and everything on a `Pin` may be called from any thread."""
+
+    def __init__(self, schema: Schema, *, entities_max: int = ENTITIES_MAX) -> None:
+        self.schema = schema
+        self._library = library.load()
+        # The same library, called with the GIL kept: for calls that take less than giving it up.
+        self._fast = ctypes.PyDLL(self._library._name, handle=self._library._handle)
+        problem = abi.declare(self._fast)
+        assert problem is None, problem
+        self._tables: dict[int, Table] = {table.id: table for table in schema.tables}
+        self._fields: dict[int, dict[int, tuple[int, Field]]] = {
+            table.id: {field.id: (position, field) for position, field in enumerate(table.fields)}
+            for table in schema.tables
+        }
+        pointer = ctypes.c_void_p()
+        catalogue, keep = describe(schema, entities_max)
+        status = self._library.ecs_store_create(catalogue, pointer)
+        del keep
+        if status != 0:
+            raise self._create_error(status)
+        self._handle = _Handle(pointer, self._library)
+        self._pointer = pointer
+        self._info: abi.Info = self._library.ecs_store_failure(pointer).contents
+        length = ctypes.c_uint64()
+        address = self._library.ecs_tx_operations(pointer, length)
+        self._buffer = (ctypes.c_char * length.value).from_address(address)
+        self._buffer_bytes = length.value
+        # Declared without argument types: converting three arguments costs three times the call.
+        self._apply_now = ctypes.PyDLL(self._library._name, handle=self._library._handle).ecs_tx_apply
+        self._apply_now.restype = ctypes.c_int32
+        self._key = ctypes.c_uint64()
+        self._key_ref = ctypes.byref(self._key)
+        self._u64 = (ctypes.c_uint64 * 2)()
+        self._view_out: abi.ViewOut | None = None
+        self._shapes: dict[tuple[int, tuple[int, ...]], Shape] = {}
+        self._lent: dict[tuple[int, int], NDArray[Any]] = {}
+        self._spare: dict[tuple[int, int], tuple[int, int, NDArray[Any]]] = {}
+        self._encoder: ctypes.c_void_p | None = None
+        self._entity_shape = self.shape(0, (schema.tables[0].fields[0].id,))
+        self._closed = False
+        self.label = "transaction"
+        self.head_version = 0
+        self.published_version = 0
+
+    def _create_error(self, status: int) -> EcsnetError:
+        if status == abi.STATUS["OutOfMemory"]:
+            return StorageError("out of memory while making a store")
+        return InternalError(f"the kernel refused the catalogue of schema {self.schema.name!r} (status {status})")
+
+    def close(self) -> None:
+        """No further writing. Memory stays for as long as pins and arrays need it. Again is harmless."""
+        self._closed = True
+        if self._encoder is not None:
+            self._library.ecs_encoder_destroy(self._encoder)
+            self._encoder = None
+        self._lent.clear()
+        self._spare.clear()
+
+    # --- errors -------------------------------------------------------------------------------------------------------
+
+    def _check(self, status: int) -> None:
+        if status < 0:
+            raise self._error(status)
+
+    def _missing(self, status: int, table_id: int, key: int) -> EcsnetError:
+        table = self._tables[table_id]
+        if status == abi.STATUS["NoRow"]:
+            return NoRowError(key, table.name)
+        return StaleEntityError(key, table.name)
+
+    def _error(self, status: int) -> EcsnetError:
+        info = self._info
+        table = self._tables.get(info.table)
+        table_name = table.name if table else f"table {info.table}"
+        placed = self._fields.get(info.table, {}).get(info.field)
+        field_name = placed[1].name if placed else ""
+        key = info.key
+        codes = abi.STATUS
+        if status in _RULES:
+            return self._constraint(_RULES[status], table_name, placed[1] if placed else None)
+        if status == codes["StaleKey"]:
+            return StaleEntityError(key, table_name)
+        if status == codes["NoRow"]:
+            return NoRowError(key, table_name)
+        if status == codes["RowExists"]:
+            return RowExistsError(key, table_name)
+        if status == codes["Busy"]:
+            return BusyError("another transaction is writing to this store; nothing changed, try again when it has ended")
+        if status == codes["OutOfMemory"]:
+            return StorageError("out of memory; nothing changed")
+        if status == codes["Limit"]:
+            limit = table.rows_max if table and table.rows_max else ENTITIES_MAX
+            return LimitExceededError(f"{table_name}.rows_max", limit)
+        if status == codes["ReadOnly"]:
+            return ArgumentError(f"{table_name}.{field_name} is read-only as a column: it is unique or a reference")
+        return InternalError(
+            f"the kernel refused a call (status {status}, table {table_name}, field {field_name!r}, key {key:#x}, "
+            f"offset {info.offset})"
+        )
+
+    def _constraint(self, rule: str, table_name: str, field: Field | None) -> ConstraintError:
+        info = self._info
+        key = info.key or None
+        expected: object = None
+        found: object = None
+        if field is not None and rule in ("range", "enum"):
+            kind = "f64" if field.type in ("f32", "f64") else "i64" if field.type[0] == "i" else "u64"
+            found = struct.unpack(f"<{_CODES[kind]}", struct.pack("<Q", info.found))[0]
+            if rule == "enum":
+                expected = f"one of {sorted((field.enum or {}).values())}"
+            else:
+                low = "" if field.minimum is None else f"at least {field.minimum}"
+                high = "" if field.maximum is None else f"at most {field.maximum}"
+                expected = " and ".join(part for part in (low, high) if part) or f"a {field.type_text}"
+        elif rule == "unique":
+            expected = f"a value that row {info.expected:#x} does not have"
+            found = info.found
+        elif rule == "foreign_key":
+            expected, found = "a living entity, or null", f"{info.found:#x}"
+        elif rule == "required":
+            expected = "a value: it has no default and is not optional"
+        elif rule == "restrict":
+            expected = f"no reference to entity {info.found:#x}, which is despawned"
+        return ConstraintError(table_name, key, field.name if field else "", rule, expected, found)
+
+    # --- the baton and transactions -----------------------------------------------------------------------------------
+
+    def take_baton(self) -> None:
+        """Become the writer. Raises BusyError: somebody else is."""
+        if self._closed:
+            raise ClosedError("this store was closed")
+        self._check(self._fast.ecs_baton_take(self._pointer))
+
+    def release_baton(self) -> None:
+        """Give the role back."""
+        self._fast.ecs_baton_give(self._pointer)
+
+    def begin(self, label: str = "transaction") -> None:
+        """Begin a transaction; `label` is what a warning about its arrays calls it."""
+        self._check(self._fast.ecs_tx_begin(self._pointer))
+        self.label = label
+
+    def commit(self) -> None:
+        """Check the transaction as a whole, apply what was lent, keep it.
+
+        Raises:
+            ConstraintError: refused; it is still open, and `rollback` undoes it.
+        """
+        self._check(self._library.ecs_tx_commit(self._pointer))
+        self._take_back()
+
+    def rollback(self) -> None:
+        """Undo everything since `begin`."""
+        self._check(self._library.ecs_tx_rollback(self._pointer))
+        self._take_back()
+
+    def mark(self) -> int:
+        """A point in the transaction to go back to."""
+        mark: int = self._fast.ecs_tx_mark(self._pointer)
+        return mark
+
+    def rollback_to(self, mark: int) -> None:
+        """Undo what was done since `mark` was taken. Columns must not be lent."""
+        self._check(self._library.ecs_tx_undo_to(self._pointer, mark))
+
+    # --- point writes -------------------------------------------------------------------------------------------------
+
+    def shape(self, table_id: int, field_ids: tuple[int, ...]) -> Shape:
+        """The packing recipe for these fields, made once."""
+        shape = self._shapes.get((table_id, field_ids))
+        if shape is None:
+            fields = tuple(self._fields[table_id][field_id][1] for field_id in field_ids)
+            shape = Shape(self._tables[table_id], fields)
+            if shape.bytes > self._buffer_bytes // 4:
+                raise LimitExceededError("bytes of one write", self._buffer_bytes // 4, shape.bytes)
+            self._shapes[table_id, field_ids] = shape
+        return shape
+
+    def spawn(self, owner: int, parts: Sequence[tuple[Shape, tuple[Any, ...]]]) -> int:
+        """An entity with its rows, in one call. Returns its id.
+
+        Raises:
+            struct.error, OverflowError: a value does not fit its cell. ConstraintError, LimitExceededError.
+        """
+        buffer = self._buffer
+        own = self._entity_shape
+        own.pack(buffer, 0, own.spawn, 0, own.ids, owner)
+        at = own.bytes
+        for shape, values in parts:
+            if at + shape.bytes > self._buffer_bytes:
+                raise LimitExceededError("bytes of one spawn", self._buffer_bytes, at + shape.bytes)
+            shape.pack(buffer, at, shape.insert, 0, shape.ids, *values)
+            at += shape.bytes
+        status = self._apply_now(self._pointer, at, self._key_ref)
+        if status < 0:
+            raise self._error(status)
+        return self._key.value
+
+    def insert_keyed(self, shape: Shape, values: tuple[Any, ...]) -> int:
+        """A row of a table with keys of its own. Returns its key."""
+        shape.pack(self._buffer, 0, shape.spawn, 0, shape.ids, *values)
+        status = self._apply_now(self._pointer, shape.bytes, self._key_ref)
+        if status < 0:
+            raise self._error(status)
+        return self._key.value
+
+    def insert(self, shape: Shape, key: int, values: tuple[Any, ...]) -> None:
+        """A row for a living key. Raises StaleEntityError, RowExistsError, ConstraintError, LimitExceededError."""
+        if key == 0:
+            raise StaleEntityError(0, shape.table.name)
+        shape.pack(self._buffer, 0, shape.insert, key, shape.ids, *values)
+        status = self._apply_now(self._pointer, shape.bytes, self._key_ref)
+        if status < 0:
+            raise self._error(status)
+
+    def update(self, shape: Shape, key: int, values: tuple[Any, ...]) -> None:
+        """Change the shape's fields of one row. Raises StaleEntityError, NoRowError, ConstraintError."""
+        shape.pack(self._buffer, 0, shape.update, key, shape.ids, *values)
+        status = self._apply_now(self._pointer, shape.bytes, self._key_ref)
+        if status < 0:
+            raise self._error(status)
+
+    def delete(self, table_id: int, key: int) -> None:
+        """Remove one row. Raises StaleEntityError, NoRowError."""
+        if not 0 <= key < 1 << 64:
+            raise ArgumentError(f"a key is a u64, found {key}")
+        struct.pack_into("<BBHIQ", self._buffer, 0, _DELETE, 0, table_id, _HEADER_BYTES, key)
+        status = self._apply_now(self._pointer, _HEADER_BYTES, self._key_ref)
+        if status < 0:
+            raise self._error(status)
+
+    def despawn(self, key: int) -> None:
+        """Remove an entity with its components; references to it are settled as the schema declares."""
+        self.delete(0, key)
+
+    # --- bulk writes --------------------------------------------------------------------------------------------------
+
+    def reserve(self, table_id: int, n: int) -> NDArray[np.uint64]:
+        """`n` fresh keys, final at once; their rows are inserted later."""
+        keys = np.empty(n, np.uint64)
+        self._check(self._library.ecs_tx_reserve(self._pointer, table_id, n, keys.ctypes.data))
+        return keys
+
+    def insert_many(self, table_id: int, keys: NDArray[np.uint64], columns: Mapping[int, Any]) -> None:
+        """Rows for living keys; `columns` maps a field id to an array of n cells, or to one cell for all."""
+        self._bulk(self._library.ecs_tx_insert_many, table_id, keys, columns)
+
+    def update_many(self, table_id: int, keys: NDArray[np.uint64], columns: Mapping[int, Any]) -> None:
+        """Change some fields of many rows."""
+        self._bulk(self._library.ecs_tx_update_many, table_id, keys, columns)
+
+    def _bulk(self, call: Any, table_id: int, keys: NDArray[np.uint64], columns: Mapping[int, Any]) -> None:
+        keys = np.ascontiguousarray(keys, np.uint64)
+        descriptions = (abi.ColumnIn * max(1, len(columns)))()
+        keep = []
+        for description, (field_id, given) in zip(descriptions, columns.items(), strict=False):
+            field = self._fields[table_id][field_id][1]
+            cells = np.asarray(given, field.dtype, order="C")
+            single = cells.shape == field.shape
+            if not single and cells.shape != (len(keys), *field.shape):
+                raise ArgumentError(
+                    f"{self._tables[table_id].name}.{field.name}: expected shape {(len(keys), *field.shape)} or one cell "
+                    f"{field.shape}, found {cells.shape}"
+                )
+            keep.append(cells)
+            description.cells = cells.ctypes.data
+            description.stride = 0 if single else field.width
+            description.field = field_id
+        self._check(
+            call(self._pointer, table_id, len(keys), keys.ctypes.data, ctypes.addressof(descriptions), len(columns))
+        )
+
+    def delete_many(self, table_id: int, keys: NDArray[np.uint64]) -> None:
+        """Remove many rows, all or none."""
+        keys = np.ascontiguousarray(keys, np.uint64)
+        self._check(self._library.ecs_tx_delete_many(self._pointer, table_id, len(keys), keys.ctypes.data))
+
+    def despawn_many(self, keys: NDArray[np.uint64]) -> None:
+        """Remove many entities, all or none."""
+        self.delete_many(0, keys)
+
+    # --- reading inside a transaction ---------------------------------------------------------------------------------
+
+    def row(self, table_id: int, key: int) -> int:
+        """The head's row of a key. Raises StaleEntityError, NoRowError."""
+        if not 0 <= key < 1 << 64:
+            raise ArgumentError(f"a key is a u64, found {key}")
+        row: int = self._fast.ecs_tx_row(self._pointer, table_id, key)
+        if row < 0:
+            raise self._missing(row, table_id, key)
+        return row
+
+    def read_cell(self, table_id: int, field_id: int, key: int) -> Any:
+        """A cell as this transaction sees it: a Python scalar, bytes, or an array of its own."""
+        if not 0 <= key < 1 << 64:
+            raise ArgumentError(f"a key is a u64, found {key}")
+        status = self._fast.ecs_tx_cell(self._pointer, table_id, field_id, key, self._key)
+        if status < 0:
+            raise self._error(status)
+        field = self._fields[table_id][field_id][1]
+        cell = ctypes.string_at(self._key.value, field.width)
+        if field.type == "bytes":
+            return cell
+        if field.shape:
+            return np.frombuffer(cell, field.dtype).copy()
+        return struct.unpack(f"<{_CODES[field.type]}", cell)[0]
+
+    def head_table(self, table_id: int) -> TableInfo:
+        """A table of the head as it is now."""
+        out = abi.TableOut()
+        self._check(self._fast.ecs_tx_table(self._pointer, table_id, out))
+        return TableInfo(out.rows, out.struct_seq, array(out.keys, "<u8", (out.rows,), self._handle))
+
+    def lend(self, table_id: int, field_id: int, writable: bool) -> NDArray[Any]:
+        """A whole column, rows in the head's order.
+
+        Writable: private memory that the commit compares with the head; the same array for the same column within
+        a transaction. Otherwise: the cells as the transaction sees them, read-only, valid until its next operation.
+        """
+        known = self._lent.get((table_id, field_id))
+        if known is not None:
+            return known
+        field = self._fields[table_id][field_id][1]
+        rows = self._rows(table_id)
+        if not writable:
+            address = self._u64
+            self._check(
+                self._fast.ecs_tx_column(
+                    self._pointer, table_id, field_id, ctypes.cast(address, ctypes.POINTER(ctypes.c_uint64))
+                )
+            )
+            return array(address[0], field.dtype.str, (rows, *field.shape), self._handle)
+        address, size = ctypes.c_uint64(), ctypes.c_uint64()
+        self._check(self._library.ecs_tx_lend(self._pointer, table_id, field_id, 1, address, size))
+        spare = self._spare.pop((table_id, field_id), None)
+        if spare is not None and spare[:2] == (address.value, rows):
+            lent = spare[2]
+        else:
+            shape = (rows, *field.shape)
+            lent = array(address.value, field.dtype.str, shape, self._handle, writable=True)
+        self._lent[table_id, field_id] = lent
+        return lent
+
+    def _rows(self, table_id: int) -> int:
+        out = abi.TableOut()
+        self._check(self._fast.ecs_tx_table(self._pointer, table_id, out))
+        rows: int = out.rows
+        return rows
+
+    def settle(self) -> None:
+        """Apply what was lent now; operations that waited for it may follow. Raises ConstraintError."""
+        if not self._lent:
+            return
+        self._check(self._library.ecs_tx_settle(self._pointer))
+        self._take_back()
+
+    def _take_back(self) -> None:
+        """The lent columns are settled or discarded: find the arrays that somebody still holds, and let them have the
+        memory, which nobody else will read again."""
+        if not self._lent:
+            return
+        lent, self._lent = self._lent, {}
+        self._spare.clear()
+        while lent:
+            (table_id, field_id), column = lent.popitem()
+            # Held by: the local name, and the argument of getrefcount.
+            if sys.getrefcount(column) <= 2:
+                self._spare[table_id, field_id] = (column.ctypes.data, len(column), column)
+                continue
+            address, size = ctypes.c_uint64(), ctypes.c_uint64()
+            self._check(self._library.ecs_tx_orphan(self._pointer, table_id, field_id, address, size))
+            free, where, how_many = self._library.ecs_memory_free, address.value, size.value
+            owner(column).own(lambda free=free, where=where, n=how_many: free(where, n))  # type: ignore[misc]
+            table = self._tables[table_id]
+            warnings.warn(
+                f"{self.label!r} kept an array of {table.name}.{self._fields[table_id][field_id][1].name} past its "
+                f"commit: it is private memory now, and writing to it changes nothing",
+                ResourceWarning,
+                stacklevel=4,
+            )
+
+    def join(self, tables: Sequence[int], without: Sequence[int], pin: Pin | None) -> JoinRows:
+        """The keys that have a row in all of `tables` and in none of `without`, in a version or (None) in the head."""
+        first: NDArray[np.uint64] | None = None
+        smallest: int | None = None
+        for table_id in tables:
+            keys = self.head_table(table_id).keys if pin is None else pin.keys(table_id)
+            if smallest is None or len(keys) < smallest:
+                first, smallest = keys, len(keys)
+        assert first is not None and smallest is not None
+        rows = [np.empty(smallest, np.uint32) for _ in tables]
+        slot = -1 if pin is None else pin.slot
+        with_ids, without_ids = np.array(tables, np.uint16), np.array([*without, 0], np.uint16)
+        addresses = np.array([one.ctypes.data for one in rows], np.uint64)
+        count, aligned = ctypes.c_uint32(), ctypes.c_uint32()
+        self._check(
+            self._library.ecs_join(
+                self._pointer,
+                slot,
+                with_ids.ctypes.data,
+                len(tables),
+                without_ids.ctypes.data,
+                len(without),
+                addresses.ctypes.data,
+                count,
+                aligned,
+            )
+        )
+        if aligned.value:
+            return JoinRows(count.value, True, None, first)
+        found = [one[: count.value] for one in rows]
+        sized = [len(self.head_table(t).keys if pin is None else pin.keys(t)) for t in tables]
+        driver = sized.index(smallest)
+        return JoinRows(count.value, False, found, first[found[driver]])
+
+    # --- versions -----------------------------------------------------------------------------------------------------
+
+    def publish(self, tick: int, *, genesis: bool = False) -> int | None:
+        """Make a version of what was committed since the last; None when nothing was. Held views may defer that readers
+        see it: `published_version` is then behind `head_version`."""
+        self._u64[0] = 0
+        version, published = ctypes.c_uint64(), ctypes.c_uint64()
+        made = self._library.ecs_publish(self._pointer, tick, int(genesis), version, published)
+        self._check(made)
+        self.head_version, self.published_version = version.value, published.value
+        return self.head_version if made else None
+
+    def catch_up(self) -> None:
+        """Publish what was deferred, if views were released since. Needs the baton."""
+        published = ctypes.c_uint64()
+        self._check(self._library.ecs_catch_up(self._pointer, published))
+        self.published_version = published.value
+
+    @property
+    def staleness(self) -> int:
+        """Versions that readers cannot see yet, because views that somebody holds defer publication."""
+        return self.head_version - self.published_version
+
+    def acquire(self) -> Pin:
+        """Pin the newest published version. From any thread; never waits."""
+        if self._closed:
+            raise ClosedError("this store was closed")
+        return Pin(self)
+
+    # --- replication --------------------------------------------------------------------------------------------------
+
+    def delta(
+        self, pin: Pin, base: int, cursor: tuple[int, int] | None = None, budget_bytes: int | None = None
+    ) -> Delta:
+        """Cut `(base, pin.version]` into one block; with a budget, into about that many bytes from `cursor` on.
+
+        Raises:
+            HistoryGone: the change sets do not reach back to `base`; cut from 0.
+        """
+        if self._encoder is None:
+            self._encoder = ctypes.c_void_p(self._library.ecs_encoder_create())
+        where = abi.Cursor(*(cursor or (0, 0)), 0, 0)
+        address, length = ctypes.c_uint64(), ctypes.c_uint64()
+        status = self._library.ecs_delta(
+            self._pointer, pin.slot, base, where, budget_bytes or 0, self._encoder, address, length
+        )
+        if status == abi.STATUS["HistoryGone"]:
+            raise HistoryGone(base)
+        self._check(status)
+        block = ctypes.string_at(address.value, length.value)
+        return Delta(block, None if where.done else (where.table, where.index), where.rows)
+
+    def apply(self, blocks: Sequence[bytes], base: int, version: int, tick: int) -> None:
+        """Apply somebody else's changes `(base, version]`, whole or not at all, and publish. Takes the baton itself.
+
+        Raises:
+            RemoteProtocolError: the blocks are malformed, break a rule of the schema, or do not follow what is held.
+            BusyError: somebody else is writing.
+        """
+        descriptions = (abi.BlockIn * max(1, len(blocks)))()
+        keep = []
+        for description, block in zip(descriptions, blocks, strict=False):
+            view = np.frombuffer(block, np.uint8)
+            keep.append(view)
+            description.bytes = view.ctypes.data
+            description.length = view.nbytes
+        status = self._library.ecs_apply(
+            self._pointer, base, version, tick, ctypes.addressof(descriptions), len(blocks)
+        )
+        if status < 0:
+            raise self._apply_error(status, base, version)
+        statistics = self.statistics()
+        self.head_version, self.published_version = statistics.version, statistics.published_version
+
+    def _apply_error(self, status: int, base: int, version: int) -> EcsnetError:
+        codes = abi.STATUS
+        if status in (codes["Busy"], codes["OutOfMemory"]):
+            return self._error(status)
+        what = f"the changes ({base}, {version}] were refused, and nothing of them was applied: "
+        if status == codes["BadBlock"]:
+            info = self._info
+            table = self._tables.get(info.table)
+            name = f", table {table.name}" if table else ""
+            reason = abi.REASONS[info.reason] if info.reason < len(abi.REASONS) else str(info.reason)
+            return RemoteProtocolError(f"{what}malformed block at byte {info.offset}{name}: {reason}")
+        if status == codes["BaseAhead"]:
+            return RemoteProtocolError(f"{what}their base is ahead of version {self.head_version}, which is held")
+        if status == codes["StaleVersion"]:
+            return RemoteProtocolError(f"{what}version {self.head_version} is held already")
+        return RemoteProtocolError(f"{what}{self._error(status)}")
+
+    def statistics(self) -> Statistics:
+        """Counts and bytes as of now."""
+        out = abi.Statistics()
+        self._fast.ecs_store_statistics(self._pointer, out)
+        return Statistics(*(getattr(out, name) for name in Statistics.__slots__))
