@@ -79,9 +79,9 @@ COMMAND_PARAMETERS_MAX: Final = 32
 COMMAND_TEXT_BYTES_MAX: Final = 1 * KIB
 """UTF-8 bytes of one `str` argument: a chat line."""
 
-COMMAND_ANSWERS_KEPT: Final = 2 * COMMANDS_IN_FLIGHT_MAX
-"""Answers that a node remembers for repeated commands: more than a client may have unanswered, so what it can
-rightly ask again is always there."""
+COMMAND_ANSWERS_KEPT: Final = 256
+"""Answers that a node remembers of one session, to repeat them: two seconds of the highest rate, more than a socket
+holds back. An older one is told by DeltaSync.commandAck alone."""
 
 NAME_BYTES_MAX: Final = 63
 """UTF-8 bytes of a name (client, table, field, command): fits the `bytes[64]` of the metadata tables."""

@@ -1,0 +1,534 @@
+"""The client's end of one session: handshake, commands as tickets, acks, the round trip, and the frames to go out.
+
+Plain values in and out: whether a delta can be applied to what is held is the replica's matter.
+
+    connect; then frames_to_send / receive_frame ─► next_event …
+    send_command gives a ticket; CommandAnswered names it again
+
+Invariants:
+- a command gets its sequence when it goes out, and sequences are dense; a `latest` command that has not gone out yet is
+  replaced by the next of its name, so at most one a tick goes out however often the game calls;
+- every ticket is answered at most once: by the node, or here with SUPERSEDED;
+- arguments are checked here against the node's own signatures, and again at the node;
+- after RemoteProtocolError the session is as before, and `fail` ends it; a closed session ignores what still arrives
+  and hands out what it still has to say.
+"""
+
+from collections import deque
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from ecsnet.errors import (
+    ArgumentError,
+    ClosedError,
+    LimitExceededError,
+    LocalProtocolError,
+    RemoteProtocolError,
+    UnknownNameError,
+)
+from ecsnet.limits import (
+    COMMANDS_IN_FLIGHT_MAX,
+    HANDSHAKE_DEADLINE_NS,
+    HZ_MAX,
+    HZ_MIN,
+    MESSAGE_TO_CLIENT_BYTES_MAX,
+    NAME_BYTES_MAX,
+    NS_PER_S,
+    PING_INTERVAL_NS,
+    REASON_BYTES_MAX,
+    SILENCE_NS_MAX,
+)
+from ecsnet.session.bucket import TokenBucket
+from ecsnet.session.commands import encode_arguments, signatures_hash
+from ecsnet.session.server import clip_text, reason_of
+from ecsnet.session.states import NOT_BUILT, Conversation, Side, State, signal_of
+from ecsnet.wire import codec
+from ecsnet.wire.messages import (
+    KIND_OF,
+    PARTIAL,
+    WIRE_VERSION,
+    Ack,
+    Command,
+    CommandResult,
+    CommandSignature,
+    CommandStatus,
+    DeltaSync,
+    Error,
+    Goodbye,
+    Hello,
+    Kind,
+    Message,
+    Ping,
+    Pong,
+    Reason,
+    Schema,
+    SyncBegin,
+    SyncChunk,
+    Unknown,
+    Welcome,
+)
+
+__all__ = ["ClientEvent", "ClientSession", "CommandAnswered", "PeerLeft"]
+
+
+class CommandAnswered(NamedTuple):
+    """What became of the command behind a ticket. `sequence` is 0 if it never went out."""
+
+    ticket: int
+    sequence: int
+    status: CommandStatus
+    version: int
+    code: Reason
+    message: str
+
+
+class PeerLeft(NamedTuple):
+    """The session is over, by the node's word or by a deadline."""
+
+    reason: Reason
+    message: str
+    reconnect_after_ms: int
+
+
+ClientEvent = Welcome | Schema | SyncBegin | SyncChunk | DeltaSync | CommandAnswered | PeerLeft | Error
+
+
+class _Latest:
+    """The newest call of one `latest` command that has not gone out, and when the next may."""
+
+    __slots__ = ("arguments", "due_ns", "signature", "tick", "ticket")
+
+    def __init__(self, signature: CommandSignature, now_ns: int) -> None:
+        self.signature = signature
+        self.ticket = 0  # 0: nothing waits
+        self.arguments = b""
+        self.tick = 0
+        self.due_ns = now_ns
+
+
+class ClientSession:
+    """One client's conversation with a node, from hello to goodbye."""
+
+    def __init__(
+        self,
+        *,
+        name: str = "",
+        fingerprint: bytes = b"",
+        commands: Sequence[CommandSignature] = (),
+        token: bytes = b"",
+    ) -> None:
+        """Args:
+        name: what the player is called; at most `NAME_BYTES_MAX` bytes of printable text.
+        fingerprint: of the schema that the client was built with; empty to be sent the node's.
+        commands: the signatures that the client was built with; the node's are what counts.
+        token: planned; must be empty for the nodes of today.
+        """
+        if len(name.encode(errors="replace")) > NAME_BYTES_MAX or not name.isprintable():
+            raise ArgumentError(f"name {name!r} must be printable text of at most {NAME_BYTES_MAX} bytes")
+        self._hello = Hello(
+            fingerprint=fingerprint,
+            name=name,
+            token=token,
+            message_bytes_max=MESSAGE_TO_CLIENT_BYTES_MAX,
+            commands_hash=signatures_hash(commands),
+        )
+        self._own_commands = tuple(commands)
+        self._conversation = Conversation(Side.CLIENT)
+        self._frames: deque[bytes] = deque()
+        self._events: deque[ClientEvent] = deque()
+        self._deadline_ns: int | None = None
+        self._welcome: Welcome | None = None
+        self._ping_due_ns = 0
+        self._pings = 0
+        self._tickets = 0
+        self._sequence = 0
+        self._in_flight: dict[int, int] = {}  # sequence → ticket
+        self._latest: dict[str, _Latest] = {}
+        self._bucket: TokenBucket | None = None
+        self._first_version = 0  # of the SyncBegin that is being followed
+        self._sync_base = 0
+        self._chunks = 0
+        self.commands: dict[str, CommandSignature] = {}
+        self.rtt_ns: int | None = None
+        self.clock_offset_ns: int | None = None
+        self.frames_skipped = 0
+
+    # --- what it is ---------------------------------------------------------------------------------------------------
+
+    @property
+    def state(self) -> State:
+        return self._conversation.state
+
+    @property
+    def closed(self) -> bool:
+        """Nothing more is said, except what `frames_to_send` still hands out."""
+        return self._conversation.state is State.CLOSED
+
+    @property
+    def live(self) -> bool:
+        """Commands may be sent."""
+        return self._conversation.state in (State.LIVE, State.SYNCING)
+
+    @property
+    def session(self) -> int:
+        """0 before the Welcome."""
+        return self._welcome.session if self._welcome is not None else 0
+
+    @property
+    def client_id(self) -> int:
+        return self._welcome.client_id if self._welcome is not None else 0
+
+    @property
+    def epoch(self) -> int:
+        return self._welcome.epoch if self._welcome is not None else 0
+
+    @property
+    def hz(self) -> int:
+        """Ticks a second of the node; 0 before the Welcome."""
+        return self._welcome.hz if self._welcome is not None else 0
+
+    @property
+    def commands_in_flight(self) -> int:
+        """Commands that went out and were not answered."""
+        return len(self._in_flight)
+
+    # --- what arrives -------------------------------------------------------------------------------------------------
+
+    def receive_frame(self, kind: int, payload: bytes | bytearray | memoryview, now_ns: int) -> None:
+        """Take in one whole frame.
+
+        Raises:
+            RemoteProtocolError: it breaks the protocol or a limit. Call `fail` with it; nothing of the frame counts.
+        """
+        if self.closed:
+            return
+        if len(payload) > MESSAGE_TO_CLIENT_BYTES_MAX:
+            raise RemoteProtocolError(
+                f"a message of {len(payload)} bytes; the limit is {MESSAGE_TO_CLIENT_BYTES_MAX}", Reason.TOO_LARGE
+            )
+        message = codec.decode_untrusted(kind, payload)
+        if isinstance(message, Unknown):
+            self.frames_skipped += 1
+            return
+        known = KIND_OF[type(message)]
+        if known in NOT_BUILT:
+            self._send(Error(code=Reason.NOT_BUILT, kind=known, message=f"{known.name}: {NOT_BUILT[known]}"))
+            return
+        check = _CHECKS.get(known)
+        if check is not None:
+            check(self, message)  # before the step: a frame that is refused must change nothing
+        self._conversation.receive(signal_of(message, known))
+        if self._welcome is not None:
+            self._deadline_ns = now_ns + SILENCE_NS_MAX
+        handler = _HANDLERS.get(known)
+        if handler is not None:
+            handler(self, message, now_ns)
+
+    def next_timeout_ns(self) -> int | None:
+        """When `handle_timeout` wants to be called; None when never."""
+        if self.closed or self._deadline_ns is None:
+            return None
+        if self._welcome is None:
+            return self._deadline_ns
+        due = min(self._deadline_ns, self._ping_due_ns)
+        if self._latest and self._bucket is not None:
+            for latest in self._latest.values():
+                if latest.ticket:
+                    due = min(due, self._bucket.ready_ns(1, latest.due_ns))
+        return due
+
+    def handle_timeout(self, now_ns: int) -> None:
+        """Do what is due: end the session on its deadline (of the handshake, or of silence), ask for a sign of life,
+        let go of `latest` commands. What is to be sent comes from `frames_to_send`."""
+        if self.closed or self._deadline_ns is None:
+            return
+        if now_ns >= self._deadline_ns:
+            what = "nothing was heard of the node" if self._welcome is not None else "the handshake took too long"
+            self.goodbye(Reason.TIMEOUT, what)
+            self._events.append(PeerLeft(Reason.TIMEOUT, what, 0))
+            return
+        self._do_due(now_ns)
+
+    # --- commands of whoever owns it ----------------------------------------------------------------------------------
+
+    def connect(self, now_ns: int) -> None:
+        """Say Hello.
+
+        Raises:
+            LocalProtocolError: it was said already.
+        """
+        self._send(self._hello)
+        self._deadline_ns = now_ns + HANDSHAKE_DEADLINE_NS
+
+    def send_command(self, name: str, arguments: Mapping[str, object], *, tick: int, now_ns: int) -> int:
+        """Ask the authority to run a command.
+
+        Args:
+            arguments: by name; checked against the node's signature.
+            tick: the authority's tick that the player saw.
+
+        Returns:
+            A ticket, counted from 1; `CommandAnswered` names it. A `latest` command goes out with the next tick's and
+            is answered SUPERSEDED if another call comes before that.
+
+        Raises:
+            UnknownNameError: the node has no such command, or the command no such argument.
+            ArgumentError: an argument is missing, or of the wrong type or range.
+            LimitExceededError: too many a second, or too many unanswered.
+            LocalProtocolError: not live. ClosedError: the session is over.
+            In all cases nothing was sent and no ticket given.
+        """
+        if self.closed:
+            raise ClosedError("the session is over; connect again")
+        if not self.live or self._bucket is None:
+            raise LocalProtocolError(f"commands can be sent once the session is live; it is {self.state.value}")
+        signature = self.commands.get(name)
+        if signature is None:
+            raise UnknownNameError("command", name, self.commands)
+        data = encode_arguments(signature.parameters, arguments)
+        if signature.latest:
+            latest = self._latest.get(name)
+            if latest is None:
+                latest = self._latest[name] = _Latest(signature, now_ns)
+            if latest.ticket:
+                self._events.append(
+                    CommandAnswered(
+                        latest.ticket, 0, CommandStatus.SUPERSEDED, 0, Reason.NONE, "a newer call took its place"
+                    )
+                )
+            latest.ticket = self._next_ticket()
+            latest.arguments = data
+            latest.tick = tick
+            return latest.ticket
+        if len(self._in_flight) >= COMMANDS_IN_FLIGHT_MAX:
+            raise LimitExceededError("unanswered commands", COMMANDS_IN_FLIGHT_MAX, len(self._in_flight))
+        if not self._bucket.take(1, now_ns):
+            assert self._welcome is not None
+            raise LimitExceededError("commands a second", self._welcome.commands_per_s)
+        ticket = self._next_ticket()
+        self._send_command(signature, ticket, data, tick)
+        return ticket
+
+    def ack(self, version: int, *, chunks: int = 0) -> None:
+        """Tell that `version` was applied, or `chunks` of the running sync staged."""
+        self._send(Ack(session=self.session, epoch=self.epoch, version=version, chunks=chunks))
+
+    def goodbye(self, reason: Reason = Reason.LEFT, message: str = "") -> None:
+        """End the session in order. Nothing happens if it has ended."""
+        if not self.closed:
+            self._send(Goodbye(reason=reason, message=clip_text(message, REASON_BYTES_MAX)))
+
+    def fail(self, error: RemoteProtocolError) -> None:
+        """End the session because of what the node sent."""
+        if not self.closed:
+            reason = reason_of(error)
+            self._send(Error(code=reason, fatal=True, message=clip_text(str(error), REASON_BYTES_MAX)))
+            self.goodbye(reason, str(error))
+
+    # --- what goes out, and what happened -----------------------------------------------------------------------------
+
+    def frames_to_send(self, now_ns: int) -> list[bytes]:
+        """All whole frames that go out now, in order."""
+        if not self.closed:
+            self._do_due(now_ns)
+        frames = list(self._frames)
+        self._frames.clear()
+        return frames
+
+    def next_event(self) -> ClientEvent | None:
+        """The next thing that the replica must know, or None.
+
+        Messages come as they were received; session, epoch, the order of a sync and everything else that needs no store
+        have been checked. An Error here is one that did not end the session: for the log.
+        """
+        return self._events.popleft() if self._events else None
+
+    # --- inside -------------------------------------------------------------------------------------------------------
+
+    def _send(self, message: Message) -> None:
+        kind = KIND_OF[type(message)]
+        frame = codec.encode(message)
+        self._conversation.send(signal_of(message, kind))
+        self._frames.append(frame)
+
+    def _next_ticket(self) -> int:
+        self._tickets += 1
+        return self._tickets
+
+    def _send_command(self, signature: CommandSignature, ticket: int, data: bytes, tick: int) -> None:
+        sequence = self._sequence + 1
+        self._send(Command(session=self.session, sequence=sequence, tick=tick, command=signature.id, arguments=data))
+        self._sequence = sequence
+        self._in_flight[sequence] = ticket
+
+    def _do_due(self, now_ns: int) -> None:
+        if not self.live or self._bucket is None:
+            return
+        assert self._welcome is not None
+        period_ns = NS_PER_S // self._welcome.hz
+        for latest in self._latest.values():
+            if not latest.ticket or now_ns < latest.due_ns or len(self._in_flight) >= COMMANDS_IN_FLIGHT_MAX:
+                continue
+            if not self._bucket.take(1, now_ns):
+                continue
+            self._send_command(latest.signature, latest.ticket, latest.arguments, latest.tick)
+            latest.ticket = 0
+            # One a tick on average: a game loop that comes a little late must not lose every second one, and one that
+            # was away must not catch up in a burst.
+            latest.due_ns = max(latest.due_ns + period_ns, now_ns + period_ns // 2)
+        if now_ns >= self._ping_due_ns:
+            self._pings += 1
+            self._ping_due_ns = now_ns + PING_INTERVAL_NS
+            self._send(Ping(nonce=self._pings, sent_ns=now_ns))
+
+    def _check_welcome(self, welcome: Welcome) -> None:
+        if welcome.wire != WIRE_VERSION:
+            raise RemoteProtocolError(
+                f"the node chose wire version {welcome.wire}; this client speaks {WIRE_VERSION}", Reason.WIRE_MISMATCH
+            )
+        if self._hello.fingerprint and welcome.fingerprint != self._hello.fingerprint:
+            raise RemoteProtocolError(
+                f"the node's schema is {welcome.fingerprint.hex()}, this client's {self._hello.fingerprint.hex()}",
+                Reason.SCHEMA_MISMATCH,
+            )
+        if not welcome.session or not welcome.client_id:
+            raise RemoteProtocolError("a Welcome without a session or a client id", Reason.BAD_FRAME)
+        if not HZ_MIN <= welcome.hz <= HZ_MAX:
+            raise RemoteProtocolError(f"a Welcome with {welcome.hz} ticks a second", Reason.BAD_FRAME)
+        if not welcome.commands_per_s:
+            raise RemoteProtocolError("a Welcome that takes no commands", Reason.BAD_FRAME)
+        if welcome.features:
+            raise RemoteProtocolError(f"a Welcome with features {welcome.features:#x}, not asked for", Reason.BAD_FRAME)
+        if welcome.command_next != 1:
+            raise RemoteProtocolError(f"a new session that goes on at command {welcome.command_next}", Reason.BAD_STATE)
+        commands = self._commands_of(welcome)
+        if signatures_hash(commands) != welcome.commands_hash:
+            raise RemoteProtocolError("the node's commands are not what their hash says", Reason.BAD_FRAME)
+        if len({c.id for c in commands}) != len(commands) or len({c.name for c in commands}) != len(commands):
+            raise RemoteProtocolError("two of the node's commands have one id or name", Reason.BAD_FRAME)
+
+    def _commands_of(self, welcome: Welcome) -> tuple[CommandSignature, ...]:
+        """The node leaves the list out when it is ours."""
+        return self._own_commands if welcome.commands_hash == self._hello.commands_hash else welcome.commands
+
+    def _check_schema(self, schema: Schema) -> None:
+        if self._welcome is not None and schema.fingerprint != self._welcome.fingerprint:
+            raise RemoteProtocolError("a Schema of another fingerprint than the Welcome's", Reason.SCHEMA_MISMATCH)
+
+    def _check_sync_begin(self, begin: SyncBegin) -> None:
+        self._check_session(begin.session, begin.epoch)
+        # A base in mid-sync is where the staging goes on from; 0 starts it anew.
+        if self.state is State.SYNCING and begin.base not in (0, self._first_version):
+            raise RemoteProtocolError(
+                f"a sync goes on from version {begin.base}, the last one reached {self._first_version}",
+                Reason.BAD_STATE,
+            )
+
+    def _check_sync_chunk(self, chunk: SyncChunk) -> None:
+        self._check_session(chunk.session, chunk.epoch)
+        if self.state is not State.SYNCING:
+            return  # the step says it better
+        if chunk.sequence != self._chunks:
+            raise RemoteProtocolError(
+                f"chunk {chunk.sequence} of a sync came as number {self._chunks}", Reason.BAD_STATE
+            )
+        if chunk.base != self._sync_base or chunk.version < self._first_version:
+            raise RemoteProtocolError(
+                f"a chunk of ({chunk.base}, {chunk.version}] in a sync from {self._sync_base} by {self._first_version}",
+                Reason.BAD_STATE,
+            )
+
+    def _check_delta_sync(self, delta: DeltaSync) -> None:
+        self._check_session(delta.session, delta.epoch)
+        if delta.clock:
+            raise RemoteProtocolError("a clock: planned for links between nodes; send none", Reason.NOT_BUILT)
+        if delta.parts > 1:
+            raise RemoteProtocolError("a delta in parts: planned for datagrams; send it whole", Reason.NOT_BUILT)
+        if delta.flags & PARTIAL:
+            raise RemoteProtocolError("a partial delta: byte budgets are planned; send it whole", Reason.NOT_BUILT)
+        if self.state is State.SYNCING and delta.base > self._first_version:
+            raise RemoteProtocolError(
+                f"a closing delta from {delta.base}, after the sync's first version {self._first_version}",
+                Reason.BAD_STATE,
+            )
+
+    def _check_session(self, session: int, epoch: int) -> None:
+        if session != self.session:
+            raise RemoteProtocolError(
+                f"a frame of session {session:#x} on the link of {self.session:#x}", Reason.BAD_STATE
+            )
+        if epoch != self.epoch:
+            raise RemoteProtocolError(f"a frame of epoch {epoch} in a session of epoch {self.epoch}", Reason.BAD_STATE)
+
+    def _on_welcome(self, welcome: Welcome, now_ns: int) -> None:
+        self._welcome = welcome
+        self._deadline_ns = now_ns + SILENCE_NS_MAX
+        self._ping_due_ns = now_ns
+        self.commands = {signature.name: signature for signature in self._commands_of(welcome)}
+        # Half the node's burst: what we space out may arrive bunched up, and must not overflow the node's bucket.
+        self._bucket = TokenBucket(welcome.commands_per_s, max(1, welcome.commands_per_s // 2), now_ns)
+        self._events.append(welcome)
+
+    def _on_sync_begin(self, begin: SyncBegin, _now_ns: int) -> None:
+        self._sync_base = begin.base
+        self._first_version = begin.first_version
+        self._chunks = 0
+        self._events.append(begin)
+
+    def _on_sync_chunk(self, chunk: SyncChunk, _now_ns: int) -> None:
+        self._chunks += 1
+        self._events.append(chunk)
+
+    def _on_event(self, message: Any, _now_ns: int) -> None:
+        self._events.append(message)
+
+    def _on_command_result(self, result: CommandResult, _now_ns: int) -> None:
+        ticket = self._in_flight.pop(result.sequence, None)
+        if ticket is not None:  # None: repeated
+            self._events.append(
+                CommandAnswered(ticket, result.sequence, result.status, result.version, result.code, result.message)
+            )
+
+    def _on_ping(self, ping: Ping, now_ns: int) -> None:
+        self._send(Pong(nonce=ping.nonce, sent_ns=ping.sent_ns, received_ns=now_ns))
+
+    def _on_pong(self, pong: Pong, now_ns: int) -> None:
+        if pong.nonce != self._pings or not 0 <= now_ns - pong.sent_ns <= SILENCE_NS_MAX:
+            return  # overtaken by a newer ping, or made up
+        rtt_ns = now_ns - pong.sent_ns
+        offset_ns = pong.received_ns + rtt_ns // 2 - now_ns
+        if self.rtt_ns is None or self.clock_offset_ns is None:
+            self.rtt_ns, self.clock_offset_ns = rtt_ns, offset_ns
+            return
+        # An eighth of each new sample, as TCP smooths its round trip.
+        self.rtt_ns += (rtt_ns - self.rtt_ns) // 8
+        self.clock_offset_ns += (offset_ns - self.clock_offset_ns) // 8
+
+    def _on_goodbye(self, goodbye: Goodbye, _now_ns: int) -> None:
+        self._frames.clear()  # nobody listens any more
+        self._events.append(PeerLeft(goodbye.reason, goodbye.message, goodbye.reconnect_after_ms))
+
+    def _on_error(self, error: Error, _now_ns: int) -> None:
+        if not error.fatal:  # a fatal one is followed by a Goodbye that says the same
+            self._events.append(error)
+
+
+_CHECKS: dict[Kind, Any] = {
+    Kind.WELCOME: ClientSession._check_welcome,
+    Kind.SCHEMA: ClientSession._check_schema,
+    Kind.SYNC_BEGIN: ClientSession._check_sync_begin,
+    Kind.SYNC_CHUNK: ClientSession._check_sync_chunk,
+    Kind.DELTA_SYNC: ClientSession._check_delta_sync,
+}
+_HANDLERS: dict[Kind, Any] = {
+    Kind.WELCOME: ClientSession._on_welcome,
+    Kind.SCHEMA: ClientSession._on_event,
+    Kind.SYNC_BEGIN: ClientSession._on_sync_begin,
+    Kind.SYNC_CHUNK: ClientSession._on_sync_chunk,
+    Kind.DELTA_SYNC: ClientSession._on_event,
+    Kind.COMMAND_RESULT: ClientSession._on_command_result,
+    Kind.PING: ClientSession._on_ping,
+    Kind.PONG: ClientSession._on_pong,
+    Kind.GOODBYE: ClientSession._on_goodbye,
+    Kind.ERROR: ClientSession._on_error,
+}

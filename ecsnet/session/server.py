@@ -1,0 +1,563 @@
+"""The node's end of one session: handshake, numbered commands with their answers, acks, and the frames to go out.
+
+Plain values in and out; what a version contains, which base a delta is cut from and when a tick runs is the authority's
+matter. The order of a file is the order of use: what arrives, what it meant, what the authority decides, what goes out.
+
+    receive_frame ─► next_event … ; welcome / refuse
+    each tick: take_commands ─► (run them) ─► answer each, in order
+    next_frame until None; then sync frames made with sync_begin, sync_chunk_head, delta_head
+
+Invariants:
+- a command has its effect once: sequences are dense, a repeated one is answered from memory or by the answer that is
+  still to come, and a gap (impossible on an ordered stream) ends the session;
+- a command that was refused uses up its number like any other, so the client's clock entry never waits for it;
+- everything a client may make the node hold is bounded: bytes and commands a second by buckets, answers by
+  `COMMAND_ANSWERS_KEPT`;
+- after RemoteProtocolError the session is as before, and `fail` ends it; a closed session ignores what still arrives
+  and hands out what it still has to say.
+"""
+
+from collections import OrderedDict, deque
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from ecsnet.errors import LocalProtocolError, RemoteProtocolError
+from ecsnet.limits import (
+    COMMAND_ANSWERS_KEPT,
+    COMMAND_BYTES_PER_S_MAX,
+    COMMANDS_PER_S_MAX,
+    FRAME_HEADER_BYTES,
+    FULL_SYNC_BYTES_MIN,
+    HANDSHAKE_DEADLINE_NS,
+    MESSAGE_TO_CLIENT_BYTES_MAX,
+    MESSAGE_TO_NODE_BYTES_MAX,
+    NAME_BYTES_MAX,
+    REASON_BYTES_MAX,
+    SILENCE_NS_MAX,
+)
+from ecsnet.session.bucket import TokenBucket
+from ecsnet.session.commands import decode_arguments_untrusted, signatures_hash
+from ecsnet.session.states import NOT_BUILT, Conversation, Side, State, signal_of
+from ecsnet.wire import codec
+from ecsnet.wire.messages import (
+    KIND_OF,
+    WIRE_VERSION,
+    Ack,
+    Command,
+    CommandResult,
+    CommandSignature,
+    CommandStatus,
+    Error,
+    Goodbye,
+    Hello,
+    Kind,
+    Message,
+    Ping,
+    Pong,
+    Reason,
+    Schema,
+    SyncBegin,
+    Unknown,
+    Welcome,
+)
+
+__all__ = [
+    "AckReceived",
+    "HelloReceived",
+    "Offer",
+    "Outcome",
+    "PeerLeft",
+    "PendingCommand",
+    "ServerEvent",
+    "ServerSession",
+    "ServerStatistics",
+    "clip_text",
+]
+
+# A client that takes less could not be sent one whole delta.
+_CLIENT_BYTES_MIN = FULL_SYNC_BYTES_MIN + 1024
+
+
+@dataclass(frozen=True)
+class Offer:
+    """What a node says of itself to every client; one for all sessions."""
+
+    fingerprint: bytes
+    canonical: str
+    commands: tuple[CommandSignature, ...]
+    hz: int
+    name: str = ""
+    commands_per_s: int = COMMANDS_PER_S_MAX
+    bytes_per_s: int = COMMAND_BYTES_PER_S_MAX
+    by_id: dict[int, CommandSignature] = field(init=False, repr=False)
+    commands_hash: int = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "by_id", {signature.id: signature for signature in self.commands})
+        object.__setattr__(self, "commands_hash", signatures_hash(self.commands))
+
+
+class HelloReceived(NamedTuple):
+    """A client wants in. The authority answers with `welcome` or `refuse`."""
+
+    hello: Hello
+
+
+class AckReceived(NamedTuple):
+    """The replica says that it applied `version`, or staged `chunks` of the running sync. Whether that was ever sent is
+    for the authority to check."""
+
+    version: int
+    chunks: int
+
+
+class PeerLeft(NamedTuple):
+    """The session is over, by the client's word or by a deadline."""
+
+    reason: Reason
+    message: str
+
+
+ServerEvent = HelloReceived | AckReceived | PeerLeft
+
+
+class Outcome(NamedTuple):
+    """What became of a command."""
+
+    status: CommandStatus
+    code: Reason = Reason.NONE
+    message: str = ""
+
+
+class PendingCommand(NamedTuple):
+    """One command to be run in this tick, or only answered: `verdict` is not None when it was decided already."""
+
+    sequence: int
+    signature: CommandSignature | None
+    values: tuple[Any, ...]
+    tick: int
+    verdict: Outcome | None
+
+
+@dataclass(frozen=True, slots=True)
+class ServerStatistics:
+    """Counters of one session, since it began."""
+
+    frames_received: int
+    bytes_received: int
+    commands_received: int
+    commands_repeated: int
+    commands_refused: int
+    commands_superseded: int
+    frames_skipped: int
+
+
+_SUPERSEDED = Outcome(CommandStatus.SUPERSEDED)
+
+
+class ServerSession:
+    """One client, from the accepted link to the goodbye."""
+
+    def __init__(self, offer: Offer, *, now_ns: int) -> None:
+        self._offer = offer
+        self._conversation = Conversation(Side.NODE)
+        self._frames: deque[bytes] = deque()
+        self._events: deque[ServerEvent] = deque()
+        self._byte_bucket = TokenBucket(offer.bytes_per_s, max(offer.bytes_per_s, MESSAGE_TO_NODE_BYTES_MAX), now_ns)
+        self._command_bucket = TokenBucket(offer.commands_per_s, offer.commands_per_s, now_ns)
+        self._hello: Hello | None = None
+        self._deadline_ns = now_ns + HANDSHAKE_DEADLINE_NS
+        self._epoch = 0
+        self._tick = 0
+        # Sequences: answered <= taken <= received; those in (answered, taken] are being run, (taken, received] wait.
+        self._received = 0
+        self._taken = 0
+        self._answered = 0
+        self._waiting: list[PendingCommand] = []
+        self._answers: OrderedDict[int, bytes] = OrderedDict()
+        self._frames_received = 0
+        self._bytes_received = 0
+        self._commands_repeated = 0
+        self._commands_refused = 0
+        self._commands_superseded = 0
+        self._frames_skipped = 0
+        self.session = 0
+        self.client_id = 0
+
+    # --- what it is ---------------------------------------------------------------------------------------------------
+
+    @property
+    def state(self) -> State:
+        return self._conversation.state
+
+    @property
+    def closed(self) -> bool:
+        """Nothing more is said, except what `next_frame` still hands out."""
+        return self._conversation.state is State.CLOSED
+
+    @property
+    def live(self) -> bool:
+        """The client may be sent deltas, now or when its sync is done."""
+        return self._conversation.state in (State.LIVE, State.SYNCING)
+
+    @property
+    def epoch(self) -> int:
+        return self._epoch
+
+    @property
+    def command_ack(self) -> int:
+        """The client's clock entry: its last command that has been answered."""
+        return self._answered
+
+    @property
+    def peer_name(self) -> str:
+        """What the client calls itself; proves nothing."""
+        return self._hello.name if self._hello is not None else ""
+
+    @property
+    def message_bytes_max(self) -> int:
+        """The largest payload that the client takes."""
+        asked = self._hello.message_bytes_max if self._hello is not None else 0
+        return min(asked or MESSAGE_TO_CLIENT_BYTES_MAX, MESSAGE_TO_CLIENT_BYTES_MAX)
+
+    def statistics(self) -> ServerStatistics:
+        return ServerStatistics(
+            frames_received=self._frames_received,
+            bytes_received=self._bytes_received,
+            commands_received=self._received,
+            commands_repeated=self._commands_repeated,
+            commands_refused=self._commands_refused,
+            commands_superseded=self._commands_superseded,
+            frames_skipped=self._frames_skipped,
+        )
+
+    # --- what arrives -------------------------------------------------------------------------------------------------
+
+    def receive_frame(self, kind: int, payload: bytes | bytearray | memoryview, now_ns: int) -> None:
+        """Take in one whole frame.
+
+        Raises:
+            RemoteProtocolError: it breaks the protocol or a limit. Call `fail` with it; nothing of the frame counts.
+        """
+        if self.closed:
+            return
+        self._frames_received += 1
+        self._bytes_received += FRAME_HEADER_BYTES + len(payload)
+        if len(payload) > MESSAGE_TO_NODE_BYTES_MAX:
+            raise RemoteProtocolError(
+                f"a message of {len(payload)} bytes; the limit is {MESSAGE_TO_NODE_BYTES_MAX}", Reason.TOO_LARGE
+            )
+        if not self._byte_bucket.take(len(payload), now_ns):
+            raise RemoteProtocolError(f"more than {self._offer.bytes_per_s} bytes a second", Reason.RATE_LIMITED)
+        message = codec.decode_untrusted(kind, payload)
+        if isinstance(message, Unknown):
+            self._frames_skipped += 1
+            return
+        known = KIND_OF[type(message)]
+        if known in NOT_BUILT:
+            self._refuse_unbuilt(known)
+            return
+        self._conversation.receive(signal_of(message, known))
+        if self.session:
+            self._deadline_ns = now_ns + SILENCE_NS_MAX
+        handler = _HANDLERS.get(known)
+        if handler is not None:
+            handler(self, message, now_ns)
+
+    def next_timeout_ns(self) -> int | None:
+        """When `handle_timeout` wants to be called; None when never."""
+        return None if self.closed else self._deadline_ns
+
+    def handle_timeout(self, now_ns: int) -> None:
+        """End the session if its deadline has passed: for the handshake, or of silence."""
+        if self.closed or now_ns < self._deadline_ns:
+            return
+        what = "nothing was heard of the client" if self.session else "the handshake took too long"
+        self.goodbye(Reason.TIMEOUT, what)
+        self._events.append(PeerLeft(Reason.TIMEOUT, what))
+
+    # --- what it meant ------------------------------------------------------------------------------------------------
+
+    def next_event(self) -> ServerEvent | None:
+        """The next thing that the authority must know, or None."""
+        return self._events.popleft() if self._events else None
+
+    def take_commands(self) -> list[PendingCommand]:
+        """The commands that arrived since the last call, in the order of their sequence. Each must be answered with
+        `answer` once its version is published. Of several of one `latest` command, all but the newest are
+        superseded."""
+        waiting = self._waiting
+        if not waiting:
+            return waiting
+        self._waiting = []
+        newest: set[int] = set()
+        for at in range(len(waiting) - 1, -1, -1):
+            command = waiting[at]
+            if command.verdict is not None or command.signature is None or not command.signature.latest:
+                continue
+            if command.signature.id in newest:
+                waiting[at] = command._replace(verdict=_SUPERSEDED)
+                self._commands_superseded += 1
+            newest.add(command.signature.id)
+        self._taken = waiting[-1].sequence
+        return waiting
+
+    # --- what the authority decides -----------------------------------------------------------------------------------
+
+    def welcome(
+        self, *, session: int, client_id: int, epoch: int, version: int, tick: int, resume_key: bytes = b""
+    ) -> None:
+        """Let the client in: the answer to HelloReceived. The Schema follows where the Hello asked for it.
+
+        Raises:
+            LocalProtocolError: no Hello is waiting for an answer.
+        """
+        if self._hello is None or self.state not in (State.GREETED, State.GREETED_BLANK):
+            raise LocalProtocolError(f"no Hello is waiting for a Welcome; the session is {self.state.value}")
+        offer = self._offer
+        known = self._hello.commands_hash == offer.commands_hash
+        learning = self.state is State.GREETED_BLANK
+        self._send(
+            Welcome(
+                wire=WIRE_VERSION,
+                hz=offer.hz,
+                epoch=epoch,
+                session=session,
+                client_id=client_id,
+                version=version,
+                tick=tick,
+                commands_hash=offer.commands_hash,
+                message_bytes_max=MESSAGE_TO_NODE_BYTES_MAX,
+                bytes_per_s=offer.bytes_per_s,
+                commands_per_s=offer.commands_per_s,
+                command_next=self._received + 1,
+                fingerprint=offer.fingerprint,
+                resume_key=resume_key,
+                name=clip_text(offer.name, NAME_BYTES_MAX),
+                commands=() if known else offer.commands,
+            )
+        )
+        self.session = session
+        self.client_id = client_id
+        self._epoch = epoch
+        self._tick = tick
+        # From the deadline of the handshake on, which is at most this much away; each frame sets it anew.
+        self._deadline_ns += SILENCE_NS_MAX
+        if learning:
+            self._send(Schema(fingerprint=offer.fingerprint, canonical=offer.canonical))
+
+    def answer(self, sequence: int, outcome: Outcome, *, version: int, tick: int) -> None:
+        """Say what became of a command that `take_commands` handed out, in their order.
+
+        Args:
+            version: accepted: the version that contains it; otherwise the one it was judged against.
+        """
+        assert sequence == self._answered + 1, (sequence, self._answered)
+        assert sequence <= self._taken, (sequence, self._taken)
+        self._answered = sequence
+        self._tick = tick
+        if self.closed:
+            return
+        frame = codec.encode(
+            CommandResult(
+                sequence=sequence,
+                status=outcome.status,
+                version=version,
+                tick=tick,
+                code=outcome.code,
+                message=clip_text(outcome.message, REASON_BYTES_MAX),
+            )
+        )
+        self._conversation.send(Kind.COMMAND_RESULT)
+        self._answers[sequence] = frame
+        if len(self._answers) > COMMAND_ANSWERS_KEPT:
+            self._answers.popitem(last=False)
+        self._frames.append(frame)
+
+    def refuse(self, reason: Reason, message: str, *, reconnect_after_ms: int = 0) -> None:
+        """End the session with an Error and a Goodbye: not let in, or thrown out. Nothing happens if it has ended."""
+        if self.closed:
+            return
+        self._send(Error(code=reason, fatal=True, message=clip_text(message, REASON_BYTES_MAX)))
+        self.goodbye(reason, message, reconnect_after_ms=reconnect_after_ms)
+
+    def goodbye(self, reason: Reason, message: str = "", *, reconnect_after_ms: int = 0) -> None:
+        """End the session in order. Nothing happens if it has ended."""
+        if self.closed:
+            return
+        text = clip_text(message, REASON_BYTES_MAX)
+        self._send(Goodbye(reason=reason, message=text, reconnect_after_ms=reconnect_after_ms))
+
+    def fail(self, error: RemoteProtocolError) -> None:
+        """End the session because of what the client sent."""
+        self.refuse(reason_of(error), str(error))
+
+    # --- what goes out ------------------------------------------------------------------------------------------------
+
+    def next_frame(self) -> bytes | None:
+        """The next control frame, or None. They go before sync frames."""
+        return self._frames.popleft() if self._frames else None
+
+    def sync_begin(self, base: int, first_version: int, tick: int, rows: int = 0) -> None:
+        """Queue a SyncBegin: chunks follow, then one closing delta."""
+        self._send(
+            SyncBegin(
+                session=self.session, epoch=self._epoch, base=base, first_version=first_version, tick=tick, rows=rows
+            )
+        )
+
+    def sync_chunk_head(self, sequence: int, base: int, version: int, block_bytes: int) -> bytes:
+        """The head of a SyncChunk: `(head, block, padding(block_bytes))` is the frame."""
+        self._conversation.send(Kind.SYNC_CHUNK)
+        return codec.chunk_head(
+            session=self.session,
+            epoch=self._epoch,
+            sequence=sequence,
+            base=base,
+            version=version,
+            block_bytes=block_bytes,
+        )
+
+    def delta_head(
+        self,
+        base: int,
+        version: int,
+        tick: int,
+        entity: int,
+        digest: tuple[int, int],
+        block_bytes: int,
+        flags: int = 0,
+    ) -> bytes:
+        """The head of a DeltaSync: `(head, block, padding(block_bytes))` is the frame. It ends a running sync.
+
+        `digest` is (low, high); both 0 for none. The head says which of the client's commands the version contains, so
+        it is made after they were answered.
+        """
+        self._conversation.send(Kind.DELTA_SYNC)
+        self._tick = tick
+        return codec.delta_head(
+            session=self.session,
+            epoch=self._epoch,
+            base=base,
+            version=version,
+            tick=tick,
+            block_bytes=block_bytes,
+            entity=entity,
+            command_ack=self._answered,
+            digest=digest,
+            flags=flags,
+        )
+
+    # --- inside -------------------------------------------------------------------------------------------------------
+
+    def _send(self, message: Message) -> None:
+        kind = KIND_OF[type(message)]
+        frame = codec.encode(message)
+        self._conversation.send(signal_of(message, kind))
+        self._frames.append(frame)
+
+    def _refuse_unbuilt(self, kind: Kind) -> None:
+        self._send(Error(code=Reason.NOT_BUILT, kind=kind, message=f"{kind.name}: {NOT_BUILT[kind]}"))
+
+    def _on_hello(self, hello: Hello, _now_ns: int) -> None:
+        offer = self._offer
+        if not hello.wire_min <= WIRE_VERSION <= hello.wire_max:
+            raise RemoteProtocolError(
+                f"the client speaks wire versions {hello.wire_min} to {hello.wire_max}, this node {WIRE_VERSION}",
+                Reason.WIRE_MISMATCH,
+            )
+        if hello.token:
+            raise RemoteProtocolError("connect tokens are planned and not built yet; leave it empty", Reason.NOT_BUILT)
+        if hello.fingerprint and hello.fingerprint != offer.fingerprint:
+            raise RemoteProtocolError(
+                f"the client's schema is {hello.fingerprint.hex()}, this node's {offer.fingerprint.hex()}; "
+                "use the same schema, or connect without one and learn the node's",
+                Reason.SCHEMA_MISMATCH,
+            )
+        if 0 < hello.message_bytes_max < _CLIENT_BYTES_MIN:
+            raise RemoteProtocolError(
+                f"the client takes messages of {hello.message_bytes_max} bytes; {_CLIENT_BYTES_MIN} are needed",
+                Reason.TOO_LARGE,
+            )
+        self._hello = hello
+        self._events.append(HelloReceived(hello))
+
+    def _on_ack(self, ack: Ack, _now_ns: int) -> None:
+        self._check_session(ack.session)
+        # Of a history that ended while it was on its way: it says nothing about this one.
+        if ack.epoch == self._epoch:
+            self._events.append(AckReceived(ack.version, ack.chunks))
+
+    def _on_command(self, command: Command, now_ns: int) -> None:
+        self._check_session(command.session)
+        sequence = command.sequence
+        if sequence <= self._received:
+            # Once is enough. Answered: the answer may have been lost with a link, so say it again. Not answered: the
+            # answer is coming. Older than our memory: DeltaSync.command_ack has said so for long.
+            self._commands_repeated += 1
+            answer = self._answers.get(sequence)
+            if answer is not None:
+                self._frames.append(answer)
+            return
+        if sequence != self._received + 1:
+            raise RemoteProtocolError(
+                f"command {sequence} came after command {self._received}: on a stream none can be missing",
+                Reason.BAD_STATE,
+            )
+        signature = self._offer.by_id.get(command.command)
+        values: tuple[Any, ...] = ()
+        verdict: Outcome | None = None
+        if not self._command_bucket.take(1, now_ns):
+            text = f"more than {self._offer.commands_per_s} commands a second"
+            verdict = Outcome(CommandStatus.REJECTED, Reason.RATE_LIMITED, text)
+        elif signature is None:
+            text = f"no command has the number {command.command}"
+            verdict = Outcome(CommandStatus.REJECTED, Reason.UNKNOWN_COMMAND, text)
+        else:
+            try:
+                values = decode_arguments_untrusted(signature.parameters, command.arguments)
+            except RemoteProtocolError as error:
+                verdict = Outcome(CommandStatus.REJECTED, Reason.BAD_ARGUMENTS, f"{signature.name}: {error}")
+        if verdict is not None:
+            self._commands_refused += 1
+        self._received = sequence
+        self._waiting.append(PendingCommand(sequence, signature, values, command.tick, verdict))
+
+    def _on_ping(self, ping: Ping, now_ns: int) -> None:
+        self._send(Pong(nonce=ping.nonce, sent_ns=ping.sent_ns, received_ns=now_ns, tick=self._tick))
+
+    def _on_goodbye(self, goodbye: Goodbye, _now_ns: int) -> None:
+        self._frames.clear()  # nobody listens any more
+        self._events.append(PeerLeft(goodbye.reason, goodbye.message))
+
+    def _check_session(self, session: int) -> None:
+        if session != self.session:
+            raise RemoteProtocolError(
+                f"a frame of session {session:#x} on the link of {self.session:#x}", Reason.BAD_STATE
+            )
+
+
+_HANDLERS: dict[Kind, Any] = {
+    Kind.HELLO: ServerSession._on_hello,
+    Kind.ACK: ServerSession._on_ack,
+    Kind.COMMAND: ServerSession._on_command,
+    Kind.PING: ServerSession._on_ping,
+    Kind.GOODBYE: ServerSession._on_goodbye,
+}
+
+
+def clip_text(text: str, bytes_max: int) -> str:
+    """`text`, cut to at most `bytes_max` bytes of UTF-8 between characters. A lone surrogate becomes "?"."""
+    assert bytes_max >= 3, bytes_max
+    data = text.encode(errors="replace")
+    if len(data) <= bytes_max:
+        return data.decode()
+    # "ignore" drops the first bytes of a character that the cut has split.
+    return data[: bytes_max - 3].decode(errors="ignore") + "…"
+
+
+def reason_of(error: RemoteProtocolError) -> Reason:
+    """What to tell the peer that broke the protocol."""
+    if error.reason is None:
+        return Reason.BAD_FRAME
+    return Reason(error.reason)
