@@ -1,0 +1,188 @@
+"""A hub over real sockets. The same tests are to hold for a native one."""
+
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from ecsnet.limits import RECEIVE_CHUNK_BYTES
+from ecsnet.node.hub import Ended, Hub, Outgoing, PythonHub
+from ecsnet.node.in_process import open_pair
+
+
+@pytest.fixture
+def hub() -> Iterator[PythonHub]:
+    hub = PythonHub()
+    yield hub
+    hub.close()
+
+
+class Peer:
+    """A place in a hub, and the other end of its socket."""
+
+    def __init__(self, hub: Hub) -> None:
+        self.hub = hub
+        self.ours, self.theirs = open_pair()
+        self.place = hub.add(self.ours)
+
+    def read(self) -> bytes:
+        """Everything that has arrived."""
+        parts = []
+        while True:
+            try:
+                part = self.theirs.recv(1 << 20)
+            except BlockingIOError:
+                return b"".join(parts)
+            if not part:
+                return b"".join(parts)
+            parts.append(part)
+
+    def leave(self) -> None:
+        self.hub.remove(self.place)
+        self.ours.close()
+        self.theirs.close()
+
+
+def _drain(hub: Hub) -> tuple[dict[int, bytes], list[Ended]]:
+    arrived: dict[int, bytes] = {}
+    ended = hub.drain(lambda place, data: arrived.__setitem__(place, arrived.get(place, b"") + bytes(data)))
+    return arrived, ended
+
+
+def test_a_frame_arrives_whole_and_its_parts_in_order(hub: PythonHub) -> None:
+    peers = [Peer(hub) for _ in range(3)]
+    block = b"block" * 100
+
+    taken = hub.send([Outgoing(peer.place, (b"head %d " % n, block, b"pad")) for n, peer in enumerate(peers)])
+
+    for n, peer in enumerate(peers):
+        expected = b"head %d " % n + block + b"pad"
+        assert taken[n] == len(expected)
+        assert peer.read() == expected
+        peer.leave()
+
+
+def test_what_arrived_is_handed_over_by_place(hub: PythonHub) -> None:
+    first, second, silent = Peer(hub), Peer(hub), Peer(hub)
+    first.theirs.send(b"one")
+    second.theirs.send(b"two")
+
+    arrived, ended = _drain(hub)
+
+    assert arrived == {first.place: b"one", second.place: b"two"}
+    assert ended == []
+    assert _drain(hub) == ({}, []), "and only once"
+    for peer in (first, second, silent):
+        peer.leave()
+
+
+def test_a_flood_from_one_costs_the_others_a_bounded_read(hub: PythonHub) -> None:
+    """A stranger that sends without end must not hold up the tick."""
+    flood, other = Peer(hub), Peer(hub)
+    sent = 0
+    while sent < 2 * RECEIVE_CHUNK_BYTES:
+        sent += flood.theirs.send(b"x" * (2 * RECEIVE_CHUNK_BYTES - sent))
+    other.theirs.send(b"y")
+
+    arrived, _ = _drain(hub)
+
+    assert 0 < len(arrived[flood.place]) <= RECEIVE_CHUNK_BYTES
+    assert arrived[other.place] == b"y"
+    received = len(arrived[flood.place])
+    while received < sent:
+        received += len(_drain(hub)[0][flood.place])
+    assert received == sent, "what was left came later"
+    flood.leave()
+    other.leave()
+
+
+def test_a_peer_that_hangs_up_is_reported_until_it_is_removed(hub: PythonHub) -> None:
+    peer = Peer(hub)
+    peer.theirs.send(b"last")
+    peer.theirs.close()
+
+    assert _drain(hub) == ({peer.place: b"last"}, [])
+    assert _drain(hub) == ({}, [Ended(peer.place, 0)])
+    assert _drain(hub) == ({}, [Ended(peer.place, 0)])
+
+    peer.leave()
+    assert _drain(hub) == ({}, [])
+
+
+def test_sending_to_a_peer_that_is_gone_gives_the_errno_and_disturbs_nobody(hub: PythonHub) -> None:
+    gone, there = Peer(hub), Peer(hub)
+    gone.theirs.close()
+
+    taken = hub.send([Outgoing(gone.place, (b"a" * 8,)), Outgoing(there.place, (b"b" * 8,))])
+
+    assert taken[0] < 0
+    assert taken[1] == 8
+    assert there.read() == b"b" * 8
+    gone.leave()
+    there.leave()
+
+
+def test_a_full_socket_takes_a_part_and_then_nothing_while_others_go_on(hub: PythonHub) -> None:
+    """The three answers that the one-writer rule is about: whole, in part, nothing."""
+    slow, quick = Peer(hub), Peer(hub)
+    frame = b"f" * (1 << 20)
+
+    taken = hub.send([Outgoing(slow.place, (frame, frame))])[0]
+    assert 0 < taken < 2 * len(frame), "a part"
+    while hub.send([Outgoing(slow.place, (frame,))])[0]:
+        pass
+    again = hub.send([Outgoing(slow.place, (frame,)), Outgoing(quick.place, (b"q" * 8,))])
+
+    assert again == [0, 8]
+    assert slow.read().startswith(b"fff")
+    assert quick.read() == b"q" * 8
+    slow.leave()
+    quick.leave()
+
+
+def test_a_disarmed_place_is_read_and_not_written(hub: PythonHub) -> None:
+    """While its own task sends the rest of a frame, the hub must not begin another in the middle of it."""
+    peer = Peer(hub)
+    hub.disarm(peer.place)
+    peer.theirs.send(b"ack")
+
+    assert _drain(hub)[0] == {peer.place: b"ack"}
+    with pytest.raises(AssertionError, match="two writers"):
+        hub.send([Outgoing(peer.place, (b"x" * 8,))])
+
+    hub.arm(peer.place)
+    assert hub.send([Outgoing(peer.place, (b"x" * 8,))]) == [8]
+    peer.leave()
+
+
+def test_a_socket_may_not_be_closed_before_it_left(hub: PythonHub) -> None:
+    """Its descriptor's next owner would be sent somebody else's world."""
+    peer = Peer(hub)
+    place, connected = peer.place, peer.ours
+    duplicate = connected.dup()
+    connected.close()
+
+    with pytest.raises(AssertionError, match="closed before it left"):
+        hub.remove(place)
+
+    duplicate.close()
+    peer.theirs.close()
+
+
+def test_more_sockets_than_one_call_reports_by_default_are_all_heard(hub: PythonHub) -> None:
+    """epoll gives 1023 descriptors a call unless it is asked for more."""
+    resource = pytest.importorskip("resource")
+    if resource.getrlimit(resource.RLIMIT_NOFILE)[0] < 2400:
+        pytest.skip("needs 2400 descriptors")
+    ends = [socket.socketpair() for _ in range(1100)]
+    places = [hub.add(ours) for ours, _ in ends]
+    for _, theirs in ends:
+        theirs.send(b"x")
+
+    arrived, _ = _drain(hub)
+
+    assert sorted(arrived) == sorted(places)
+    for ours, theirs in ends:
+        hub.remove(ours.fileno())
+        ours.close()
+        theirs.close()
