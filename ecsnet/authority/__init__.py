@@ -1,0 +1,13 @@
+"""The core of an authoritative node: one world, the truth about it, and the clients who are told.
+
+Sans-IO: bytes, the time and a seed come in; bytes, and when to call again, go out. A driver owns the sockets and the
+clock, and does no more than feed, tick, drain and re-arm.
+
+`core` has the authority itself, `step` runs the game's functions, `link` knows one client's base and what comes next,
+`window` what is unacked, `blocks` the encoded deltas that clients share.
+"""
+
+from ecsnet.authority.core import Authority, AuthorityStatistics, TickReport
+from ecsnet.authority.link import Link, LinkState, LinkStatistics, Transmit
+
+__all__ = ["Authority", "AuthorityStatistics", "Link", "LinkState", "LinkStatistics", "TickReport", "Transmit"]

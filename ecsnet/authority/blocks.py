@@ -1,0 +1,128 @@
+"""The encoded deltas up to the newest published version: each cut once, whoever needs it.
+
+Clients that keep up have equal bases, so a tick costs one encoding and not one for each of them; what differs between
+two clients is the 112 bytes in front of the block. A client that is behind costs one more encoding, once for all that
+are behind by as much.
+
+Invariants:
+- everything here belongs to one pinned version, and all of it goes when a newer one is taken;
+- nothing is kept for anybody's sake: a client that comes back later gets a delta that is cut then.
+"""
+
+from typing import Any
+
+from ecsnet._kernel.kernel import Delta, KernelStore, Pin
+from ecsnet.ids import Tick, Version
+from ecsnet.limits import FULL_SYNC_BYTES_MIN, SYNC_CHUNK_BYTES
+
+Digest = tuple[int, int]
+"""Low and high half of a digest; (0, 0) on the wire is none."""
+
+NO_DIGEST: Digest = (0, 0)
+
+_DIGESTS_IN_WINDOW_MAX = 4
+"""Clients that get each version share the first of a window; three more are for those that missed it."""
+
+
+class Blocks:
+    """Deltas from any base to the newest published version of one store."""
+
+    __slots__ = (
+        "_cut",
+        "_digest",
+        "_in_window",
+        "_kernel",
+        "_pin",
+        "_window",
+        "digests_computed",
+        "encoded",
+        "encoded_bytes",
+        "shared",
+    )
+
+    def __init__(self, kernel: KernelStore) -> None:
+        self._kernel = kernel
+        self._pin: Pin = kernel.acquire()
+        self._cut: dict[tuple[Version, Any], Delta] = {}
+        self._digest = NO_DIGEST
+        self._window = -1
+        self._in_window = 0
+        self.encoded = 0
+        self.encoded_bytes = 0
+        self.shared = 0
+        self.digests_computed = 0
+
+    @property
+    def version(self) -> Version:
+        """The version that everything handed out leads to."""
+        return Version(self._pin.version)
+
+    @property
+    def tick(self) -> Tick:
+        return Tick(self._pin.tick)
+
+    @property
+    def pin(self) -> Pin:
+        return self._pin
+
+    def refresh(self) -> bool:
+        """Take the newest published version. True if it is another one than before."""
+        if self._kernel.published_version == self._pin.version:
+            return False
+        old = self._pin
+        self._pin = self._kernel.acquire()
+        old.release()
+        self._cut.clear()
+        self._digest = NO_DIGEST
+        return True
+
+    def delta(self, base: Version) -> Delta | None:
+        """Everything that changed in `(base, version]`, or None if that is too big for one frame.
+
+        Raises:
+            HistoryGone: what changed since `base` is not kept any more; cut from 0.
+        """
+        delta = self._cut_once(base, None, FULL_SYNC_BYTES_MIN)
+        return delta if delta.cursor is None else None
+
+    def chunk(self, base: Version, cursor: Any) -> Delta:
+        """The next part of `(base, version]`, from `cursor` on (None: from the beginning).
+
+        The cursor names a place in the order of keys and outlives this version: the next chunk may be cut from a newer.
+
+        Raises:
+            HistoryGone: what changed since `base` is not kept any more; begin again, from 0.
+        """
+        # The delta that turned out too big is the first chunk of the sync that it became.
+        return self._cut_once(base, cursor, FULL_SYNC_BYTES_MIN if cursor is None else SYNC_CHUNK_BYTES)
+
+    def digest_in(self, window: int) -> Digest:
+        """The digest of the replicated tables in this version, or `NO_DIGEST` where enough versions of this window have
+        one: it costs a scan of everything, and clients that joined at different times must not each have their own."""
+        if self._digest == NO_DIGEST:
+            if window != self._window:
+                self._window = window
+                self._in_window = 0
+            if self._in_window >= _DIGESTS_IN_WINDOW_MAX:
+                return NO_DIGEST
+            self._in_window += 1
+            digest = self._pin.digest()
+            self._digest = (int.from_bytes(digest[:8], "little"), int.from_bytes(digest[8:], "little"))
+            self.digests_computed += 1
+        return self._digest
+
+    def close(self) -> None:
+        self._cut.clear()
+        self._pin.release()
+
+    def _cut_once(self, base: Version, cursor: Any, budget_bytes: int) -> Delta:
+        assert base <= self.version, (base, self.version)
+        delta = self._cut.get((base, cursor))
+        if delta is not None:
+            self.shared += 1
+            return delta
+        delta = self._kernel.delta(self._pin, base, cursor, budget_bytes)
+        self._cut[(base, cursor)] = delta
+        self.encoded += 1
+        self.encoded_bytes += len(delta.block)
+        return delta

@@ -1,0 +1,480 @@
+"""The authority: takes in what clients send, steps the world, and hands out what they are to be sent.
+
+A tick, in this order: sessions that ended leave, new ones join, commands run, systems run, one version is published.
+Each function has a transaction of its own; clients are answered only once a version that contains the answer's reason
+is published, so that nobody is told of something that the next delta might not have.
+
+Invariants:
+- it reads no clock, opens no socket, starts no thread: equal calls with equal seeds give equal bytes;
+- nothing that a client sends raises out of `receive_frame`, or touches another client's link;
+- a tick publishes at most one version; the entity and the command entry that ride in a delta are of its version.
+"""
+
+import hashlib
+import logging
+from dataclasses import dataclass
+
+from ecsnet.authority.blocks import Blocks
+from ecsnet.authority.link import Link, Transmit
+from ecsnet.authority.step import ACCEPTED, Step
+from ecsnet.errors import ClosedError, LimitExceededError, RemoteProtocolError
+from ecsnet.ids import ClientId, Entity, Epoch, SessionId, Tick, Version
+from ecsnet.limits import CLIENTS_MAX, HANDSHAKES_AT_ONCE_MAX, NS_PER_S, QUEUED_BYTES_MAX, SHUTDOWN_NS_MAX
+from ecsnet.session.server import AckReceived, HelloReceived, Offer, Outcome, PeerLeft, ServerSession
+from ecsnet.store import Store, TickScope
+from ecsnet.wire.messages import Hello, Reason
+from ecsnet.world import Client, World
+
+log = logging.getLogger("ecsnet.authority")
+
+
+@dataclass(frozen=True, slots=True)
+class TickReport:
+    """What one tick did. `version` is None if nothing changed, or publication is deferred by views that are held."""
+
+    tick: Tick
+    version: Version | None
+    commands: int
+    systems_failed: int
+
+
+@dataclass(frozen=True, slots=True)
+class AuthorityStatistics:
+    """Counts since the start, but for `links`, `sessions` and `staleness` (versions committed and not published)."""
+
+    tick: Tick
+    version: Version
+    epoch: Epoch
+    links: int
+    sessions: int
+    joins: int
+    leaves: int
+    links_failed: int
+    links_too_slow: int
+    commands_accepted: int
+    commands_rejected: int
+    commands_superseded: int
+    commands_failed: int
+    systems_failed: int
+    hooks_failed: int
+    deltas_encoded: int
+    deltas_encoded_bytes: int
+    deltas_shared: int
+    digests_computed: int
+    full_syncs: int
+    bytes_sent: int
+    sync_bytes_sent: int
+    bytes_received: int
+    frames_received: int
+
+
+class Authority:
+    """One world and its clients.
+
+    Args:
+        world: what runs.
+        store: where it lives; None makes one in memory, which `close` closes.
+        seed: session ids, and the epoch where none is given. A driver gives one that nobody can guess.
+        epoch: the history that this store continues.
+        digest_every_version: every delta carries a digest, for tests and simulations; else one a second does.
+    """
+
+    def __init__(
+        self,
+        world: World,
+        store: Store | None = None,
+        *,
+        seed: int = 0,
+        epoch: int | None = None,
+        digest_every_version: bool = False,
+    ) -> None:
+        self.world = world
+        self._owns_store = store is None
+        self.store = Store(world.schema) if store is None else store
+        self._seed = seed.to_bytes(max(8, (seed.bit_length() + 7) // 8), "little")[:64]
+        self.epoch = Epoch((self._number("epoch", 0) & 0xFFFF_FFFF) or 1 if epoch is None else epoch)
+        self.tick_number = Tick(self.store.tick_number)
+        self.digest_every_version = digest_every_version
+        self._offer = Offer(
+            fingerprint=world.schema.fingerprint,
+            canonical=world.schema.canonical,
+            commands=world.signatures,
+            hz=world.hz,
+            name=world.schema.name,
+        )
+        self._step = Step(world)
+        self._blocks = Blocks(self.store.kernel)
+        self._sessions_table = world.schema.table("sessions")
+        self._entity_field = world.schema["sessions.entity"]
+        self._links: dict[int, Link] = {}
+        self._by_key: dict[int, Link] = {}
+        self._joining: list[Link] = []
+        self._leaving: list[Link] = []
+        self._unpublished_answers: list[tuple[Link, int, Outcome]] = []
+        self._unpublished_joins: list[Link] = []
+        self._links_opened = 0
+        self._sessions_made = 0
+        self._next_timeout_ns: int | None = None
+        self._shutting_down = False
+        self._closed = False
+        self._joins = 0
+        self._leaves = 0
+        self._links_failed = 0
+        self._links_too_slow = 0
+        self._past = [0, 0, 0, 0, 0]
+        """Counts of links that are gone: full syncs, bytes sent, sync bytes sent, bytes and frames received."""
+
+    # --- what it is --------------------------------------------------------------------------------------------------
+
+    @property
+    def version(self) -> Version:
+        """The newest published version."""
+        return self.store.version
+
+    @property
+    def links(self) -> tuple[Link, ...]:
+        """The links that are open, in the order in which they were opened."""
+        return tuple(self._links.values())
+
+    @property
+    def clients(self) -> tuple[Client, ...]:
+        """The clients that have joined, in the order of their links."""
+        return tuple(link.client for link in self._links.values() if link.joined and link.client is not None)
+
+    @property
+    def is_shutting_down(self) -> bool:
+        return self._shutting_down
+
+    def statistics(self) -> AuthorityStatistics:
+        """Counts and sizes; costs a pass over the links."""
+        totals = list(self._past)
+        for link in self._links.values():
+            for number, value in enumerate(_counts(link)):
+                totals[number] += value
+        return AuthorityStatistics(
+            tick=self.tick_number,
+            version=self.version,
+            epoch=self.epoch,
+            links=len(self._links),
+            sessions=len(self._by_key),
+            joins=self._joins,
+            leaves=self._leaves,
+            links_failed=self._links_failed,
+            links_too_slow=self._links_too_slow,
+            commands_accepted=self._step.commands_accepted,
+            commands_rejected=self._step.commands_rejected,
+            commands_superseded=self._step.commands_superseded,
+            commands_failed=self._step.commands_failed,
+            systems_failed=self._step.systems_failed,
+            hooks_failed=self._step.hooks_failed,
+            deltas_encoded=self._blocks.encoded,
+            deltas_encoded_bytes=self._blocks.encoded_bytes,
+            deltas_shared=self._blocks.shared,
+            digests_computed=self._blocks.digests_computed,
+            full_syncs=totals[0],
+            bytes_sent=totals[1],
+            sync_bytes_sent=totals[2],
+            bytes_received=totals[3],
+            frames_received=totals[4],
+        )
+
+    # --- what arrives ------------------------------------------------------------------------------------------------
+
+    def open_link(self, now_ns: int, *, peer: str = "?") -> Link:
+        """A transport was accepted. The stranger behind it has until the handshake deadline to become a client.
+
+        Raises:
+            LimitExceededError: enough links, or enough unfinished handshakes. Nothing was made; close the transport.
+            ClosedError: the authority is shutting down.
+        """
+        if self._shutting_down or self._closed:
+            raise ClosedError("the authority is shutting down; it takes no new links")
+        if len(self._links) >= CLIENTS_MAX:
+            raise LimitExceededError("CLIENTS_MAX", CLIENTS_MAX, len(self._links) + 1)
+        handshakes = sum(link.client is None for link in self._links.values())
+        if handshakes >= HANDSHAKES_AT_ONCE_MAX:
+            raise LimitExceededError("HANDSHAKES_AT_ONCE_MAX", HANDSHAKES_AT_ONCE_MAX, handshakes + 1)
+        self._links_opened += 1
+        link = Link(self._links_opened, peer, ServerSession(self._offer, now_ns=now_ns))
+        self._links[link.number] = link
+        self._arm(link)
+        return link
+
+    def close_link(self, link: Link, now_ns: int) -> None:
+        """The transport is gone. Its session ends in the next tick. Closing twice is closing once."""
+        if self._links.pop(link.number, None) is None:
+            return
+        link.transport_open = False
+        for number, value in enumerate(_counts(link)):
+            self._past[number] += value
+        if link in self._joining:
+            self._joining.remove(link)
+        if link.joined:
+            self._leaving.append(link)
+
+    def receive_frame(self, link: Link, kind: int, payload: bytes | bytearray | memoryview, now_ns: int) -> None:
+        """One whole frame from a client. Whatever is wrong with it ends this link, with an Error that says why, and
+        changes nothing else."""
+        if not link.transport_open or link.server.closed:
+            return
+        link.frames_received += 1
+        link.bytes_received += len(payload)
+        try:
+            link.server.receive_frame(kind, payload, now_ns)
+            self._drain(link, now_ns)
+        except RemoteProtocolError as error:
+            self.receive_error(link, error, now_ns)
+        except Exception:  # the last line: a bug in here must cost a link, not the node
+            log.exception("a frame of kind %d from %s found a bug; its link is closed", kind, link.peer)
+            self.receive_error(link, RemoteProtocolError("internal error", reason=Reason.INTERNAL), now_ns)
+
+    def receive_error(self, link: Link, error: RemoteProtocolError, now_ns: int) -> None:
+        """What arrived on the link are not frames, or not ours: tell the client why, and close."""
+        if not link.transport_open or link.server.closed:
+            return
+        self._links_failed += 1
+        log.info("link of %s failed: %s", link.peer, error)
+        link.server.fail(error)
+        self._ending(link, now_ns)
+
+    def next_timeout_ns(self) -> int | None:
+        """When `handle_timeout` wants to be called, at the latest; None while there is nothing to wait for."""
+        return self._next_timeout_ns
+
+    def handle_timeout(self, now_ns: int) -> None:
+        """Deadlines: unfinished handshakes, silent links, clients that take nothing. May be called at any time."""
+        self._next_timeout_ns = None
+        for link in self._links.values():
+            deadline = link.server.next_timeout_ns()
+            if deadline is not None and deadline <= now_ns and not link.server.closed:
+                link.server.handle_timeout(now_ns)
+                try:
+                    self._drain(link, now_ns)
+                except RemoteProtocolError as error:
+                    self.receive_error(link, error, now_ns)
+            if not link.server.closed and (link.is_too_slow(now_ns) or link.control_bytes() > QUEUED_BYTES_MAX):
+                self._links_too_slow += 1
+                log.info("link of %s is too slow: %d frames unacked", link.peer, link.window.unacked)
+                link.server.goodbye(Reason.TOO_SLOW, "the link took too little for too long")
+                self._ending(link, now_ns)
+                # What blocks the link blocks the goodbye.
+                link.cut = link.cut or link.blocked_since_ns is not None
+            if link.server.closed and link.close_by_ns is None:
+                self._ending(link, now_ns)
+            if link.close_by_ns is not None and link.close_by_ns <= now_ns:
+                link.cut = True
+            self._arm(link)
+        if self._links:
+            # Slowness has no deadline of its own in a session: look once a second.
+            self._arm_at(now_ns + NS_PER_S)
+
+    # --- commands of the driver --------------------------------------------------------------------------------------
+
+    def tick(self, now_ns: int) -> TickReport:
+        """Step the world once and publish what changed as one version.
+
+        Raises:
+            BusyError: somebody else holds the writer's baton. Nothing was done, not even the tick counted.
+            Exception: with `on_error="raise"`, the first one that the game's code raised. Its transaction is undone,
+                the rest of the tick is done and published.
+        """
+        if self._closed:
+            raise ClosedError("the authority is closed")
+        tick = Tick(self.tick_number + 1)
+        step = self._step
+        failed_before = step.systems_failed
+        commands = 0
+        with self.store.tick(tick) as scope:
+            self.tick_number = tick
+            leaving, self._leaving = self._leaving, []
+            for link in leaving:
+                assert link.client is not None
+                commands += self._run_commands(scope, tick, link)
+                step.leave(scope, tick, link.client)
+                del self._by_key[link.client._key]
+                self._leaves += 1
+            joining, self._joining = self._joining, []
+            for link in joining:
+                self._join(scope, tick, link, now_ns)
+            for link in self._links.values():
+                if link.joined:
+                    commands += self._run_commands(scope, tick, link)
+            for system in self.world.systems:
+                if tick % system.every == 0:
+                    step.system(scope, tick, system)
+            version = scope.publish()
+        self._published()
+        if self._next_timeout_ns is not None and self._next_timeout_ns <= now_ns:
+            self.handle_timeout(now_ns)
+        failure = step.take_failure()
+        if failure is not None and self.world.on_error == "raise":
+            raise failure
+        return TickReport(tick, version, commands, step.systems_failed - failed_before)
+
+    def kick(self, link: Link, reason: str, now_ns: int) -> None:
+        """End a client's session; it is told the reason."""
+        if link.transport_open and not link.server.closed:
+            link.server.goodbye(Reason.KICKED, reason)
+            self._ending(link, now_ns)
+
+    def shutdown(self, now_ns: int, reason: str = "the node shuts down") -> None:
+        """Say goodbye to everybody and take no new links. Go on serving until no link is left, at most
+        `SHUTDOWN_NS_MAX`; then `links_to_close` names the rest."""
+        self._shutting_down = True
+        for link in self._links.values():
+            if not link.server.closed:
+                link.server.goodbye(Reason.SHUTDOWN, reason)
+            self._ending(link, now_ns)
+
+    def close(self) -> None:
+        """Let go of the store, and close it if it was made here. Views that somebody holds stay valid."""
+        if self._closed:
+            return
+        self._closed = True
+        self._blocks.close()
+        if self._owns_store:
+            self.store.close()
+
+    # --- what must go out --------------------------------------------------------------------------------------------
+
+    def links_to_serve(self, now_ns: int) -> list[Link]:
+        """Links with something to send now, in the order in which they were opened."""
+        self._refresh()
+        return [link for link in self._links.values() if not link.cut and link.wants(self._blocks, now_ns)]
+
+    def links_to_close(self) -> list[Link]:
+        """Links that the driver is to cut now, and then to report by `close_link`."""
+        return [link for link in self._links.values() if link.cut or (link.server.closed and link.control_bytes() == 0)]
+
+    def next_transmit(self, link: Link, now_ns: int) -> Transmit | None:
+        """The next frame for a link, or None. Nothing has happened until `record_sent`; asking again gives it again,
+        cut from the newest version. The parts belong to the caller and are shared with other links: do not change them.
+        """
+        if not link.transport_open or link.cut:
+            return None
+        self._refresh()
+        if self.digest_every_version:
+            window = int(self._blocks.version)
+        else:
+            window = self._blocks.tick // self.world.hz
+        return link.next_transmit(self._blocks, now_ns, window)
+
+    def record_sent(self, link: Link, transmit: Transmit, now_ns: int) -> None:
+        """The driver wrote the frame, or wrote a part of it and will write the rest before anything else."""
+        link.record_sent(transmit, now_ns)
+
+    def record_blocked(self, link: Link, now_ns: int) -> None:
+        """The link took nothing. Ask again when it may."""
+        link.record_blocked(now_ns)
+
+    # --- inside ------------------------------------------------------------------------------------------------------
+
+    def _drain(self, link: Link, now_ns: int) -> None:
+        while (event := link.server.next_event()) is not None:
+            match event:
+                case AckReceived():
+                    link.window.ack_untrusted(event.version, event.chunks, now_ns)
+                case HelloReceived():
+                    self._admit(link, event.hello)
+                case PeerLeft():
+                    log.debug("%s left: %s %s", link.peer, event.reason.words, event.message)
+        if link.server.closed:
+            self._ending(link, now_ns)
+
+    def _admit(self, link: Link, hello: Hello) -> None:
+        """The stranger said hello: give it a session. It joins the world in the next tick."""
+        if self._shutting_down:
+            link.server.refuse(Reason.SHUTDOWN, "the node shuts down")
+            return
+        self._sessions_made += 1
+        session = SessionId(self._number("session", self._sessions_made) or 1)
+        # Without authentication an account lasts as long as its session.
+        link.client = Client(session, ClientId(session), hello.name)
+        link.server.welcome(
+            session=session,
+            client_id=session,
+            epoch=self.epoch,
+            version=self.version,
+            tick=self.tick_number,
+        )
+        if not link.server.closed:
+            self._joining.append(link)
+
+    def _join(self, scope: TickScope, tick: Tick, link: Link, now_ns: int) -> None:
+        assert link.client is not None
+        if link.server.closed:
+            return
+        outcome = self._step.join(scope, tick, link.client)
+        if outcome is not ACCEPTED:
+            link.server.refuse(outcome.code, outcome.message)
+            self._ending(link, now_ns)
+            return
+        link.joined = True
+        self._by_key[link.client._key] = link
+        self._unpublished_joins.append(link)
+        self._joins += 1
+
+    def _run_commands(self, scope: TickScope, tick: Tick, link: Link) -> int:
+        assert link.client is not None
+        taken = link.server.take_commands()
+        for command in taken:
+            if command.verdict is None:
+                outcome = self._step.command(scope, tick, link.client, command)
+            else:
+                outcome = command.verdict
+                self._step.count(outcome)
+                # One row keeps one number: the next command of this tick that runs writes a higher one.
+                if command is taken[-1]:
+                    self._step.record(scope, tick, link.client, command.sequence, outcome)
+            self._unpublished_answers.append((link, command.sequence, outcome))
+        return len(taken)
+
+    def _published(self) -> None:
+        """After a publication: what was waiting for it may be told. Views that are held by somebody can defer it; then
+        the answers wait with the data."""
+        self._refresh()
+        if self.store.kernel.staleness:
+            return
+        answers, self._unpublished_answers = self._unpublished_answers, []
+        for link, sequence, outcome in answers:
+            link.server.answer(sequence, outcome, version=self.version, tick=self.tick_number)
+        joins, self._unpublished_joins = self._unpublished_joins, []
+        for link in joins:
+            link.live = True
+
+    def _refresh(self) -> None:
+        """Go on with the newest published version, and with what its sessions' rows say."""
+        if not self._blocks.refresh():
+            return
+        pin, table = self._blocks.pin, self._sessions_table
+        entities = pin.column(table.id, self._entity_field.id).tolist()
+        for key, entity in zip(pin.keys(table.id).tolist(), entities, strict=True):
+            link = self._by_key.get(key)
+            if link is not None and link.client is not None:
+                link.entity = link.client._entity = Entity(entity)
+
+    def _ending(self, link: Link, now_ns: int) -> None:
+        """The session is over; the link has a moment to carry the goodbye."""
+        if link.close_by_ns is None:
+            link.close_by_ns = now_ns + SHUTDOWN_NS_MAX
+            self._arm_at(link.close_by_ns)
+
+    def _arm(self, link: Link) -> None:
+        if not link.server.closed:
+            self._arm_at(link.server.next_timeout_ns())
+        elif not link.cut:
+            self._arm_at(link.close_by_ns)
+
+    def _arm_at(self, deadline_ns: int | None) -> None:
+        # Deadlines only move back by what arrives, so the earliest known is at worst a call too many.
+        if deadline_ns is not None and (self._next_timeout_ns is None or deadline_ns < self._next_timeout_ns):
+            self._next_timeout_ns = deadline_ns
+
+    def _number(self, what: str, count: int) -> int:
+        """A u64 that follows from the seed, and from which neither the seed nor another number follows."""
+        digest = hashlib.blake2b(f"{what}/{count}".encode(), key=self._seed, digest_size=8).digest()
+        return int.from_bytes(digest, "little")
+
+
+def _counts(link: Link) -> tuple[int, int, int, int, int]:
+    return link.full_syncs, link.bytes_sent, link.sync_bytes_sent, link.bytes_received, link.frames_received

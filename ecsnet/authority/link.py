@@ -1,0 +1,308 @@
+"""One client's link as the authority keeps it: what was handed over, what comes next.
+
+The base of a stream is the version last handed over *whole*. It moves in `record_sent`, and nowhere else: a frame that
+the driver could not place has not happened, and the next one is cut from the same base to whatever is newest by then.
+
+    base 12, head 15    next_transmit → delta (12, 15]    the socket is full: record_blocked
+    base 12, head 17    next_transmit → delta (12, 17]    taken: record_sent
+    base 17
+
+A delta too big for one frame travels in chunks. Each is cut from the newest version at the moment the link has room,
+so nothing is kept for a joining client however slow it is; rows that change after their chunk went by are in the
+closing delta, which covers everything after the version in which the first chunk was cut.
+
+Invariants: the base never moves backwards except to `EMPTY_VERSION`, when the changes since it are not kept any more;
+no delta goes out while a sync runs but the one that closes it; control frames go before both.
+"""
+
+from collections import deque
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+from ecsnet._kernel.kernel import HistoryGone
+from ecsnet.authority.blocks import NO_DIGEST, Blocks
+from ecsnet.authority.window import Window
+from ecsnet.ids import EMPTY_VERSION, NULL_ENTITY, ClientId, SessionId, Version
+from ecsnet.limits import BLOCKED_NS_MAX
+from ecsnet.session.server import ServerSession
+from ecsnet.wire.codec import padding
+from ecsnet.wire.messages import Kind
+from ecsnet.world import Client
+
+__all__ = ["Link", "LinkState", "LinkStatistics", "Transmit"]
+
+LinkState = Literal["handshake", "joining", "live", "closing", "closed"]
+
+
+class Transmit(NamedTuple):
+    """One whole frame for one link, to be written in the order of its parts."""
+
+    parts: tuple[bytes | memoryview, ...]
+    length: int
+    kind: int
+    version: Version | None
+    """What the replica holds once it has applied this frame; None if the frame carries no data or is part of a sync."""
+    close_after: bool
+    """Nothing comes after this frame: flush it, then cut the link."""
+    cursor: Any = None
+    digest_window: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LinkStatistics:
+    """What one link has carried. Bytes are of whole frames."""
+
+    peer: str
+    state: LinkState
+    session: SessionId
+    base: Version
+    acked: Version
+    unacked: int
+    lag_ns: int | None
+    deltas_sent: int
+    full_syncs: int
+    bytes_sent: int
+    sync_bytes_sent: int
+    frames_received: int
+    bytes_received: int
+
+
+class _Sync:
+    """A delta on its way in chunks."""
+
+    __slots__ = ("base", "cursor", "done", "first_version", "origin", "sequence")
+
+    def __init__(self, base: Version, first_version: Version, origin: Version) -> None:
+        self.base = base
+        self.origin = origin
+        """The base of the whole sync: another than `base` where a closing delta was itself too big."""
+        self.first_version = first_version
+        self.cursor: Any = None
+        self.sequence = 0
+        self.done = False
+
+
+class Link:
+    """A path that carries frames to one client. Made by `Authority.open_link`; its attributes are for reading."""
+
+    __slots__ = (
+        "_control",
+        "_digest_window",
+        "_sync",
+        "base",
+        "blocked_since_ns",
+        "bytes_received",
+        "bytes_sent",
+        "client",
+        "close_by_ns",
+        "cut",
+        "deltas_sent",
+        "entity",
+        "frames_received",
+        "full_syncs",
+        "joined",
+        "live",
+        "number",
+        "peer",
+        "server",
+        "sync_bytes_sent",
+        "transport_open",
+        "window",
+    )
+
+    def __init__(self, number: int, peer: str, server: ServerSession) -> None:
+        self.number = number
+        self.peer = peer
+        self.server = server
+        self.client: Client | None = None
+        self.base = EMPTY_VERSION
+        self.window = Window()
+        self.entity = NULL_ENTITY
+        self.joined = False
+        """`on_join` was committed, so `on_leave` is due some day."""
+        self.live = False
+        """The version that contains the join is published: deltas may flow."""
+        self.transport_open = True
+        self.cut = False
+        """The driver is to cut this link now, whatever is still unsent."""
+        self.close_by_ns: int | None = None
+        self.blocked_since_ns: int | None = None
+        self.deltas_sent = 0
+        self.full_syncs = 0
+        self.bytes_sent = 0
+        self.sync_bytes_sent = 0
+        self.frames_received = 0
+        self.bytes_received = 0
+        self._control: deque[bytes] = deque()
+        self._sync: _Sync | None = None
+        self._digest_window = -1
+
+    # --- what it is --------------------------------------------------------------------------------------------------
+
+    @property
+    def state(self) -> LinkState:
+        if not self.transport_open:
+            return "closed"
+        if self.server.closed:
+            return "closing"
+        if self.live:
+            return "live"
+        return "handshake" if self.client is None else "joining"
+
+    @property
+    def name(self) -> str:
+        """The name that the client gave itself; anybody can give any."""
+        return self.client.name if self.client is not None else ""
+
+    @property
+    def session(self) -> SessionId:
+        return self.client.session if self.client is not None else SessionId(0)
+
+    @property
+    def client_id(self) -> ClientId:
+        return self.client.client_id if self.client is not None else ClientId(0)
+
+    @property
+    def acked(self) -> Version:
+        """The newest version that the client said it applied."""
+        return self.window.acked
+
+    def statistics(self) -> LinkStatistics:
+        return LinkStatistics(
+            peer=self.peer,
+            state=self.state,
+            session=self.session,
+            base=self.base,
+            acked=self.acked,
+            unacked=self.window.unacked,
+            lag_ns=self.window.lag_ns,
+            deltas_sent=self.deltas_sent,
+            full_syncs=self.full_syncs,
+            bytes_sent=self.bytes_sent,
+            sync_bytes_sent=self.sync_bytes_sent,
+            frames_received=self.frames_received,
+            bytes_received=self.bytes_received,
+        )
+
+    # --- what goes out -----------------------------------------------------------------------------------------------
+
+    def next_transmit(self, blocks: Blocks, now_ns: int, digest_window: int) -> Transmit | None:
+        """The next frame, or None: nothing to say, or nothing more until an ack.
+
+        Asking again without `record_sent` gives the next frame again, cut anew.
+        """
+        frame = self._next_control()
+        if frame is not None:
+            close_after = self.server.closed and len(self._control) == 1
+            return Transmit((frame,), len(frame), frame[4], None, close_after)
+        if not self.live or self.server.closed:
+            return None
+        try:
+            return self._next_data(blocks, now_ns, digest_window)
+        except HistoryGone:
+            # Too far behind for what is kept. From the empty world everything can be cut, and what the client holds or
+            # has staged is replaced.
+            self._sync = None
+            self.base = EMPTY_VERSION
+            return self._next_data(blocks, now_ns, digest_window)
+
+    def record_sent(self, transmit: Transmit, now_ns: int) -> None:
+        """The driver took the frame, whole: only now has it happened."""
+        self.blocked_since_ns = None
+        self.bytes_sent += transmit.length
+        if transmit.version is not None:
+            assert transmit.version > self.base or self._sync is not None
+            origin = self.base if self._sync is None else self._sync.origin
+            if origin == EMPTY_VERSION:
+                self.full_syncs += 1
+            self.base = transmit.version
+            self.window.record_delta(transmit.version, transmit.length, now_ns)
+            self.deltas_sent += 1
+            if self._sync is not None:
+                self.sync_bytes_sent += transmit.length
+                self._sync = None
+            if transmit.digest_window is not None:
+                self._digest_window = transmit.digest_window
+        elif transmit.kind == Kind.SYNC_CHUNK:
+            assert self._sync is not None
+            self.window.record_chunk(transmit.length, now_ns)
+            self.sync_bytes_sent += transmit.length
+            self._sync.sequence += 1
+            self._sync.cursor = transmit.cursor
+            self._sync.done = transmit.cursor is None
+        else:
+            self._control.popleft()
+        if transmit.close_after:
+            self.cut = True
+
+    def record_blocked(self, now_ns: int) -> None:
+        """Nothing of the frame was taken. It is forgotten, and cut anew when there is room."""
+        if self.blocked_since_ns is None:
+            self.blocked_since_ns = now_ns
+
+    def wants(self, blocks: Blocks, now_ns: int) -> bool:
+        """Whether `next_transmit` would find something, told without encoding anything."""
+        if self._control or self._next_control() is not None:
+            return True
+        if not self.live or self.server.closed:
+            return False
+        if self._sync is not None:
+            return self._sync.done or self.window.has_room_for_chunk()
+        return self.base < blocks.version and self.window.has_room_for_delta(now_ns)
+
+    def control_bytes(self) -> int:
+        self._next_control()
+        return sum(map(len, self._control))
+
+    def is_too_slow(self, now_ns: int) -> bool:
+        """Whether the link took nothing, or the client acked nothing, for longer than a client may."""
+        if self.blocked_since_ns is not None and now_ns - self.blocked_since_ns > BLOCKED_NS_MAX:
+            return True
+        return self.window.is_stuck(now_ns)
+
+    # --- inside ------------------------------------------------------------------------------------------------------
+
+    def _next_control(self) -> bytes | None:
+        while (frame := self.server.next_frame()) is not None:
+            self._control.append(frame)
+        return self._control[0] if self._control else None
+
+    def _next_data(self, blocks: Blocks, now_ns: int, digest_window: int) -> Transmit | None:
+        if self._sync is None:
+            if self.base >= blocks.version or not self.window.has_room_for_delta(now_ns):
+                return None
+            delta = blocks.delta(self.base)
+            if delta is not None:
+                return self._delta(blocks, self.base, delta.block, digest_window)
+            return self._begin_sync(blocks, self.base)
+
+        sync = self._sync
+        if not sync.done:
+            if not self.window.has_room_for_chunk():
+                return None
+            chunk = blocks.chunk(sync.base, sync.cursor)
+            head = self.server.sync_chunk_head(sync.sequence, sync.base, blocks.version, len(chunk.block))
+            parts = (head, chunk.block, padding(len(chunk.block)))
+            return Transmit(parts, sum(map(len, parts)), Kind.SYNC_CHUNK, None, False, chunk.cursor)
+        closing = blocks.delta(sync.first_version)
+        if closing is not None:
+            return self._delta(blocks, sync.first_version, closing.block, digest_window)
+        # So much changed while the chunks went out that the closing delta is itself too big: the client stages on.
+        return self._begin_sync(blocks, sync.first_version)
+
+    def _begin_sync(self, blocks: Blocks, base: Version) -> Transmit:
+        origin = base if self._sync is None else self._sync.origin
+        self._sync = _Sync(base, blocks.version, origin)
+        self.server.sync_begin(base, blocks.version, blocks.tick)
+        frame = self._next_control()
+        assert frame is not None
+        return Transmit((frame,), len(frame), frame[4], None, False)
+
+    def _delta(self, blocks: Blocks, base: Version, block: bytes, digest_window: int) -> Transmit:
+        digest, window = NO_DIGEST, None
+        if digest_window != self._digest_window:
+            digest = blocks.digest_in(digest_window)
+            window = digest_window if digest != NO_DIGEST else None
+        head = self.server.delta_head(base, blocks.version, blocks.tick, self.entity, digest, len(block))
+        parts = (head, block, padding(len(block)))
+        return Transmit(parts, sum(map(len, parts)), Kind.DELTA_SYNC, blocks.version, False, None, window)

@@ -1,0 +1,144 @@
+"""What was handed to one link and is not acked yet: how much more may be handed to it, and how late it is.
+
+On a stream an ack moves no base; that happened when the frame was handed over. It says what the replica has *applied*,
+and so how many frames the link, the socket's buffer and the client hold between them:
+
+    sent      12 -- 13 -- 14 -- 15
+    acked     12 -------- 14              one ack covers all up to its version
+    open                        15
+
+Why there is a limit: the system's socket buffer takes megabytes. A client behind a thin line would read deltas that
+are seconds old, in order, for ever. With the limit its base stays behind instead, and the next delta is cut from the
+newest version and covers what was skipped.
+
+Invariants: versions in the window grow strictly; `acked` never moves backwards and is a version that was sent, or
+`EMPTY_VERSION`; the window is bounded by `UNACKED_VERSIONS_MAX` frames.
+"""
+
+from collections import deque
+
+from ecsnet.errors import RemoteProtocolError
+from ecsnet.ids import EMPTY_VERSION, Version
+from ecsnet.limits import (
+    BLOCKED_NS_MAX,
+    SYNC_UNACKED_BYTES_MAX,
+    UNACKED_BYTES_MAX,
+    UNACKED_NS_MAX,
+    UNACKED_VERSIONS_MAX,
+)
+from ecsnet.wire.messages import Reason
+
+
+class Window:
+    """The unacked frames of one link: deltas by version, and chunks by their count since the newest delta."""
+
+    __slots__ = (
+        "_bytes",
+        "_chunk_bytes",
+        "_chunks_acked",
+        "_chunks_sent",
+        "_newest",
+        "_progress_ns",
+        "_sent",
+        "acked",
+        "lag_ns",
+    )
+
+    def __init__(self) -> None:
+        self.acked = EMPTY_VERSION
+        self.lag_ns: int | None = None
+        """From handing over the newest acked version to its ack: a round trip, the client's tick and its apply."""
+        self._newest = EMPTY_VERSION
+        self._sent: deque[tuple[Version, int, int]] = deque()
+        self._bytes = 0
+        self._chunk_bytes: deque[int] = deque()
+        self._chunks_sent = 0
+        self._chunks_acked = 0
+        self._progress_ns = 0
+
+    @property
+    def unacked(self) -> int:
+        """Frames on their way: deltas and chunks."""
+        return len(self._sent) + len(self._chunk_bytes)
+
+    @property
+    def unacked_bytes(self) -> int:
+        return self._bytes + sum(self._chunk_bytes)
+
+    def has_room_for_delta(self, now_ns: int) -> bool:
+        """Whether another delta may be handed over, or is better coalesced into a later one.
+
+        Many bytes alone are no reason to hold back: a fast line with a long round trip holds them without being late.
+        Many bytes *and* an ack that is overdue are.
+        """
+        if len(self._sent) >= UNACKED_VERSIONS_MAX:
+            return False
+        return self._bytes <= UNACKED_BYTES_MAX or now_ns - self._sent[0][1] <= UNACKED_NS_MAX
+
+    def has_room_for_chunk(self) -> bool:
+        return sum(self._chunk_bytes) < SYNC_UNACKED_BYTES_MAX
+
+    def is_stuck(self, now_ns: int) -> bool:
+        """Whether the client let everything lie for longer than a client may."""
+        return self.unacked > 0 and now_ns - self._progress_ns > BLOCKED_NS_MAX
+
+    def record_delta(self, version: Version, length: int, now_ns: int) -> None:
+        assert version > self.acked, (version, self.acked)
+        assert not self._sent or version > self._sent[-1][0]
+        if self.unacked == 0:
+            self._progress_ns = now_ns
+        # A closing delta ends its sync: its ack is the ack of all chunks, and the next sync counts from zero.
+        length += sum(self._chunk_bytes)
+        self._chunk_bytes.clear()
+        self._chunks_sent = 0
+        self._chunks_acked = 0
+        self._newest = version
+        self._sent.append((version, now_ns, length))
+        self._bytes += length
+
+    def record_chunk(self, length: int, now_ns: int) -> None:
+        if self.unacked == 0:
+            self._progress_ns = now_ns
+        self._chunk_bytes.append(length)
+        self._chunks_sent += 1
+
+    def ack_untrusted(self, version: int, chunks: int, now_ns: int) -> bool:
+        """Take the replica's word that it applied `version` and has since staged `chunks` chunks of a sync.
+
+        Returns:
+            True if something new was acked. False if the ack was repeated or overtaken by a newer one.
+
+        Raises:
+            RemoteProtocolError: `version` or that many chunks were never sent. The window is unchanged.
+        """
+        new_version = version > self.acked
+        if new_version and not any(sent == version for sent, _, _ in self._sent):
+            raise RemoteProtocolError(
+                f"ack of version {version}, which was not sent on this link "
+                f"(acked {self.acked}, on their way {[sent for sent, _, _ in self._sent]})",
+                reason=Reason.BAD_STATE,
+            )
+        # A chunk was staged over the newest delta before it, since the stream is ordered. Under an older version the
+        # count belongs to a sync that is closed already.
+        if version != self._newest:
+            chunks = 0
+        if chunks > self._chunks_sent:
+            raise RemoteProtocolError(
+                f"ack of {chunks} chunks of a sync of which {self._chunks_sent} were sent", reason=Reason.BAD_STATE
+            )
+
+        progress = False
+        if new_version:
+            while self._sent and self._sent[0][0] <= version:
+                _, sent_ns, length = self._sent.popleft()
+                self._bytes -= length
+                self.lag_ns = now_ns - sent_ns
+            self.acked = Version(version)
+            progress = True
+        while self._chunk_bytes and self._chunks_acked < chunks:
+            self._chunk_bytes.popleft()
+            self._chunks_acked += 1
+            progress = True
+        if progress:
+            self._progress_ns = now_ns
+        return progress
