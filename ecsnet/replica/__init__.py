@@ -1,0 +1,22 @@
+"""The core of a client: a live copy of what the authority shows it, and the way to send commands.
+
+Sans-IO: frames and the time come in; frames, events and when to call again go out. A driver owns the socket and the
+clock, and does no more than feed, drain, send and re-arm.
+
+`core` has the replica itself, `staging` the rule by which a delta is applied, `events` what happens to a client.
+"""
+
+from ecsnet.replica.core import Replica, ReplicaStatistics
+from ecsnet.replica.events import CommandAnswered, Diverged, Event, ReplicaState, StateChanged, Ticket, TicketStatus
+
+__all__ = [
+    "CommandAnswered",
+    "Diverged",
+    "Event",
+    "Replica",
+    "ReplicaState",
+    "ReplicaStatistics",
+    "StateChanged",
+    "Ticket",
+    "TicketStatus",
+]

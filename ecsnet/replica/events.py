@@ -1,0 +1,65 @@
+"""What happens to a client, as values: changes of state, answers to commands, a world that came apart.
+
+Invariants: an event is about something that has happened already; a ticket changes from `pending` once, and an
+`accepted` one only when the replica holds the version that contains its effect.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from ecsnet.ids import CommandSeq, Version
+
+TicketStatus = Literal["pending", "accepted", "rejected", "superseded"]
+ReplicaState = Literal["joining", "live", "resuming", "closed"]
+
+
+class Ticket:
+    """What became of one command. Made by `Replica.send`; it changes while the replica receives."""
+
+    __slots__ = ("name", "number", "reason", "sequence", "status", "version")
+
+    def __init__(self, name: str, number: int) -> None:
+        self.name = name
+        self.number = number
+        """Counts this replica's calls of `send`, from 1."""
+        self.sequence: CommandSeq | None = None
+        """Its number on the wire, once it is answered; None for one that was overtaken before it was sent."""
+        self.status: TicketStatus = "pending"
+        self.version: Version | None = None
+        """For an accepted command: a version that contains its effect, and that the replica holds."""
+        self.reason = ""
+        """For a rejected command: the reason, as the game gave it; "internal" when the game failed."""
+
+    def __repr__(self) -> str:
+        tail = f", version={self.version}" if self.version is not None else ""
+        tail += f", reason={self.reason!r}" if self.reason else ""
+        return f"Ticket({self.name!r}, {self.status!r}{tail})"
+
+
+@dataclass(frozen=True, slots=True)
+class StateChanged:
+    """The replica went from one state to another; `reason` says why, for people."""
+
+    old: ReplicaState
+    new: ReplicaState
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CommandAnswered:
+    """A command is no longer pending."""
+
+    ticket: Ticket
+
+
+@dataclass(frozen=True, slots=True)
+class Diverged:
+    """The replica's digest of a version is not the authority's: a bug, or memory that failed. The link closes, since
+    what is shown could not be trusted any more. Digests are 32 hex digits."""
+
+    version: Version
+    ours: str
+    theirs: str
+
+
+Event = StateChanged | CommandAnswered | Diverged
