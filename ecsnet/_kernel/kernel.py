@@ -729,7 +729,7 @@ class KernelStore:
         block = ctypes.string_at(address.value, length.value)
         return Delta(block, None if where.done else (where.table, where.index), where.rows)
 
-    def apply(self, blocks: Sequence[bytes], base: int, version: int, tick: int) -> None:
+    def apply(self, blocks: Sequence[bytes | memoryview], base: int, version: int, tick: int) -> None:
         """Apply somebody else's changes `(base, version]`, whole or not at all, and publish. Takes the baton itself.
 
         Raises:
