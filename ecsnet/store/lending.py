@@ -170,26 +170,16 @@ class Lending:
             if copy.field is field and copy is not by:
                 copy.fresh = False
 
-    def scratch(self, field: FieldName) -> NDArray[Any] | None:
-        """The whole column where it is lent writable: point reads and writes go there."""
-        return self._lent.get(field)
-
-    @property
-    def any(self) -> bool:
-        """Whether anything was handed out writable, so that rows must stand still."""
-        return bool(self._lent or self._gathered)
-
     def finish(self) -> None:
-        """Take everything back at commit.
+        """Take gathered copies back at commit, and let go of lent columns, which the kernel takes back itself.
 
         Raises:
-            BorrowError, ConstraintError: as `scatter`, and for lent columns; the caller rolls back.
+            BorrowError, ConstraintError: as `scatter`; the caller rolls back.
         """
         for table in self._gathered:
             self.scatter(table)
         self.warn_of_kept()
         self.forget()
-        self._kernel.settle()
 
     def warn_of_kept(self) -> None:
         """Say which gathered copies somebody still holds: what they do with them from now on changes nothing. (The

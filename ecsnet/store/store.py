@@ -12,8 +12,6 @@ Invariants:
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
-import numpy as np
-
 from ecsnet._kernel.kernel import KernelStore
 from ecsnet.errors import ArgumentError, BusyError, ClosedError, NotBuiltError
 from ecsnet.ids import Tick, Version
@@ -22,7 +20,7 @@ from ecsnet.store.joins import Joins
 from ecsnet.store.names import Names
 from ecsnet.store.shapes import Recipes
 from ecsnet.store.table import TableHandle
-from ecsnet.store.transaction import Transaction
+from ecsnet.store.transaction import Randomness, Transaction
 from ecsnet.store.view import View
 
 if TYPE_CHECKING:
@@ -56,7 +54,7 @@ class Writer:
         self._store.demand_open()
         self.kernel.take_baton()
         try:
-            self.kernel.begin()
+            self.kernel.begin(transaction.label)
         except BaseException:
             self.kernel.release_baton()
             raise
@@ -94,13 +92,13 @@ class TickScope(Writer):
         """The tick's number."""
         return self._tick
 
-    def transaction(self, label: str, *, dt: float = 0.0, random: np.random.Generator | None = None) -> Transaction:
+    def transaction(self, label: str, *, dt: float = 0.0, random: Randomness = None) -> Transaction:
         """A transaction of this tick. Its commit goes to the head and is not published.
 
         Args:
             label: what warnings call it: the command's or system's name.
             dt: seconds of game time; exactly `every / hz`.
-            random: what `tx.random` gives.
+            random: what `tx.random` gives, or a function that makes it when it is first asked for.
 
         Raises:
             ClosedError: the tick is over.
@@ -132,7 +130,7 @@ class TickScope(Writer):
             raise ClosedError(f"tick {self._tick} is over")
         if self._open is not None:
             raise BusyError(f"{self._open.label!r} is open, and transactions of a tick follow one another")
-        self.kernel.begin()
+        self.kernel.begin(transaction.label)
         self._open = transaction
 
     def committed(self, transaction: Transaction) -> None:

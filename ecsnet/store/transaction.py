@@ -43,7 +43,7 @@ from ecsnet.store.shapes import PACKING_ERRORS, writable
 if TYPE_CHECKING:
     from ecsnet.store.store import Writer
 
-__all__ = ["Transaction"]
+__all__ = ["Randomness", "Transaction"]
 
 _IDLE: Final = 0
 _DIRECT: Final = 1
@@ -147,11 +147,12 @@ class Transaction:
                 return self._spawn_later(owner, components)
         parts = []
         for table, given in components.items():
-            given = given or {}
+            if given.__class__ is not dict:
+                given = _cells(table, {} if given is None else given)
             recipe = self._inserts.get((table, tuple(given)))
             if recipe is None:
                 self._names.component(table)
-                recipe = self._recipes.insert(table, _cells(table, given))
+                recipe = self._recipes.insert(table, given)
             parts.append((recipe.shape, recipe.values(given.values())))
         try:
             entity = self._kernel.spawn(owner if owner.__class__ is int else _client_id(owner), parts)
@@ -190,12 +191,7 @@ class Transaction:
             for table, cells in columns:
                 self._queue.insert_many(table, keys, _owned(cells))
             return keys.copy()
-        self._whole(
-            lambda: [
-                self._kernel.insert_many(table.id, keys, _by_id(table, cells))
-                for table, cells in [(registry, {"owner": owners}), *columns]
-            ]
-        )
+        self._insert_whole(keys, [(registry, {"owner": owners}), *columns])
         return keys
 
     def despawn(self, entities: Any, /) -> Self:
@@ -341,9 +337,7 @@ class Transaction:
             for table, cells in columns:
                 self._queue.insert_many(table, keys.copy(), _owned(cells))
         else:
-            self._whole(
-                lambda: [self._kernel.insert_many(table.id, keys, _by_id(table, cells)) for table, cells in columns]
-            )
+            self._insert_whole(keys, columns)
         return keys if isinstance(what, str) else self
 
     def update(self, key: int, table: str, /, **fields: Any) -> Self:
@@ -400,8 +394,9 @@ class Transaction:
         """
         self._enter()
         name = self._deletable(table)
+        key = as_key(key)
         if self._state == _LENDING:
-            self._demand(name, as_key(key))
+            self._demand(name, key)
             self._queue.delete(name, as_keys([key]))
         else:
             self._kernel.delete(name.id, key)
@@ -435,20 +430,19 @@ class Transaction:
             StaleEntityError, NoRowError: the key is not alive, or has no such row. UnknownNameError.
         """
         key, path = _key_and_path(what)
+        if key.__class__ is not int:
+            key = as_key(key)
         if self._state != _DIRECT:
             self._enter()
         field = self._names.path(path)
         table = field.table
         if self._state == _LENDING:
-            noted = self._queue.exists(table, as_key(key))
+            noted = self._queue.exists(table, key)
             if noted is not None:
                 self._demand(table, key)
                 if field.kind == "stored":
                     return field.python(self._queue.cell(field, key))
             self._lending.scatter(table)
-            scratch = self._lending.scratch(field)
-            if scratch is not None:
-                return field.python(scratch[self._kernel.row(table.id, key)])
         if field.kind != "stored":
             self._demand(table, key)
             return key if field.kind == "key" else key >> INDEX_BITS
@@ -521,7 +515,10 @@ class Transaction:
         try:
             if self._state == _LENDING:
                 self._lending.finish()
-                self._queue.run()
+                if self._queue:
+                    # Lent cells come before what waited behind them.
+                    self._kernel.settle()
+                    self._queue.run()
             self._kernel.commit()
         except BaseException:
             self.rollback()
@@ -647,6 +644,17 @@ class Transaction:
         finally:
             self._structure += 1
 
+    def _insert_whole(
+        self, keys: NDArray[np.uint64], columns: Sequence[tuple[TableName, Mapping[str, NDArray[Any]]]]
+    ) -> None:
+        """Insert rows into several tables, all or none."""
+
+        def insert() -> None:
+            for table, cells in columns:
+                self._kernel.insert_many(table.id, keys, _by_id(table, cells))
+
+        self._whole(insert)
+
     def _reserve(self, table: TableName, rows: int) -> NDArray[np.uint64]:
         return self._kernel.reserve(table.id, rows)
 
@@ -699,29 +707,18 @@ class Transaction:
     def _update_lent(self, key: int, name: str, fields: Mapping[str, Any]) -> Self:
         recipe = self._recipes.update(name, tuple(fields))
         table = recipe.table
-        cells = {field.name: field.cell(fields[field.name]) for field in recipe.fields}
         noted = self._queue.exists(table, as_key(key))
         if noted is not None:
             self._demand(table, key)
-            self._queue.update(table, key, cells)
+            self._queue.update(table, key, {field.name: field.cell(fields[field.name]) for field in recipe.fields})
             return self
+        # Gathered copies first, so that they are not taken for older than this write. The kernel writes to the scratch
+        # of a lent column and to the head of any other.
         self._lending.scatter(table)
-        row = self._kernel.row(table.id, key)
-        direct = [field for field in recipe.fields if self._lending.scratch(field) is None]
-        if direct:
-            # First, because it can fail: what is written to scratch afterwards cannot.
-            self.update_direct(key, table, {field.name: cells[field.name] for field in direct})
+        self._update(recipe.shape, key, recipe.values(fields.values()))
         for field in recipe.fields:
-            scratch = self._lending.scratch(field)
-            if scratch is not None:
-                scratch[row] = field.column(cells[field.name], 1)[0]
             self._lending.touch(field)
         return self
-
-    def update_direct(self, key: int, table: TableName, cells: Mapping[str, Any]) -> None:
-        """Write checked cells to the head."""
-        recipe = self._recipes.update(table.name, tuple(cells))
-        self._update(recipe.shape, key, recipe.values(cells.values()))
 
     def _update_many_lent(self, table: TableName, keys: NDArray[np.uint64], columns: dict[str, NDArray[Any]]) -> None:
         listed = keys.tolist()
@@ -733,16 +730,9 @@ class Transaction:
                 self._update_lent(key, table.name, cells)
             return
         self._lending.scatter(table)
-        rows = np.array([self._kernel.row(table.id, key) for key in listed], np.intp)
-        fields = [table.fields[name] for name in columns]
-        direct = {field.id: columns[field.name] for field in fields if self._lending.scratch(field) is None}
-        if direct:
-            self._kernel.update_many(table.id, keys, direct)
-        for field in fields:
-            scratch = self._lending.scratch(field)
-            if scratch is not None:
-                scratch[rows] = columns[field.name]
-            self._lending.touch(field)
+        self._kernel.update_many(table.id, keys, _by_id(table, columns))
+        for name in columns:
+            self._lending.touch(table.fields[name])
 
 
 def _cells(table: str, given: object) -> Cells:

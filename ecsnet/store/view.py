@@ -87,6 +87,8 @@ class View:
             if reader is None:
                 reader = self._reader(path)
             table_id, cells, field = reader
+            if key.__class__ is not int:
+                key = as_key(key)
             cell = cells[self._row(table_id, key)]
             return cell if field is None else field.python(cell)
         if isinstance(what, str):

@@ -1,0 +1,181 @@
+"""The store as a whole: opening, closing, tables as handles, what is not built yet, and memory."""
+
+import gc
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ecsnet.errors import (
+    ArgumentError,
+    BusyError,
+    ClosedError,
+    ConstraintError,
+    NotBuiltError,
+    SchemaError,
+    UnknownNameError,
+)
+from ecsnet.schema import Schema
+from ecsnet.store import Store, col
+
+
+def test_a_store_opens_from_a_file(tmp_path: Path, schema: Schema) -> None:
+    path = tmp_path / "arena.toml"
+    path.write_text(schema.canonical)
+    with Store(path) as store, Store(str(path)) as other:
+        assert store.schema.fingerprint == other.schema.fingerprint == schema.fingerprint
+        assert store.version == 0
+    with pytest.raises(SchemaError):
+        Store(tmp_path / "missing.toml")
+
+
+def test_a_closed_store_refuses_everything_and_its_views_live_on(schema: Schema) -> None:
+    store = Store(schema)
+    with store.transaction() as tx:
+        ship = tx.spawn(health={})
+    view = store.view()
+    waiting = store.transaction()
+    store.close()
+    store.close()
+    assert store.closed
+    assert "closed" in repr(store)
+    for attempt in (
+        lambda: store.view(),
+        lambda: store.transaction(),
+        lambda: store["health"],
+        lambda: store.tick(1),  # type: ignore[arg-type]
+        lambda: store.statistics(),
+        lambda: waiting.spawn(),
+        lambda: store.__enter__(),
+    ):
+        with pytest.raises(ClosedError):
+            attempt()
+    assert view[ship, "health.hp"] == 100
+
+
+def test_a_store_is_not_closed_under_an_open_transaction(schema: Schema) -> None:
+    store = Store(schema)
+    with store.transaction() as tx:
+        tx.spawn()
+        with pytest.raises(BusyError):
+            store.close()
+    store.close()
+
+
+def test_many_stores_live_beside_each_other(schema: Schema) -> None:
+    with Store(schema) as one, Store(schema) as other, one.transaction() as tx, other.transaction() as ty:
+        assert tx.spawn(health={}) == ty.spawn(health={})
+
+
+def test_a_table_handle_makes_a_transaction_of_each_call(store: Store) -> None:
+    with store.transaction() as tx:
+        ship = tx.spawn()
+    health = store["health"]
+    version = store.version
+
+    assert health.insert(ship, hp=90) == ship
+    health.update(ship, hp=80)
+    assert store.version == version + 2
+    assert health.get(ship) == {"hp": 80, "entity_id": ship}
+    assert ship in health
+    assert len(health) == health.count() == 1
+    with pytest.raises(ConstraintError):
+        health.update(ship, hp=1000)
+    health.delete(ship)
+    assert ship not in health
+
+    items = store["item"]
+    sword = items.insert(kind="SWORD", holder=ship)
+    assert items.get(sword)["holder"] == ship
+    with pytest.raises(ArgumentError, match="keys of its own"):
+        items.insert(ship, kind="SWORD")
+    with pytest.raises(ArgumentError, match="give the entity first"):
+        health.insert(hp=3)
+    with pytest.raises(UnknownNameError, match="did you mean 'health'"):
+        store["helth"]
+
+
+def test_a_filter_counts_changes_and_deletes(store: Store) -> None:
+    with store.transaction() as tx:
+        tx.spawn_many(health={"hp": [10, 20, 30, 40]})
+    health = store["health"]
+    hurt = health.filter(col("hp") < 35)
+    assert hurt.count() == 3
+    assert hurt.filter(col("health.hp") > 10).count() == 2
+    assert health.filter().count() == 4
+    assert hurt.update(hp=50) == 3
+    assert hurt.count() == 0
+    assert hurt.update(hp=1) == 0
+    assert health.filter(col("hp") == 50).delete() == 3
+    assert len(health) == 1
+    with pytest.raises(UnknownNameError):
+        health.filter(col("hpp") < 3)
+
+
+def test_a_batch_is_one_transaction(store: Store) -> None:
+    with store.transaction() as tx:
+        one, other = tx.spawn(health={}), tx.spawn()
+    version = store.version
+    with store["health"].batch() as batch:
+        batch.update(one, hp=70).update(one, hp=60)
+        batch.insert(other, hp=5)
+    assert store.version == version + 1
+    with pytest.raises(ConstraintError), store["health"].batch() as batch:
+        batch.delete(one)
+        batch.update(other, hp=500)
+    assert store["health"].count() == 2
+    store["health"].batch().delete(one).commit()
+    batch = store["health"].batch().delete(other)
+    batch.rollback()
+    assert store["health"].count() == 1
+
+
+def test_what_is_not_built_says_so(schema: Schema, store: Store, tmp_path: Path) -> None:
+    with pytest.raises(NotBuiltError, match="disk"):
+        Store(schema, data=tmp_path)
+    for durability in ("strict", "relaxed", "paranoid"):
+        with pytest.raises(NotBuiltError, match=durability):
+            Store(schema, durability=durability)
+    with pytest.raises(ArgumentError, match="durability"):
+        Store(schema, durability="perhaps")
+    with pytest.raises(NotBuiltError):
+        store.changes("health")
+    with pytest.raises(NotBuiltError):
+        store.subscribe("health")
+    with pytest.raises(NotBuiltError, match="Trio"):
+        store.__aenter__().send(None)
+
+
+def test_100000_spawn_despawn_cycles_leave_memory_flat(schema: Schema) -> None:
+    """Places are reused, columns shrink and grow in place, change sets leave the ring."""
+
+    def cycles(store: Store, count: int) -> None:
+        for _ in range(count // 500):
+            with store.transaction() as tx:
+                ships = [tx.spawn(transform={"x": 1.0}, health={}) for _ in range(250)]
+                more = tx.spawn_many(250, transform={}, velocity={})
+            with store.transaction() as tx:
+                for ship in ships:
+                    tx.despawn(ship)
+                tx.despawn(more)
+
+    with Store(schema) as store:
+        cycles(store, 20_000)
+        gc.collect()
+        warm = store.statistics().bytes_allocated
+        cycles(store, 100_000)
+        gc.collect()
+        after = store.statistics().bytes_allocated
+        assert after <= warm * 1.05 + 65_536, (warm, after)
+        with store.view() as view:
+            assert len(view["entities"]) == len(view["transform"]) == 0
+
+
+def test_a_large_world_is_read_without_a_copy(store: Store) -> None:
+    with store.transaction() as tx:
+        tx.spawn_many(transform={"x": np.arange(100_000.0)}, velocity={"x": 1.0})
+    view = store.view()
+    body, speed = view.query("transform", "velocity")
+    assert not body.copied
+    assert not speed.copied
+    assert body.x is view["transform.x"]
