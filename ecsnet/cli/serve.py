@@ -1,0 +1,151 @@
+"""`ecsnet serve`: run a node until it is told to stop."""
+
+import json
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ecsnet._version import __version__
+from ecsnet.cli import new_app
+from ecsnet.config import SETTINGS, resolve
+from ecsnet.errors import NotBuiltError
+from ecsnet.limits import HZ_MAX, HZ_MIN
+
+if TYPE_CHECKING:
+    from ecsnet.node import AuthoritativeNode
+    from ecsnet.world import CommandSpec, World
+
+app = new_app()
+
+
+@app.command(no_args_is_help=True)
+def serve(
+    target: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODULE:WORLD|SCHEMA.toml",
+            help="A World in a Python module, or a schema to serve without any rules.",
+            show_default=False,
+        ),
+    ],
+    listen: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="Where to listen. tcp://0.0.0.0:7777 is every IPv4 interface; port 0 is any that is free. "
+            f"Default: {SETTINGS['node.listen'].default}.",
+            show_default=False,
+        ),
+    ] = None,
+    hz: Annotated[
+        int | None,
+        typer.Option(min=HZ_MIN, max=HZ_MAX, help="Ticks a second, in place of the world's own.", show_default=False),
+    ] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(min=0, help="Seed of the world's random generators, in place of its own.", show_default=False),
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Keep the world on disk. Planned: refused for now.", show_default=False),
+    ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Settings to read in place of ecsnet.toml.", show_default=False),
+    ] = None,
+    log_level: Annotated[
+        str | None,
+        typer.Option(metavar="LEVEL", help="debug, info, warning or error. Default: info.", show_default=False),
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print a JSON object once it listens, and another when it has stopped.")
+    ] = False,
+) -> None:
+    """Run a node: own the truth, step the world, send every client what changed.
+
+    **ecsnet serve arena:world** imports arena.py from this directory and serves the World named world in it.
+
+    **ecsnet serve arena.toml** serves the schema alone: no systems, no commands, an empty world to connect to.
+
+    A client then joins with ecsnet.connect("tcp://localhost:7777").
+
+    SIGTERM and Ctrl-C stop it in order: every client is told goodbye, and the exit status is 0. A second one does not
+    wait for them.
+    """
+    overrides: dict[str, Any] = {"node.listen": listen, "node.seed": seed, "log.level": log_level}
+    settings = resolve(overrides, file=config)
+    if settings.node.linger_s != SETTINGS["node.linger_s"].default:
+        raise NotBuiltError("node.linger_s: sessions that outlive their connection", "leave it out")
+    if data is not None:
+        raise NotBuiltError("a world on disk (--data)", "leave it out: the world lives in memory")
+    logging.basicConfig(
+        level=settings.log.level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True
+    )
+
+    from ecsnet.cli.target import load_world
+    from ecsnet.node import run
+
+    # A seed of the world's own stays where no setting names another.
+    given = settings.node.seed if settings.node.seed != SETTINGS["node.seed"].default else seed
+    world = load_world(target, hz=hz, seed=given)
+    nodes: list[AuthoritativeNode] = []
+
+    def announce(node: "AuthoritativeNode") -> None:
+        nodes.append(node)
+        _print_start(target, world, node, as_json)
+
+    run(world, listen=settings.node.listen, limits=settings.limits, on_start=announce)
+    for node in nodes:
+        _print_end(node, as_json)
+
+
+def _print_start(target: str, world: "World", node: "AuthoritativeNode", as_json: bool) -> None:
+    if as_json:
+        start = {
+            "listening": list(node.addresses),
+            "hz": world.hz,
+            "schema": world.schema.name,
+            "fingerprint": world.schema.fingerprint.hex(),
+        }
+        print(json.dumps(start), flush=True)
+        return
+    commands = ", ".join(_signature(spec) for spec in world.commands.values()) or "none"
+    systems = ", ".join(system.name for system in world.systems) or "none"
+    lines = [
+        f"ecsnet {__version__} serves {target} at {world.hz} Hz",
+        f"  schema     {world.schema.name} {world.schema.version}, fingerprint {world.schema.fingerprint.hex()}",
+        f"  commands   {commands}",
+        f"  systems    {systems}",
+        *(f"  listening  {address}" for address in node.addresses),
+        "Ctrl-C stops it and says goodbye to every client.",
+    ]
+    print("\n".join(lines), flush=True)
+
+
+def _signature(spec: "CommandSpec") -> str:
+    return f"{spec.name}({', '.join(f'{one.name}: {one.kind}' for one in spec.parameters)})"
+
+
+def _print_end(node: "AuthoritativeNode", as_json: bool) -> None:
+    statistics = node.statistics()
+    of_world = statistics.authority
+    if as_json:
+        end = {
+            "ticks": statistics.ticks,
+            "ticks_dropped": statistics.ticks_dropped,
+            "version": of_world.version,
+            "joins": of_world.joins,
+            "commands_accepted": of_world.commands_accepted,
+            "commands_rejected": of_world.commands_rejected,
+            "bytes_sent": of_world.bytes_sent,
+            "bytes_received": of_world.bytes_received,
+        }
+        print(json.dumps(end), flush=True)
+        return
+    print(
+        f"stopped: {statistics.ticks} ticks ({statistics.ticks_dropped} dropped), version {of_world.version}, "
+        f"{of_world.joins} joins, {of_world.commands_accepted} commands, {of_world.bytes_sent} bytes sent",
+        flush=True,
+    )

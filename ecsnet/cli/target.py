@@ -1,0 +1,65 @@
+"""What a command line names: `MODULE:WORLD`, or the TOML file of a schema.
+
+Invariant: what a module raises while it is imported is the game's own error and keeps its traceback; that the module or
+the world in it does not exist is a mistake in the command line, and one line.
+"""
+
+import sys
+from importlib import import_module
+from pathlib import Path
+
+from ecsnet.errors import ArgumentError, UnknownNameError
+from ecsnet.limits import HZ_DEFAULT
+from ecsnet.world import World
+
+
+def load_world(target: str, *, hz: int | None = None, seed: int | None = None) -> World:
+    """The world that `target` names: a `World` in a module, or an empty one over a schema.
+
+    `hz` and `seed` replace the world's own where they are given. The working directory is searched for modules first,
+    as `python -m` does.
+
+    Raises:
+        ArgumentError: neither form, no such module, or not a World. UnknownNameError: the module has no such name.
+        SchemaError: the schema is wrong.
+    """
+    if target.endswith(".toml"):
+        if not Path(target).is_file():
+            raise ArgumentError(f"{target}: no such file; give the TOML file of a schema, or MODULE:WORLD")
+        return World(target, hz=HZ_DEFAULT if hz is None else hz, seed=seed or 0)
+
+    world = _named(target)
+    # A world made with these would refuse what is out of range; the same must hold for replacing them.
+    World(world.schema, hz=world.hz if hz is None else hz, seed=world.seed if seed is None else seed)
+    if hz is not None:
+        world.hz = hz
+    if seed is not None:
+        world.seed = seed
+    return world
+
+
+def _named(target: str) -> World:
+    module_name, colon, name = target.partition(":")
+    if not colon or not module_name or not name:
+        raise ArgumentError(f"{target!r} names no world; write MODULE:WORLD, as in arena:world, or SCHEMA.toml")
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        module = import_module(module_name)
+    except ModuleNotFoundError as error:
+        # Whether it is the module itself that is missing, or one that it imports.
+        if error.name is None or not (module_name == error.name or module_name.startswith(error.name + ".")):
+            raise
+        raise ArgumentError(
+            f"no module named {error.name!r} (of {target!r}); run the command in the directory that has it"
+        ) from None
+    found: object = module
+    for part in name.split("."):
+        if not hasattr(found, part):
+            worlds = [key for key, value in vars(module).items() if isinstance(value, World)]
+            raise UnknownNameError(f"world in module {module_name}", name, worlds)
+        found = getattr(found, part)
+    if not isinstance(found, World):
+        raise ArgumentError(f"{target} is a {type(found).__name__}, not a World; make one with ecsnet.World(...)")
+    return found

@@ -1,0 +1,226 @@
+"""A client inside any game loop: `ecsnet.connect`.
+
+The network runs in a thread of its own, so that a long frame of the game keeps nobody waiting; or, with
+`threaded=False`, in `poll`, for programs that want one thread. Neither needs Trio.
+
+Invariants:
+- the game's thread never waits for the network after `connect` has returned, but in `close`, for a moment;
+- the thread knows the link and not the client: a client that is forgotten without `close` still ends.
+"""
+
+import selectors
+import socket
+import threading
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from ecsnet.errors import InternalError
+from ecsnet.limits import NS_PER_MS, NS_PER_S, RECEIVE_CHUNK_BYTES
+from ecsnet.node.client_base import BaseClient, no_world_in_time, raise_why_not_live
+from ecsnet.node.replica_link import OnVersion, ReplicaLink
+from ecsnet.node.tcp import connect as connect_tcp
+from ecsnet.node.wakeup import Wakeup
+from ecsnet.replica import Event, Replica
+from ecsnet.schema import Schema
+from ecsnet.world import World
+
+if TYPE_CHECKING:
+    from ecsnet.node.server import AuthoritativeNode
+
+POLL_BUDGET_MS = 4.0
+"""What `poll` spends on the network in a program of one thread: a quarter of a frame at 60 frames a second."""
+
+_LINGER_S = 0.5
+_JOIN_S = 5.0
+
+
+class Client(BaseClient):
+    """A live replica inside a game, and a context manager that closes it. Made by `ecsnet.connect`.
+
+    It belongs to one thread of the game, the one that polls it.
+    """
+
+    def __init__(self, network: "_Network", *, threaded: bool) -> None:
+        super().__init__(network.link)
+        self._network = network
+        self._thread: threading.Thread | None = None
+        if threaded:
+            self._thread = threading.Thread(target=network.run, name="ecsnet client", daemon=True)
+            self._thread.start()
+        self._swap()
+
+    def poll(self, *, budget_ms: float = POLL_BUDGET_MS) -> list[Event]:
+        """Swap in the newest whole version, and return what happened since the last time: answers to commands
+        (`CommandAnswered`), changes of state (`StateChanged`). Never waits for the network.
+
+        With `threaded=False` this is also where the network runs, for about `budget_ms` at most.
+        """
+        if self._thread is None:
+            self._network.step_nowait(budget_ms)
+        elif self._network.failure is not None:
+            raise InternalError("the client's network thread failed; please report it") from self._network.failure
+        return self._swap()
+
+    def close(self) -> None:
+        """Say goodbye and end. Views and arrays that are held stay valid. Idempotent."""
+        if self._view is None:
+            return
+        self._link.say_goodbye()
+        if self._thread is not None:
+            self._network.wakeup.set()
+            self._thread.join(_JOIN_S)
+        else:
+            self._network.run()
+        self._network.close()
+        self._let_go()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        # `_view` is missing when the constructor failed.
+        if getattr(self, "_view", None) is not None:
+            message = "a client was not closed; use `with ecsnet.connect(...)`"
+            warnings.warn(message, ResourceWarning, stacklevel=2, source=self)
+            self.close()
+
+    def _sent(self) -> None:
+        if self._thread is not None:
+            self._network.wakeup.set()
+        else:
+            self._link.flush()
+
+
+class _Network:
+    """The loop around one link: waits for its socket, its deadline, or a wake-up from the game's thread."""
+
+    def __init__(self, link: ReplicaLink) -> None:
+        self.link = link
+        self.wakeup = Wakeup()
+        self.failure: Exception | None = None
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(self.wakeup.socket, selectors.EVENT_READ)
+        self._selector.register(link.socket, selectors.EVENT_READ)
+        self._for_room = False
+
+    def run(self) -> None:
+        """Until the session is over and its last frame is out; then part from the node."""
+        try:
+            self.run_while(lambda: True)
+            self._linger()
+        except Exception as error:  # noqa: BLE001  (handed to the game's thread by `poll`)
+            self.failure = error
+
+    def run_while(self, going_on: Callable[[], bool], deadline_ns: int | None = None) -> None:
+        """Run until the session is over, `going_on` says no, or the clock says `deadline_ns`."""
+        link = self.link
+        link.flush()
+        while not link.is_over and going_on():
+            wait_s = link.timeout_s()
+            if deadline_ns is not None:
+                left_s = (deadline_ns - time.monotonic_ns()) / NS_PER_S
+                if left_s <= 0:
+                    return
+                wait_s = min(wait_s, left_s)
+            self._wait(wait_s)
+            link.receive()
+            link.handle_timeout()
+            link.flush()
+
+    def step_nowait(self, budget_ms: float) -> None:
+        """What can be done without waiting, within the budget. Frames left over come with the next call."""
+        self.link.receive(time.monotonic_ns() + int(budget_ms * NS_PER_MS))
+        self.link.handle_timeout()
+        self.link.flush()
+
+    def close(self) -> None:
+        """Give every descriptor back. Idempotent."""
+        self._selector.close()
+        self.wakeup.close()
+        self.link.socket.close()
+
+    def _wait(self, wait_s: float) -> None:
+        if self.link.wants_room != self._for_room:
+            self._for_room = self.link.wants_room
+            events = selectors.EVENT_READ | (selectors.EVENT_WRITE if self._for_room else 0)
+            self._selector.modify(self.link.socket, events)
+        self._selector.select(wait_s)
+        self.wakeup.clear()
+
+    def _linger(self) -> None:
+        """Let the goodbye arrive: closing while something is unread would reset the connection and lose it."""
+        deadline_ns = time.monotonic_ns() + int(_LINGER_S * NS_PER_S)
+        connected = self.link.socket
+        try:
+            connected.shutdown(socket.SHUT_WR)
+            self._selector.modify(connected, selectors.EVENT_READ)
+            while (left_ns := deadline_ns - time.monotonic_ns()) > 0:
+                self._selector.select(left_ns / NS_PER_S)
+                self.wakeup.clear()
+                try:
+                    if not connected.recv(RECEIVE_CHUNK_BYTES):
+                        return
+                except BlockingIOError:
+                    pass
+        except OSError:
+            pass
+
+
+def connect(
+    node: "str | AuthoritativeNode",
+    world: World | Schema | str | Path | None = None,
+    *,
+    name: str = "",
+    wait_s: float = 5.0,
+    threaded: bool = True,
+    on_version: OnVersion | None = None,
+) -> Client:
+    """Join a node. Returns with a whole world, within `wait_s` seconds, or raises.
+
+    Args:
+        node: a URL such as "tcp://localhost:7777"; or, for a game that hosts its own world, a node that runs in another
+            thread of this process.
+        world: the game's world or schema, or the path of one; None takes the schema and the commands from the node.
+        name: what the client calls itself; not a proof of anything.
+        wait_s: seconds for all of it.
+        threaded: whether the network has a thread of its own. Without, it runs in `poll`, and a game that does not poll
+            for some seconds is taken for dead by the node.
+        on_version: see `OnVersion`.
+
+    Raises:
+        ConnectError: nobody answers there, or the node did not let us in. SchemaMismatchError: it has another schema.
+        RemoteProtocolError: it does not speak our protocol. NotBuiltError: a transport other than tcp://. Nothing is
+        left open.
+    """
+    address = node if isinstance(node, str) else "in-process"
+    deadline_ns = time.monotonic_ns() + int(wait_s * NS_PER_S)
+    replica = Replica(world, name=name)
+    try:
+        connected = connect_tcp(node, wait_s) if isinstance(node, str) else node.connect_in_process()
+    except BaseException:
+        replica.release()
+        raise
+    network = _Network(ReplicaLink(replica, connected, on_version))
+    try:
+        network.run_while(lambda: replica.state == "joining", deadline_ns)
+        if replica.state == "joining":
+            raise no_world_in_time(address, wait_s)
+        if replica.state != "live":
+            raise_why_not_live(replica, address)
+        # What led to the world is no news to somebody who is handed it.
+        while replica.next_event() is not None:
+            pass
+        return Client(network, threaded=threaded)
+    except BaseException:
+        network.close()
+        replica.release()
+        raise

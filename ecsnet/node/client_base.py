@@ -1,0 +1,193 @@
+"""What a game sees of its client, however the network is driven: a pinned version, events, commands.
+
+Invariants:
+- `view` and `entity` change in `poll` and nowhere else: all that a game reads between two polls is of one version;
+- the game's thread waits for the network's at most as long as one frame takes to apply, and never for the network.
+"""
+
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from ecsnet.errors import (
+    ClosedError,
+    ConnectError,
+    EcsnetError,
+    NotBuiltError,
+    RemoteProtocolError,
+    SchemaMismatchError,
+)
+from ecsnet.ids import ClientId, Entity, SessionId, Version
+from ecsnet.node.replica_link import ReplicaLink
+from ecsnet.replica import Event, Replica, ReplicaState, ReplicaStatistics, StateChanged, Ticket
+from ecsnet.schema import Schema
+from ecsnet.store import View
+
+
+class BaseClient:
+    """A client of a node; `ecsnet.connect` and `ecsnet.open_client` make one, with a whole world in it."""
+
+    def __init__(self, link: ReplicaLink) -> None:
+        self._link = link
+        self._view: View | None = None
+        self._entity = Entity(0)
+        self._reason = ""
+
+    # --- what it is --------------------------------------------------------------------------------------------------
+
+    @property
+    def view(self) -> View:
+        """The authority's newest version as of the last `poll`: read-only numpy columns, consistent across tables.
+        A view that is kept stays valid, and shows its version for as long as it is held. After the session's end this
+        is the last one there was.
+
+        Raises:
+            ClosedError: after `close`.
+        """
+        if self._view is None:
+            raise ClosedError("the client is closed; take a view before, and keep it")
+        return self._view
+
+    @property
+    def version(self) -> Version:
+        """The version of `view`."""
+        return self.view.version
+
+    @property
+    def entity(self) -> Entity:
+        """Me: the entity that the game gave this client, as of the last `poll`; 0 for none."""
+        return self._entity
+
+    @property
+    def state(self) -> ReplicaState:
+        """`joining`, `live` or `closed`, now. (`resuming` is planned: a client whose connection is lost is closed.)"""
+        return self._replica.state
+
+    @property
+    def reason(self) -> str:
+        """Why the client is closed, for people; empty before."""
+        return self._reason
+
+    @property
+    def error(self) -> EcsnetError | None:
+        """What ended the session, when it was neither side's goodbye."""
+        return self._replica.error
+
+    @property
+    def name(self) -> str:
+        return self._replica.name
+
+    @property
+    def session(self) -> SessionId:
+        return self._replica.session
+
+    @property
+    def client_id(self) -> ClientId:
+        return self._replica.client_id
+
+    @property
+    def hz(self) -> int:
+        """Ticks a second of the node."""
+        return self._replica.hz
+
+    @property
+    def schema(self) -> Schema:
+        schema = self._replica.schema
+        assert schema is not None, "a client is handed out with a whole world"
+        return schema
+
+    def statistics(self) -> ReplicaStatistics:
+        """Counts since the start; bytes are of whole frames."""
+        with self._link.lock:
+            return self._replica.statistics()
+
+    # --- what it does ------------------------------------------------------------------------------------------------
+
+    def send(self, command: str | Callable[..., Any], /, **arguments: Any) -> Ticket:
+        """Ask the authority to run a command, named by its function or by its name; checked here first.
+
+        A `latest` command goes out at most once a tick, however often this is called. The ticket is `pending` and
+        changes when the answer is there; `poll` returns that as an event, too.
+
+        Raises:
+            UnknownNameError, ArgumentError: no such command, or not its arguments. LimitExceededError: too many in a
+            second, or too many unanswered. ClosedError: the session is over. In each case nothing was sent.
+        """
+        with self._link.lock:
+            ticket = self._replica.send(command, **arguments)
+        self._sent()
+        return ticket
+
+    def scene(self) -> NoReturn:
+        """What to draw now: own entities predicted, others interpolated. Planned.
+
+        Raises:
+            NotBuiltError: always; `client.view` is the authority's newest version.
+        """
+        raise NotBuiltError("client.scene(): prediction and interpolation", "draw from client.view")
+
+    def on_correction(self, function: Callable[..., Any]) -> NoReturn:
+        """Hand what prediction got wrong to `function`. Planned.
+
+        Raises:
+            NotBuiltError: always.
+        """
+        raise NotBuiltError("client.on_correction: prediction", "client.view is never predicted")
+
+    # --- for those that drive it -------------------------------------------------------------------------------------
+
+    @property
+    def _replica(self) -> Replica:
+        return self._link.replica
+
+    def _sent(self) -> None:
+        """A command waits to be sent."""
+        raise NotImplementedError
+
+    def _swap(self) -> list[Event]:
+        """Take the newest whole version and everything that happened up to it."""
+        if self._link.replica.store is None or (self._view is None and self._reason):
+            return []
+        events = []
+        with self._link.lock:
+            while (event := self._replica.next_event()) is not None:
+                events.append(event)
+            if self._view is None or self._view.version != self._replica.version:
+                # The old one is let go, not closed: the game may still hold it.
+                self._view = self._replica.view()
+                self._entity = self._replica.entity
+        for event in events:
+            if isinstance(event, StateChanged) and event.new == "closed":
+                self._reason = event.reason
+        return events
+
+    def _let_go(self) -> None:
+        self._view = None
+        self._reason = self._reason or "closed here"
+        with self._link.lock:
+            self._replica.release()
+
+
+def raise_why_not_live(replica: Replica, address: str) -> NoReturn:
+    """The session ended before there was a world.
+
+    Raises:
+        SchemaMismatchError, RemoteProtocolError: what the node said or sent is at fault.
+        ConnectError: it refused, ended or was lost.
+    """
+    if isinstance(replica.error, SchemaMismatchError):
+        raise replica.error
+    if replica.farewell is not None:
+        reason, message = replica.farewell
+        raise ConnectError(address, f"the node did not let us in: {message or reason.words}") from replica.error
+    if isinstance(replica.error, RemoteProtocolError):
+        raise replica.error
+    why = "the connection was lost"
+    while (event := replica.next_event()) is not None:
+        if isinstance(event, StateChanged) and event.reason:
+            why = event.reason
+    raise ConnectError(address, why) from replica.error
+
+
+def no_world_in_time(address: str, wait_s: float) -> ConnectError:
+    """The error of a client that waited long enough."""
+    return ConnectError(address, f"no whole world within {wait_s:g} s; is the node busy? wait_s is how long to wait")

@@ -1,0 +1,65 @@
+"""One accepted socket: its link in the authority, who writes to it, and what is still to be written.
+
+A connection is served by its own task while it does the handshake, while it is sent its first whole world, whenever a
+frame went out in part, and while it ends. In between the hub has it.
+
+    accepted ─► handshake, join ─► hub ◄──► the rest of a frame, or a sync ─► goodbye ─► closed
+                own task            ▲ armed   own task, disarmed               own task
+
+Invariant: `hub_writes` is true exactly while the hub has the connection armed, and then `rest` is empty: who writes is
+never in doubt, and every writer begins at the beginning of a frame.
+"""
+
+import socket
+
+import trio
+
+from ecsnet.authority import Link, Transmit
+from ecsnet.limits import MESSAGE_TO_NODE_BYTES_MAX
+from ecsnet.node.hub import Part
+from ecsnet.wire.framing import FrameReader
+
+
+class Connection:
+    """State that the node and its tasks share; all of it belongs to Trio's thread."""
+
+    __slots__ = (
+        "broken",
+        "finishing",
+        "hub_writes",
+        "link",
+        "place",
+        "reader",
+        "rest",
+        "scope",
+        "socket",
+        "work",
+    )
+
+    def __init__(self, connected: socket.socket, link: Link) -> None:
+        self.socket = connected
+        self.link = link
+        self.reader = FrameReader(MESSAGE_TO_NODE_BYTES_MAX)
+        self.scope = trio.CancelScope()
+        """Cancelled to cut the connection. It may be, before the task that enters it has begun."""
+        self.work = trio.Event()
+        """Set when the task has something to do; the task replaces it."""
+        self.place: int | None = None
+        """Where it is in the hub, once its input comes from there."""
+        self.hub_writes = False
+        self.rest: memoryview | None = None
+        """What is left of a frame of which a part was sent."""
+        self.finishing = False
+        """The last frame was handed over, at least in part: flush it, then close."""
+        self.broken = False
+        """What arrived was no frame: nothing after it can be read."""
+
+    def record_partial(self, transmit: Transmit, taken: int) -> None:
+        """The socket took `taken` bytes of a frame, and not all of them."""
+        assert self.rest is None and 0 < taken < transmit.length
+        self.rest = tail_of(transmit.parts, taken)
+
+
+def tail_of(parts: tuple[Part, ...], taken: int) -> memoryview:
+    """The bytes of `parts` after the first `taken`, in a copy of their own: the parts are shared with other links."""
+    return memoryview(b"".join(parts))[taken:]

@@ -1,0 +1,136 @@
+"""One replica joined to one connected socket: takes in, applies, answers, and never waits.
+
+Whoever drives it waits: a thread, a game's own loop, a Trio task. The driver's part is to call `receive` when the
+socket is readable, `flush` when there is something to send or the socket has room again, `handle_timeout` when
+`timeout_s` is over, and to close the socket once `is_over`.
+
+Invariants:
+- the replica is touched under `lock` alone, for one frame at a time, so that another thread may look at it or send a
+  command in between;
+- frames are taken from the replica only when those before them are out: what a slow link holds up stays in the
+  session, where a newer ack or input replaces an older one.
+"""
+
+import socket
+import threading
+import time
+from collections.abc import Callable
+
+from ecsnet.errors import RemoteProtocolError
+from ecsnet.ids import Tick, Version
+from ecsnet.limits import MESSAGE_TO_CLIENT_BYTES_MAX, NS_PER_S, RECEIVE_CHUNK_BYTES
+from ecsnet.replica import Replica
+from ecsnet.wire.framing import FrameReader
+
+OnVersion = Callable[[Version, int], None]
+"""Called right after a version became visible, with it and what CLOCK_MONOTONIC said then, in nanoseconds. It runs on
+the thread that drives the network, inside of it: keep it short, and do not call the client from it."""
+
+_TIMEOUT_S_MAX = 1.0
+
+
+class ReplicaLink:
+    """See the file. The socket is non-blocking, and this object's from now on."""
+
+    __slots__ = ("_out", "_reader", "_transport_open", "lock", "replica", "socket")
+
+    def __init__(self, replica: Replica, connected: socket.socket, on_version: OnVersion | None = None) -> None:
+        self.replica = replica
+        self.socket = connected
+        self.lock = threading.Lock()
+        self._reader = FrameReader(MESSAGE_TO_CLIENT_BYTES_MAX)
+        self._out: memoryview | None = None
+        self._transport_open = True
+        if on_version is not None:
+            report = on_version
+
+            def on_applied(version: Version, tick: Tick) -> None:
+                report(version, time.monotonic_ns())
+
+            replica.on_applied = on_applied
+        replica.connect(time.monotonic_ns())
+
+    @property
+    def is_over(self) -> bool:
+        """Nothing more can come or go: close the socket."""
+        return not self._transport_open or (self.replica.closing and self._out is None)
+
+    @property
+    def wants_room(self) -> bool:
+        """Whether `flush` waits for the socket to have room."""
+        return self._out is not None
+
+    def receive(self, until_ns: int | None = None) -> bool:
+        """Take in what has arrived, all of it or until the clock says `until_ns`; True if there may be more."""
+        while self._transport_open and not self.replica.closing:
+            try:
+                frame = self._reader.next_frame()
+            except RemoteProtocolError as error:
+                with self.lock:
+                    self.replica.receive_error(error, time.monotonic_ns())
+                return False
+            if frame is not None:
+                with self.lock:
+                    self.replica.receive_frame(frame.kind, frame.payload, time.monotonic_ns())
+                if until_ns is not None and time.monotonic_ns() >= until_ns:
+                    return True
+                continue
+            try:
+                data = self.socket.recv(RECEIVE_CHUNK_BYTES)
+            except BlockingIOError:
+                return False
+            except OSError as error:
+                self._lost(f"the connection was lost: {error.strerror or error}")
+                return False
+            if not data:
+                self._lost("the node ended the connection without a goodbye")
+                return False
+            self._reader.feed(data)
+        return False
+
+    def flush(self) -> None:
+        """Send what there is to send, as far as the socket has room."""
+        while self._transport_open:
+            if self._out is None:
+                with self.lock:
+                    frames = self.replica.frames_to_send(time.monotonic_ns())
+                if not frames:
+                    return
+                self._out = memoryview(b"".join(frames))
+            try:
+                taken = self.socket.send(self._out)
+            except BlockingIOError:
+                return
+            except OSError as error:
+                # What the node said last may still lie in the receive buffer: why it hung up, for one.
+                self.receive()
+                self._lost(f"the connection was lost: {error.strerror or error}")
+                return
+            self._out = self._out[taken:] if taken < len(self._out) else None
+
+    def timeout_s(self) -> float:
+        """Seconds until `handle_timeout` is due, one at most."""
+        with self.lock:
+            due_ns = self.replica.next_timeout_ns()
+        if due_ns is None:
+            return _TIMEOUT_S_MAX
+        return min(_TIMEOUT_S_MAX, max(0.0, (due_ns - time.monotonic_ns()) / NS_PER_S))
+
+    def handle_timeout(self) -> None:
+        """What is due by the clock, if anything is."""
+        now_ns = time.monotonic_ns()
+        with self.lock:
+            due_ns = self.replica.next_timeout_ns()
+            if due_ns is not None and due_ns <= now_ns:
+                self.replica.handle_timeout(now_ns)
+
+    def say_goodbye(self) -> None:
+        """End the session from our side; `flush` then sends the goodbye. Idempotent."""
+        with self.lock:
+            self.replica.close(time.monotonic_ns())
+
+    def _lost(self, reason: str) -> None:
+        self._transport_open = False
+        self._out = None
+        with self.lock:
+            self.replica.disconnected(time.monotonic_ns(), reason)
