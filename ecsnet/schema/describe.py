@@ -4,6 +4,7 @@ from typing import Any
 
 from ecsnet.schema.canonical import number_text, value_text
 from ecsnet.schema.model import MISSING, Field, Schema, Table
+from ecsnet.schema.source import shorten
 
 
 def summary(schema: Schema, *, system: bool = False) -> dict[str, Any]:
@@ -21,8 +22,8 @@ def describe(schema: Schema, *, system: bool = False) -> str:
     shown = _shown(schema, system)
     hidden = len(schema.tables) - len(shown)
     lines = [f"{schema.name} {schema.version}", f"fingerprint {schema.fingerprint_hex}"]
-    if schema.doc:
-        lines += ["", *schema.doc.strip().splitlines()]
+    if schema.doc.strip():
+        lines += ["", *(shorten(line, 120) for line in schema.doc.strip().splitlines())]
     for table in shown:
         lines += ["", _headline(table)]
         rows: list[tuple[str, str, str, str]] = []
@@ -54,8 +55,8 @@ def _headline(table: Table) -> str:
     if table.rows_expected:
         parts.append(f"about {table.rows_expected} rows")
     line = f"{table.name}  ({', '.join(parts)})"
-    note = table.doc.strip().splitlines()
-    return f"{line}  {note[0]}" if note else line
+    note = _first_line(table.doc)
+    return f"{line}  {note}" if note else line
 
 
 def _notes(table: Table, field: Field) -> list[str]:
@@ -71,7 +72,7 @@ def _notes(table: Table, field: Field) -> list[str]:
         notes.append("{ " + ", ".join(members[:6]) + (", ..." if len(members) > 6 else "") + f" }} in {field.type}")
     if field.default is not MISSING:
         default = "null" if field.foreign_key is not None else value_text(field, field.default)
-        notes.append(f"default {default if len(default) <= 40 else default[:37] + '...'}")
+        notes.append(f"default {shorten(default)}")
     if field.minimum is not None:
         notes.append(f"minimum {number_text(field, field.minimum)}")
     if field.maximum is not None:
@@ -79,9 +80,15 @@ def _notes(table: Table, field: Field) -> list[str]:
     if field.foreign_key is not None:
         target = field.foreign_key
         notes.append(f"references {target.table}.{target.field}, on delete {target.on_delete}")
-    if field.doc:
-        notes.append(field.doc.strip().splitlines()[0])
+    if note := _first_line(field.doc):
+        notes.append(note)
     return notes
+
+
+def _first_line(doc: str) -> str:
+    # A schema may come from a stranger: nothing that steers a terminal gets through `shorten`.
+    lines = doc.strip().splitlines()
+    return shorten(lines[0], 80) if lines else ""
 
 
 def _table(table: Table) -> dict[str, Any]:

@@ -26,6 +26,7 @@ TABLE_PLANNED: Final = {
     "group": "leave it out: queries over several components gather into copies",
     "with": "leave it out: without a byte budget whole versions travel",
     "spatial": "leave it out: filter by comparing columns",
+    "interest": "leave it out: every client is sent every replicated row",
     "history": "leave it out: there is no as_of(tick) yet",
     "owner": "leave it out: spawn(owner=...) already stores an entity's owner",
     "conflict": 'leave it out: the authority decides (conflict = "authority")',

@@ -456,6 +456,17 @@ def test_a_description_names_everything_once() -> None:
     assert "sessions" in schema.describe(system=True)
 
 
+def test_a_description_survives_any_note() -> None:
+    """Notes are free text, a stranger's too: blank ones are left out, and none reaches a terminal's escapes."""
+    schema = component(
+        r'{ name = "x", type = "u8", doc = "\r" }',
+        r'{ name = "y", type = "u8", doc = "\u001b[2Jgone" }',
+        extra=r'doc = "  \n"' + "\n",
+    )
+    assert schema.describe().isprintable() is False, "line ends are not printable"
+    assert all(line.isprintable() for line in schema.describe().split("\n"))
+
+
 def test_a_summary_is_json() -> None:
     """For programs: `--json`."""
     import json

@@ -4,6 +4,7 @@
 and read the diff.
 """
 
+import re
 from pathlib import Path
 
 import pytest
@@ -33,19 +34,17 @@ def test_a_faulty_schema_is_refused_in_these_words(name: str) -> None:
     assert message(name) == (GOLDEN / f"{name}.txt").read_text(encoding="utf-8")
 
 
+def documented_codes() -> set[str]:
+    """The codes of the table in the language's own page."""
+    text = (Path(__file__).parents[2] / "schema" / "README.md").read_text(encoding="utf-8")
+    return set(re.findall(r"^\| `([a-z0-9-]+)` \|", text.split("## Errors")[1], re.MULTILINE))
+
+
 def test_there_is_a_case_for_every_code() -> None:
-    """A code without a case could change, or never be raised, unnoticed."""
-    codes = {(GOLDEN / f"{name}.txt").read_text(encoding="utf-8").rsplit(" [", 1)[1].split("]")[0] for name in CASES}
-    source = "".join(path.read_text() for path in Path(loads.__code__.co_filename).parent.glob("*.py"))
-    for code in (
-        "toml-syntax", "duplicate-key", "duplicate-table", "missing-key", "unknown-key", "not-built", "wrong-type",
-        "out-of-range", "not-finite", "unknown-type", "array-length", "bad-name", "reserved-name", "bad-version",
-        "bad-default", "bad-enum", "bad-reference", "empty-range", "unknown-value", "unknown-table", "unknown-field",
-        "key-conflict", "no-key", "duplicate-field", "duplicate-id", "too-many", "entities-shape",
-    ):  # fmt: skip
-        assert f'"{code}"' in source
-        assert code in codes, code
-    assert len(CASES) >= 20
+    """A code without a case could change, or never be raised, unnoticed. Those of whole files are tested elsewhere."""
+    first_lines = [(GOLDEN / f"{name}.txt").read_text(encoding="utf-8").splitlines()[0] for name in CASES]
+    codes = {line.rsplit(" [", 1)[1].rstrip("]") for line in first_lines}
+    assert codes | {"unreadable", "not-utf8", "too-large"} == documented_codes()
 
 
 def write() -> None:
