@@ -31,46 +31,48 @@ _FOREIGN_PREFIXES = ("ECSNET_BUILD_",)
 
 
 def _setting(
-    default: Any, doc: str, *, minimum: float | None = None, maximum: float | None = None, choices: tuple[str, ...] = ()
+    kind: type,
+    default: Any,
+    doc: str,
+    *,
+    minimum: float | None = None,
+    maximum: float | None = None,
+    choices: tuple[str, ...] = (),
 ) -> Any:
-    return field(default=default, metadata={"doc": doc, "minimum": minimum, "maximum": maximum, "choices": choices})
+    about = {"kind": kind, "doc": doc, "minimum": minimum, "maximum": maximum, "choices": choices}
+    return field(default=default, metadata=about)
 
 
 @dataclass(frozen=True, slots=True)
 class NodeSettings:
-    """How a node runs."""
+    """How a node runs. None leaves a matter to the world."""
 
-    listen: str = _setting("tcp://127.0.0.1:7777", "address to listen on; 0.0.0.0 is every IPv4 interface, port 0 any")
-    seed: int = _setting(0, "seed of the world's random generators", minimum=0, maximum=2**63 - 1)
-    linger_s: float = _setting(
-        limits.SESSION_LINGER_NS / limits.NS_PER_S,
-        "seconds that a session waits for a client that dropped",
-        minimum=0,
-        maximum=86_400,
+    listen: str = _setting(
+        str, "tcp://127.0.0.1:7777", "address to listen on; 0.0.0.0 is every IPv4 interface, port 0 any that is free"
+    )
+    hz: int | None = _setting(
+        int, None, "ticks a second, in place of the world's own", minimum=limits.HZ_MIN, maximum=limits.HZ_MAX
+    )
+    seed: int | None = _setting(
+        int, None, "seed of the world's random generators, in place of its own", minimum=0, maximum=2**63 - 1
     )
 
 
 @dataclass(frozen=True, slots=True)
 class LimitSettings:
-    """Limits against strangers. The defaults, and the reasons for them, are in `ecsnet.limits`."""
+    """Limits against strangers that a node may lower. The defaults, which are also the greatest values, and the reasons
+    for them are in `ecsnet.limits`; the cores hold to those in any case."""
 
-    clients_max: int = _setting(limits.CLIENTS_MAX, "clients at once", minimum=1, maximum=65_536)
-    accepts_per_s: int = _setting(limits.ACCEPTS_PER_S_MAX, "new links a second", minimum=1)
+    clients_max: int = _setting(int, limits.CLIENTS_MAX, "clients at once", minimum=1, maximum=limits.CLIENTS_MAX)
+    accepts_per_s: int = _setting(
+        int, limits.ACCEPTS_PER_S_MAX, "new links a second", minimum=1, maximum=limits.ACCEPTS_PER_S_MAX
+    )
     handshake_deadline_s: float = _setting(
-        limits.HANDSHAKE_DEADLINE_NS / limits.NS_PER_S, "seconds for a handshake", minimum=0.1, maximum=600
-    )
-    commands_per_s: int = _setting(limits.COMMANDS_PER_S_MAX, "commands a second of one client", minimum=1)
-    command_bytes_per_s: int = _setting(
-        limits.COMMAND_BYTES_PER_S_MAX, "bytes a second from one client", minimum=limits.KIB
-    )
-    queued_bytes_max: int = _setting(
-        limits.QUEUED_BYTES_MAX, "bytes queued for a slow client before goodbye", minimum=limits.QUEUED_BYTES_COALESCE
-    )
-    blocked_s_max: float = _setting(
-        limits.BLOCKED_NS_MAX / limits.NS_PER_S, "seconds a link may take nothing before goodbye", minimum=0.1
-    )
-    silence_s_max: float = _setting(
-        limits.SILENCE_NS_MAX / limits.NS_PER_S, "seconds of silence after which a link is dead", minimum=1
+        float,
+        limits.HANDSHAKE_DEADLINE_NS / limits.NS_PER_S,
+        "seconds for a handshake",
+        minimum=0.1,
+        maximum=limits.HANDSHAKE_DEADLINE_NS / limits.NS_PER_S,
     )
 
 
@@ -78,7 +80,7 @@ class LimitSettings:
 class LogSettings:
     """What is logged, on standard error."""
 
-    level: str = _setting("info", "least severe level", choices=("debug", "info", "warning", "error"))
+    level: str = _setting(str, "info", "least severe level", choices=("debug", "info", "warning", "error"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,9 +114,11 @@ def _described() -> dict[str, Setting]:
         for item in fields(group):
             key = f"{section}.{item.name}"
             settings[key] = Setting(
-                key, f"{ENVIRONMENT_PREFIX}{section.upper()}_{item.name.upper()}", type(item.default), item.default,
-                item.metadata["doc"], item.metadata["minimum"], item.metadata["maximum"], item.metadata["choices"],
-            )  # fmt: skip
+                key=key,
+                variable=f"{ENVIRONMENT_PREFIX}{section.upper()}_{item.name.upper()}",
+                default=item.default,
+                **item.metadata,
+            )
     return settings
 
 

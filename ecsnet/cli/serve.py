@@ -74,10 +74,8 @@ def serve(
     SIGTERM and Ctrl-C stop it in order: every client is told goodbye, and the exit status is 0. A second one does not
     wait for them.
     """
-    overrides: dict[str, Any] = {"node.listen": listen, "node.seed": seed, "log.level": log_level}
+    overrides: dict[str, Any] = {"node.listen": listen, "node.hz": hz, "node.seed": seed, "log.level": log_level}
     settings = resolve(overrides, file=config)
-    if settings.node.linger_s != SETTINGS["node.linger_s"].default:
-        raise NotBuiltError("node.linger_s: sessions that outlive their connection", "leave it out")
     if data is not None:
         raise NotBuiltError("a world on disk (--data)", "leave it out: the world lives in memory")
     logging.basicConfig(
@@ -87,9 +85,7 @@ def serve(
     from ecsnet.cli.target import load_world
     from ecsnet.node import run
 
-    # A seed of the world's own stays where no setting names another.
-    given = settings.node.seed if settings.node.seed != SETTINGS["node.seed"].default else seed
-    world = load_world(target, hz=hz, seed=given)
+    world = load_world(target, hz=settings.node.hz, seed=settings.node.seed)
     nodes: list[AuthoritativeNode] = []
 
     def announce(node: "AuthoritativeNode") -> None:

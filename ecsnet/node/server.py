@@ -22,14 +22,14 @@ import threading
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import trio
 
 from ecsnet.authority import Authority, AuthorityStatistics, TickReport
 from ecsnet.config import LimitSettings
 from ecsnet.errors import BusyError, ClosedError, LimitExceededError, NotBuiltError, RemoteProtocolError
-from ecsnet.limits import HANDSHAKES_AT_ONCE_MAX, NS_PER_S, RECEIVE_CHUNK_BYTES, SHUTDOWN_NS_MAX
+from ecsnet.limits import BLOCKED_NS_MAX, HANDSHAKES_AT_ONCE_MAX, NS_PER_S, RECEIVE_CHUNK_BYTES, SHUTDOWN_NS_MAX
 from ecsnet.node.connection import Connection
 from ecsnet.node.hub import Outgoing, PythonHub
 from ecsnet.node.in_process import open_pair
@@ -98,7 +98,6 @@ class AuthoritativeNode:
         on_tick: OnTick | None = None,
     ) -> None:
         self._limits = LimitSettings() if limits is None else limits
-        _refuse_limits_not_built(self._limits)
         self._listen = (listen,) if isinstance(listen, str) else tuple(listen)
         self._on_tick = on_tick
         # Nobody may guess a session's number, or the epoch of a history that is gone.
@@ -555,7 +554,7 @@ class AuthoritativeNode:
 
     async def _flush_rest(self, connection: Connection) -> None:
         # A peer that takes nothing of it for so long will not take a goodbye either, which could only come after it.
-        stalled_s = self._limits.blocked_s_max + SHUTDOWN_NS_MAX / NS_PER_S
+        stalled_s = (BLOCKED_NS_MAX + SHUTDOWN_NS_MAX) / NS_PER_S
         while connection.rest is not None:
             with trio.move_on_after(stalled_s) as stalled:
                 await trio.lowlevel.wait_writable(connection.socket)
@@ -577,14 +576,6 @@ class AuthoritativeNode:
 
     def _forget_handshake(self, connection: Connection) -> None:
         self._half_open.pop(connection.link.number, None)
-
-
-def _refuse_limits_not_built(limits: LimitSettings) -> None:
-    """Limits that the cores do not take yet keep their defaults: a changed one is refused, not ignored."""
-    built = {"clients_max", "accepts_per_s", "handshake_deadline_s"}
-    for item in fields(limits):
-        if item.name not in built and getattr(limits, item.name) != item.default:
-            raise NotBuiltError(f"changing limits.{item.name}", f"leave it at {item.default}")
 
 
 class _Bucket:
