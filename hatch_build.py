@@ -88,11 +88,12 @@ def build_library(root: Path, tag: str, optimize: str = "ReleaseSafe") -> tuple[
 
     # Compiled aside and renamed into place: a process that has the old library mapped keeps its file, and an
     # interrupted build leaves the old library with the old stamp.
-    with tempfile.TemporaryDirectory(prefix=".build-", dir=folder) as scratch:
+    cache = root / ".zig-cache"
+    cache.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="build-", dir=cache) as scratch:
         built = Path(scratch) / name
         # Before compiling: a file saved meanwhile makes the library stale, never falsely fresh.
         digest = source.source_digest(root)
-        cache = root / ".zig-cache"
         command = [sys.executable, "-m", "ziglang", "build-lib", "-dynamic", "-lc", "-O", optimize]
         command += ["-target", target.zig, f"-mcpu={target.cpu}", "--name", "ecsnet"]
         command += ["--cache-dir", str(cache), "--global-cache-dir", str(cache / "global")]
