@@ -677,7 +677,7 @@ def _read_goodbye(r: Any) -> Goodbye:
 
 
 def _write_error(b: Any, m: Error) -> None:
-    b.code, b.fatal, b.kind, b.sequence, b.message = int(m.code), m.fatal, m.kind, m.sequence, m.message
+    b.code, b.fatal, b.kind, b.sequence, b.message = int(m.code), m.fatal, int(m.kind), m.sequence, m.message
 
 
 def _read_error(r: Any) -> Error:
