@@ -161,6 +161,8 @@ fn trim(bitmap: []u64, rows: u32) void {
 }
 
 pub const TableChanges = struct {
+    /// Anything at all. A table may have no fields and still gain and lose rows.
+    changed: bool = false,
     /// Keys that were removed, and keys that were inserted, as sorted unique u64.
     removed: []u64 = &.{},
     inserted: []u64 = &.{},

@@ -240,8 +240,7 @@ pub fn reaches(slot: *const view.Slot, base: u64) bool {
 
 fn touched(slot: *const view.Slot, base: u64, number: usize) bool {
     var sets = Sets.of(slot, base);
-    while (sets.next()) |set| if (set.tables[number].columns.len > 0 or
-        set.tables[number].removed.len > 0 or set.tables[number].inserted.len > 0) return true;
+    while (sets.next()) |set| if (set.tables[number].changed) return true;
     return false;
 }
 

@@ -42,6 +42,8 @@ pub const Space = struct {
     free: std.ArrayList(u32) = .empty,
     /// Indices freed since the last cut. They join `free` at the next one.
     freed: std.ArrayList(u32) = .empty,
+    /// Indices whose reservation was undone. Apart from `freed`, which undoing pops in order.
+    abandoned: std.ArrayList(u32) = .empty,
     limit: u32,
     alive_count: u32 = 0,
 
@@ -49,6 +51,7 @@ pub const Space = struct {
         space.places.deinit(gpa);
         space.free.deinit(gpa);
         space.freed.deinit(gpa);
+        space.abandoned.deinit(gpa);
     }
 
     pub fn alive(space: *const Space, key: u64) bool {
@@ -69,6 +72,7 @@ pub const Space = struct {
         const places = space.places.items.len + fresh;
         try space.freed.ensureTotalCapacity(gpa, places);
         try space.free.ensureTotalCapacity(gpa, places);
+        try space.abandoned.ensureTotalCapacity(gpa, places);
     }
 
     /// Hand out a key that no living row has. Call `ensure` first.
@@ -97,6 +101,17 @@ pub const Space = struct {
         // A place whose generation would wrap stays out of both lists for ever.
         if (place.generation == std.math.maxInt(u31)) return;
         space.freed.appendAssumeCapacity(k.index);
+    }
+
+    /// Take back a `reserve`: the key is stale, and its index waits for the next cut like a freed one.
+    pub fn abandon(space: *Space, key: u64) void {
+        assert(space.alive(key));
+        const k = Key.of(key);
+        const place = &space.places.items[k.index];
+        place.alive = false;
+        space.alive_count -= 1;
+        if (place.generation == std.math.maxInt(u31)) return;
+        space.abandoned.appendAssumeCapacity(k.index);
     }
 
     /// Take back the newest `release`: the same key lives again.
@@ -140,8 +155,12 @@ pub const Space = struct {
 
     /// A version was published: what was freed before it may be handed out again.
     pub fn cut(space: *Space, replica: bool) void {
-        if (!replica) space.free.appendSliceAssumeCapacity(space.freed.items);
+        if (!replica) {
+            space.free.appendSliceAssumeCapacity(space.freed.items);
+            space.free.appendSliceAssumeCapacity(space.abandoned.items);
+        }
         space.freed.clearRetainingCapacity();
+        space.abandoned.clearRetainingCapacity();
     }
 };
 
@@ -165,6 +184,22 @@ test "an id does not survive its entity, and its index waits for the next cut" {
     try std.testing.expectEqual(Key.of(first).index, Key.of(third).index);
     try std.testing.expectEqual(Key.of(first).generation + 1, Key.of(third).generation);
     try std.testing.expectError(error.Limit, space.ensure(gpa, 3));
+}
+
+test "undoing a reservation does not stand in the way of undoing an older release" {
+    const gpa = std.testing.allocator;
+    var space: Space = .{ .limit = 8 };
+    defer space.deinit(gpa);
+    try space.ensure(gpa, 1);
+    const first = space.reserve();
+    space.cut(false);
+
+    space.release(first);
+    try space.ensure(gpa, 1);
+    const second = space.reserve();
+    space.abandon(second);
+    space.undoRelease(first);
+    try std.testing.expect(space.alive(first) and !space.alive(second));
 }
 
 test "a place whose generation would wrap is retired" {

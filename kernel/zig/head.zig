@@ -166,10 +166,8 @@ pub const Head = struct {
                 .insert => table.undoInsert(),
                 .insert_many => for (0..entry.row) |_| table.undoInsert(),
                 .remove => table.undoRemove(entry.row, entry.key, payload),
-                .reserve => {
-                    // Freed like any other, so that an id seen by the failed transaction is stale.
-                    table.space.release(entry.key);
-                },
+                // The id stays spent: whoever saw it in the failed transaction holds a stale one.
+                .reserve => table.space.abandon(entry.key),
                 .release => table.space.undoRelease(entry.key),
                 .occupy => table.space.undoOccupy(entry.key, entry.row),
                 .cells => {
@@ -309,7 +307,9 @@ pub const Head = struct {
         for (head.tables, 0..) |*t, i| {
             const table: u16 = @intCast(i);
             for (t.spec.fields, 0..) |*field, f| {
-                if (!field.foreign_key or field.on_delete == .restrict) continue;
+                // What a replica is sent says what became of every reference. Its own are older: to follow
+                // them would remove a row whose reference had moved on before the entity went.
+                if (head.replica or !field.foreign_key or field.on_delete == .restrict) continue;
                 const hash = @import("key_index.zig").hashCell(std.mem.asBytes(&key));
                 while (true) {
                     // Each change ends the iteration: the chain is not the same any more.
@@ -487,10 +487,12 @@ pub const Head = struct {
         for (head.despawned.items) |key| {
             if (head.tables[0].find(key) != null) continue;
             for (head.tables, 0..) |*t, i| for (t.spec.fields, 0..) |*field, f| {
-                if (!field.foreign_key or field.on_delete != .restrict) continue;
+                if (!field.foreign_key) continue;
                 var it = t.indexes[f].?.with(hashCell(std.mem.asBytes(&key)));
-                if (it.next()) |referring|
+                const referring = it.next() orelse continue;
+                if (field.on_delete == .restrict)
                     return head.failCell(error.Restrict, @intCast(i), f, referring, key, 0);
+                return head.failCell(error.ForeignKey, @intCast(i), f, referring, key, 0);
             };
         }
     }

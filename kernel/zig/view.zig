@@ -399,17 +399,18 @@ pub const Views = struct {
         }
         for (head.tables, tables) |*table, *into| {
             if (!table.changed()) continue;
+            into.changed = true;
             into.columns = try views.gpa.alloc(changes.DirtySet, table.columns.len);
             @memset(into.columns, .{});
         }
         for (head.tables, tables) |*table, *into| {
-            if (into.columns.len == 0) continue;
+            if (!into.changed) continue;
             into.removed = try netKeys(views.gpa, table, table.removed.items, false);
             into.inserted = try netKeys(views.gpa, table, table.inserted.items, true);
         }
         // Nothing can fail from here on.
         for (head.tables, tables) |*table, *into| {
-            if (into.columns.len == 0) continue;
+            if (!into.changed) continue;
             for (table.columns, into.columns) |*col, *dirty| {
                 dirty.* = col.dirty;
                 col.dirty = .{};
@@ -437,7 +438,7 @@ const nothing: changes.DirtySet = .{};
 /// is as good: the next seal nets them once more.
 fn reopen(head: *Head, set: *ChangeSet) void {
     for (head.tables, set.tables) |*table, *from| {
-        if (from.columns.len == 0) continue;
+        if (!from.changed) continue;
         for (table.columns, from.columns) |*col, *dirty| {
             if (col.dirty.isEmpty()) {
                 col.dirty = dirty.*;
