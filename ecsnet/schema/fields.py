@@ -245,7 +245,9 @@ def _bounds(
         if enum is not None or reference or SCALARS[cell.element].kind not in ("int", "float"):
             what = "a reference" if reference else _shown(cell, enum)
             raise node.error("key-conflict", key, f'"{key}" belongs to numbers, not to {what}', at="key")
-        bounds[key] = read_number(node, key, cell.element)
+        bound = read_number(node, key, cell.element)
+        # A bound of -0.0 is one of 0.0: one meaning, one canonical text.
+        bounds[key] = abs(bound) if bound == 0 else bound
     low, high = bounds["minimum"], bounds["maximum"]
     if low is not None and high is not None and low > high:
         raise node.error("empty-range", "minimum", f"minimum {low} is above maximum {high}: no value would do")

@@ -134,6 +134,13 @@ def test_f32_bounds_and_defaults_are_f32_values() -> None:
     )
 
 
+def test_a_bound_of_negative_zero_is_a_bound_of_zero() -> None:
+    """They admit the same values, so they are one schema."""
+    assert component('{ name = "x", type = "f64", minimum = -0.0 }') == component(
+        '{ name = "x", type = "f64", minimum = 0 }'
+    )
+
+
 def test_one_default_stands_for_every_element_of_an_array() -> None:
     """Nobody wants to write sixteen zeros; both spellings are one schema."""
     short = component('{ name = "m", type = "[i16; 3]", default = -1 }')

@@ -171,7 +171,7 @@ def field_declarations(draw: st.DrawFn, name: str) -> dict[str, Any]:
         out["type"] = f"[{kind}; {count}]" if count else kind
         low = high = None
         if kind != "bool" and draw(st.booleans()):
-            low, high = sorted([number(draw, kind), number(draw, kind)])
+            low, high = sorted([number(draw, kind) or 0, number(draw, kind) or 0])
             out |= {"minimum": low, "maximum": high}
         if draw(st.booleans()):
             if count and draw(st.booleans()):
