@@ -1,11 +1,9 @@
 """Every bound we chose, with its unit in the name and where the number came from.
 
 A limit against strangers is a promise to everybody else on the node: what one client can make it allocate, send or wait
-for. Those can be lowered or raised by configuration (`ecsnet.config`); the others are part of a format or of an
-algorithm and cannot.
+for. Some of those can be lowered by configuration (`ecsnet.config`); the others belong to a format or an algorithm.
 
-Bounds of the kernel's own structures live in `kernel/zig/limits.zig`; those that both sides know are compared by
-the layout manifest at start.
+Bounds of the kernel's own structures live in `kernel/zig/limits.zig`; a test compares those that both sides know.
 """
 
 from typing import Final
@@ -48,9 +46,6 @@ STAGED_SYNC_BYTES_MAX: Final = 1024 * MIB
 
 DELTA_PARTS_MAX: Final = 16
 """Parts of one delta on datagrams: 16 x 1200 B is one small burst; more goes by the stream."""
-
-DIGEST_INTERVAL_NS: Final = 1 * NS_PER_S
-"""On the wire a digest rides at most once a second per session: it is computed by scanning (0.3 ms for 10,000 rows)."""
 
 # --- sessions and commands --------------------------------------------------------------------------------------------
 
@@ -109,16 +104,7 @@ PING_INTERVAL_NS: Final = 1 * NS_PER_S
 SILENCE_NS_MAX: Final = 10 * NS_PER_S
 """A link that said nothing for so long, pings unanswered, is dead. A phone that changes its cell is away 2 to 5 s."""
 
-SESSION_LINGER_NS: Final = 30 * NS_PER_S
-"""How long a session waits for its client after a drop, before `on_leave`: a restart of a router's Wi-Fi."""
-
 # --- links and slow readers -------------------------------------------------------------------------------------------
-
-QUEUED_BYTES_COALESCE: Final = 256 * KIB
-"""Above max(this, `QUEUED_FRAMES_COALESCE` frames) nothing more is queued for a slow client: its base simply stays
-behind and one later delta covers it."""
-
-QUEUED_FRAMES_COALESCE: Final = 2
 
 QUEUED_BYTES_MAX: Final = 1 * MIB
 """A client for whom so much is queued is told goodbye."""
@@ -135,8 +121,8 @@ UNACKED_NS_MAX: Final = 500 * NS_PER_MS
 satellite, is 600 ms and thin, and there coalescing is what we want."""
 
 UNACKED_VERSIONS_MAX: Final = 64
-"""Deltas handed to a stream and not yet acked: a second at 60 Hz, and as many as the ring of change sets keeps, so that
-what is cut after such a wait is still a delta."""
+"""Deltas handed to a stream and not yet acked: a second at 60 Hz, and well within the kernel's ring of change sets, so
+that what is cut after such a wait is still a delta."""
 
 SYNC_UNACKED_BYTES_MAX: Final = 1 * MIB
 """Chunks of one sync handed to a stream and not yet staged: 1 MiB a round trip fills 100 Mbit/s at 80 ms, and bounds
@@ -151,25 +137,10 @@ RECEIVE_CHUNK_BYTES: Final = 64 * KIB
 SHUTDOWN_NS_MAX: Final = 2 * NS_PER_S
 """From SIGTERM until links that do not take their Goodbye are cut."""
 
-DATAGRAM_BYTES_MAX: Final = 1200
-"""Fits every path that IPv6 allows (1280 B) with headers: what QUIC chose, too."""
-
 # --- store ------------------------------------------------------------------------------------------------------------
 
 ENTITIES_MAX_DEFAULT: Final = 1 << 22
 """Entities of one store, unless the schema says otherwise: 4 M. Reserved address space, not memory."""
-
-CHANGE_SETS_MAX: Final = 64
-"""Cuts kept in the ring of change sets: two seconds at 30 Hz, far above any round trip."""
-
-CHANGE_SETS_BYTES_MAX: Final = 8 * MIB
-"""Bytes kept in the same ring, whichever is reached first."""
-
-COLUMN_ALIGNMENT_BYTES: Final = 64
-"""A cache line, and the widest vector register."""
-
-ENTITY_PAGE: Final = 1024
-"""Entities of one page of a sparse index: its presence bitmap is two cache lines."""
 
 TABLES_MAX: Final = 1024
 """Tables of one schema: ids are u16; a block names each changed table."""
