@@ -263,8 +263,7 @@ def _decode_delta_sync(payload: bytes) -> DeltaSync:
         raise _malformed(Kind.DELTA_SYNC, f"base {base} is after its version {version}")
     if flags & ~DELTA_FLAGS:
         raise _malformed(Kind.DELTA_SYNC, f"unknown flags {flags:#x}")
-    parts = parts or 1
-    if part >= parts or parts > DELTA_PARTS_MAX:
+    if part >= max(parts, 1) or parts > DELTA_PARTS_MAX:  # 0 parts, of a sender that does not know them, is one
         raise _malformed(Kind.DELTA_SYNC, f"part {part} of {parts}")
     clock = NO_CLOCK
     if clock_count:

@@ -229,6 +229,7 @@ FOREIGN: dict[str, tuple[m.Kind, bytes, m.Message]] = {
             tick=2003,
             entity=2 << 32 | 9,
             command_ack=17,
+            parts=0,
             block=BLOCK,
         ),
     ),
