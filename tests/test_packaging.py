@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -113,3 +114,21 @@ def test_a_kernel_that_does_not_compile_leaves_the_old_one_and_its_stamp(clone: 
     assert done.returncode != 0
     assert "error:" in done.stderr
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_the_wheel_has_the_kernel_and_all_that_the_package_reads(tmp_path: Path) -> None:
+    """A file that only a clone has makes an installed package fail where no test looks."""
+    subprocess.run(
+        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)],
+        cwd=ROOT, check=True, capture_output=True,
+    )  # fmt: skip
+    (wheel,) = tmp_path.iterdir()
+
+    with zipfile.ZipFile(wheel) as archive:
+        inside = set(archive.namelist())
+    assert wheel.name == f"ecsnet-{__version__}-py3-none-{hatch_build.host_tag()}.whl"
+    expected = {path.relative_to(ROOT).as_posix() for path in (ROOT / "ecsnet").rglob("*.py")}
+    expected |= {path.relative_to(ROOT).as_posix() for path in (ROOT / "ecsnet").rglob("*.toml")}
+    expected |= {"ecsnet/py.typed", "ecsnet/wire/ecsnet.capnp"}
+    expected |= {f"ecsnet/_kernel/{name}" for name in (source.library_name(), source.STAMP_NAME)}
+    assert {name for name in inside if name.startswith("ecsnet/")} == expected
