@@ -257,7 +257,7 @@ pub const Views = struct {
             table.index.changed = false;
         }
         views.ring_bytes += set.bytes;
-        views.ring[set.cut % views.ring.len] = set;
+        views.ring[@intCast(set.cut % views.ring.len)] = set;
         slot.version = version;
         slot.tick = tick;
         slot.cut = head.open;
@@ -367,7 +367,7 @@ pub const Views = struct {
             const kept = newest_cut + 1 - views.oldest_cut;
             if (kept <= 1) return;
             if (kept <= limits.ring_cuts_max and views.ring_bytes <= limits.ring_bytes_max) return;
-            const oldest = views.ring[views.oldest_cut % views.ring.len].?;
+            const oldest = views.ring[@intCast(views.oldest_cut % views.ring.len)].?;
             // Room was made before publication began: a set that stays in the ring would be lost.
             views.retired_sets.appendAssumeCapacity(.{ .set = oldest, .last = newest_cut - 1 });
             views.ring_bytes -= oldest.bytes;

@@ -1,0 +1,85 @@
+"""A small fixed world whose blocks are checked in, so that every build of the kernel reads and writes the same bytes.
+
+`python -m tests.kernel.golden` writes them anew: a change in them is a change of the wire, and wants a line in the
+changelog and a new block version.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ecsnet._kernel.kernel import KernelStore
+from ecsnet.schema import load
+from ecsnet.schema.model import Schema
+
+ROOT = Path(__file__).resolve().parents[2]
+VECTORS = ROOT / "schema" / "vectors"
+SCHEMA_FILE = ROOT / "schema" / "examples" / "arena.toml"
+
+
+def schema() -> Schema:
+    return load(SCHEMA_FILE)
+
+
+def new_store(of: Schema) -> KernelStore:
+    """An empty store at version 0, its baton taken."""
+    kernel = KernelStore(of, entities_max=10_000)
+    kernel.take_baton()
+    kernel.begin()
+    kernel.commit()
+    kernel.publish(0, genesis=True)
+    return kernel
+
+
+def make() -> dict[str, Any]:
+    """Two blocks, a full sync of version 1 and the delta to version 2, with the digests after each."""
+    of = schema()
+    kernel = new_store(of)
+    transform, velocity, health = (of.table(name) for name in ("transform", "velocity", "health"))
+    x, y = transform.field("x").id, transform.field("y").id
+    kernel.begin()
+    keys = kernel.reserve(0, 200)
+    kernel.insert_many(0, keys, {0: np.arange(200) % 3})
+    kernel.insert_many(transform.id, keys, {x: np.arange(200) / 4, y: np.zeros(200)})
+    kernel.insert_many(velocity.id, keys[::2].copy(), {field.id: np.ones(100) for field in velocity.fields})
+    kernel.insert_many(health.id, keys[50:80].copy(), {health.field("hp").id: np.full(30, 90)})
+    kernel.commit()
+    kernel.publish(1)
+    full = kernel.acquire()
+
+    kernel.begin()
+    kernel.lend(transform.id, x, True)[10:60] += np.float32(0.5)
+    kernel.settle()
+    kernel.update_many(health.id, keys[55:60].copy(), {health.field("hp").id: np.arange(5)})
+    kernel.despawn_many(keys[[3, 4, 5, 120]])
+    kernel.delete(velocity.id, int(keys[6]))
+    fresh = kernel.reserve(0, 2)
+    kernel.insert_many(0, fresh, {0: np.zeros(2)})
+    kernel.commit()
+    kernel.publish(2)
+    kernel.begin()
+    again = kernel.reserve(0, 1)
+    kernel.insert_many(0, again, {0: np.full(1, 9)})
+    kernel.insert_many(transform.id, again, {x: np.full(1, -0.0), y: np.full(1, np.nan)})
+    kernel.commit()
+    kernel.publish(3)
+    newest = kernel.acquire()
+    kernel.release_baton()
+    return {
+        "fingerprint": of.fingerprint_hex,
+        "blocks": [
+            {"base": 0, "version": 1, "block": kernel.delta(full, 0).block.hex(), "digest": full.digest().hex()},
+            {"base": 1, "version": 3, "block": kernel.delta(newest, 1).block.hex(), "digest": newest.digest().hex()},
+        ],
+    }
+
+
+def read() -> dict[str, Any]:
+    result: dict[str, Any] = json.loads((VECTORS / "blocks.json").read_text())
+    return result
+
+
+if __name__ == "__main__":
+    (VECTORS / "blocks.json").write_text(json.dumps(make(), indent=1) + "\n")
