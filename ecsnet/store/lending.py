@@ -20,7 +20,7 @@ Invariants:
 
 import sys
 import warnings
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from ecsnet._kernel.kernel import KernelStore
 
 __all__ = ["Lending"]
+
+# From one changed cell in so many rows on, a scratch of the whole column costs less than naming each row by its key.
+_SCRATCH_SHARE: Final = 32
 
 
 class Gathered:
@@ -61,13 +64,14 @@ class Gathered:
 class Lending:
     """What one transaction has lent out."""
 
-    __slots__ = ("_gathered", "_kernel", "_label", "_lent", "_slices")
+    __slots__ = ("_gathered", "_kernel", "_label", "_lent", "_slices", "_whole")
 
     def __init__(self, kernel: "KernelStore", label: str):
         self._kernel = kernel
         self._label = label
-        # Whole columns, by field: the kernel's scratch where writable, else the cells as they are.
+        # The kernel's scratch of whole columns, and those of them that the game has (a part of).
         self._lent: dict[FieldName, NDArray[Any]] = {}
+        self._whole: set[FieldName] = set()
         self._slices: dict[tuple[FieldName, int, int], NDArray[Any]] = {}
         self._gathered: dict[TableName, list[Gathered]] = {}
 
@@ -95,9 +99,8 @@ class Lending:
         known = self._slices.get((field, start, stop))
         if known is not None:
             return known
-        whole = self._lent.get(field)
-        if whole is None:
-            whole = self._lent[field] = self._kernel.lend(field.table.id, field.id, True)
+        whole = self._scratch(field)
+        self._whole.add(field)
         part = whole if start == 0 and stop == len(whole) else whole[start:stop]
         self._slices[field, start, stop] = part
         return part
@@ -109,7 +112,7 @@ class Lending:
             if copy.field is field and (copy.rows is rows or np.array_equal(copy.rows, rows)):
                 known = copy
                 break
-        if known is not None and known.fresh and field not in self._lent:
+        if known is not None and known.fresh and field not in self._whole:
             return known.array
         self.scatter(field.table)
         cells = self._cells(field)
@@ -122,6 +125,12 @@ class Lending:
             np.copyto(known.before, known.array)
             known.fresh = True
         return known.array
+
+    def _scratch(self, field: FieldName) -> NDArray[Any]:
+        scratch = self._lent.get(field)
+        if scratch is None:
+            scratch = self._lent[field] = self._kernel.lend(field.table.id, field.id, True)
+        return scratch
 
     def _cells(self, field: FieldName) -> NDArray[Any]:
         """The whole column as this transaction sees it, for reading at once."""
@@ -145,24 +154,30 @@ class Lending:
             places = copy.changed()
             if len(places) == 0:
                 continue
-            field, rows = copy.field, copy.rows[places]
-            there = _bits(self._cells(field)[rows])
-            conflicts = there != _bits(copy.before[places])
-            if conflicts.any():
-                first = int(np.flatnonzero(conflicts.reshape(len(places), -1).any(axis=1))[0])
-                raise BorrowError(
-                    f"{field.path} of {int(copy.keys[places[first]]):#x} was changed through two arrays of "
-                    f"{self._label!r} ({len(places)} cells changed in this one): which change should win is not known. "
-                    f"Nothing is committed; take the column again after the other change, or use one query for both"
-                )
-            lent = self._lent.get(field)
-            if lent is not None:
-                lent[rows] = copy.array[places]
+            field = copy.field
+            everything = len(places) == len(copy.rows)
+            rows = copy.rows if everything else copy.rows[places]
+            cells = copy.array if everything else copy.array[places]
+            if not copy.fresh or field in self._whole:
+                self._demand_unchanged(copy, places, rows)
+            if field in self._lent or len(rows) * _SCRATCH_SHARE > self._kernel.head_table(table.id).rows:
+                self._scratch(field)[rows] = cells
             else:
-                keys = copy.keys[places]
-                self._kernel.update_many(table.id, keys, {field.id: np.ascontiguousarray(copy.array[places])})
-            copy.before[places] = copy.array[places]
+                keys = copy.keys if everything else copy.keys[places]
+                self._kernel.update_many(table.id, keys, {field.id: np.ascontiguousarray(cells)})
+            copy.before[places] = cells
             self.touch(field, copy)
+
+    def _demand_unchanged(self, copy: Gathered, places: NDArray[np.intp], rows: NDArray[np.intp]) -> None:
+        """Raise BorrowError unless the transaction still has, at `rows`, what the copy was gathered from."""
+        conflicts = _bits(self._cells(copy.field)[rows]) != _bits(copy.before[places])
+        if conflicts.any():
+            first = int(np.flatnonzero(conflicts.reshape(len(places), -1).any(axis=1))[0])
+            raise BorrowError(
+                f"{copy.field.path} of {int(copy.keys[places[first]]):#x} was changed through two arrays of "
+                f"{self._label!r} ({len(places)} cells changed in this one): which change should win is not known. "
+                f"Nothing is committed; take the column again after the other change, or use one query for both"
+            )
 
     def touch(self, field: FieldName, by: Gathered | None = None) -> None:
         """Cells of `field` changed: other gathered copies of it may be out of date."""
@@ -198,6 +213,7 @@ class Lending:
     def forget(self) -> None:
         """Drop every reference of ours, so that only what the game kept is still held."""
         self._slices.clear()
+        self._whole.clear()
         self._lent.clear()
         self._gathered.clear()
 

@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from ecsnet._kernel.kernel import KernelStore
 from ecsnet.errors import ArgumentError, BusyError, ClosedError, NotBuiltError
 from ecsnet.ids import Tick, Version
+from ecsnet.limits import ENTITIES_MAX_DEFAULT
 from ecsnet.schema.model import Schema
 from ecsnet.store.joins import Joins
 from ecsnet.store.names import Names
+from ecsnet.store.places import PlacesCache
 from ecsnet.store.shapes import Recipes
 from ecsnet.store.table import TableHandle
 from ecsnet.store.transaction import Randomness, Transaction
@@ -167,7 +169,18 @@ class Store:
     ```
     """
 
-    __slots__ = ("__weakref__", "_closed", "_tick", "_writer", "joins", "kernel", "names", "recipes", "schema")
+    __slots__ = (
+        "__weakref__",
+        "_closed",
+        "_places",
+        "_tick",
+        "_writer",
+        "joins",
+        "kernel",
+        "names",
+        "recipes",
+        "schema",
+    )
 
     def __init__(self, schema: Schema | str | Path, *, data: str | Path | None = None, durability: str = "memory"):
         """Make an empty store: no entities, and the schema's own metadata in the tables `schema_*`.
@@ -188,9 +201,12 @@ class Store:
             raise NotBuiltError(f"durability {durability!r}", "durability='memory' is what there is")
         self.schema = Schema.resolve(schema)
         self.names = Names(self.schema)
-        self.kernel = KernelStore(self.schema)
+        # Indices may be more than may live at once: one freed in a cut is not handed out again before the next.
+        entities_max = max(ENTITIES_MAX_DEFAULT, self.schema.table("entities").rows_max)
+        self.kernel = KernelStore(self.schema, entities_max=entities_max)
         self.recipes = Recipes(self.kernel, self.names)
         self.joins = Joins(self.kernel)
+        self._places = PlacesCache()
         self._closed = False
         self._tick = Tick(0)
         self._write_metadata()
@@ -224,7 +240,7 @@ class Store:
         """The newest version, pinned for as long as the view or an array of it is held. Never waits for a writer."""
         if self._closed:
             self.demand_open()
-        return View(self.names, self.kernel.acquire(), self.joins)
+        return View(self.names, self.kernel.acquire(), self.joins, self._places)
 
     # --- writing -----------------------------------------------------------------------------------------------------
 

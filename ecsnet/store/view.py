@@ -17,11 +17,13 @@ from ecsnet.errors import ArgumentError, ClosedError, NoRowError, NotBuiltError,
 from ecsnet.ids import INDEX_BITS, Tick, Version
 from ecsnet.store.conditions import col
 from ecsnet.store.names import FieldName, Names, TableName, as_key
+from ecsnet.store.places import INDEX_MASK, READS_BEFORE_PLACES
 from ecsnet.store.query import Query, Selection, query_of
 
 if TYPE_CHECKING:
     from ecsnet._kernel.kernel import Pin
     from ecsnet.store.joins import Joins
+    from ecsnet.store.places import Places, PlacesCache
 
 __all__ = ["View", "ViewTable"]
 
@@ -31,15 +33,18 @@ _PRINTED_ROWS = 10
 class View:
     """One version. Made by `Store.view()`; a context manager, though letting it go does as well."""
 
-    __slots__ = ("__weakref__", "_cells", "_columns", "_joins", "_names", "_pin", "_row")
+    __slots__ = ("__weakref__", "_cells", "_columns", "_joins", "_names", "_pin", "_places", "_reads", "_row")
 
-    def __init__(self, names: Names, pin: "Pin", joins: "Joins"):
+    def __init__(self, names: Names, pin: "Pin", joins: "Joins", places: "PlacesCache"):
         self._names = names
         self._pin: Pin | None = pin
         self._joins = joins
+        self._places = places
         self._row = pin.row
-        # path -> (table id, cells by row, field or None where the cell is a Python scalar as it comes)
-        self._cells: dict[str, tuple[int, Any, FieldName | None]] = {}
+        # path -> (table id, its rows by key once that pays, cells by row, field or None where a cell is a Python scalar
+        # as it comes)
+        self._cells: dict[str, tuple[int, Places | None, Any, FieldName | None]] = {}
+        self._reads: dict[int, int] = {}
         self._columns: dict[str, NDArray[Any]] = {}
 
     # --- what it is --------------------------------------------------------------------------------------------------
@@ -86,10 +91,19 @@ class View:
             reader = self._cells.get(path)
             if reader is None:
                 reader = self._reader(path)
-            table_id, cells, field = reader
+            table_id, places, cells, field = reader
             if key.__class__ is not int:
                 key = as_key(key)
-            cell = cells[self._row(table_id, key)]
+            if places is None:
+                self._count_read(path, table_id)
+                row = self._row(table_id, key)
+            else:
+                index = key & INDEX_MASK
+                row = places.rows[index] if index < len(places.rows) else 0
+                if places.keys[row] != key:
+                    # Not there: the kernel says why.
+                    row = self._row(table_id, key)
+            cell = cells[row]
             return cell if field is None else field.python(cell)
         if isinstance(what, str):
             if "." in what:
@@ -211,13 +225,22 @@ class View:
             self._columns[field.path] = column
         return column
 
-    def _reader(self, path: str) -> tuple[int, Any, FieldName | None]:
+    def _reader(self, path: str) -> tuple[int, "Places | None", Any, FieldName | None]:
         field = self._names.path(path)
-        column = self._column(field)
+        column, table_id = self._column(field), field.table.id
+        places = None
+        if self._reads.get(table_id, 0) >= READS_BEFORE_PLACES:
+            places = self._places.of(self._open(), table_id)
         # A memoryview gives a Python scalar at half the price of a numpy one.
-        reader = (field.table.id, column, field) if field.shape else (field.table.id, memoryview(column.data), None)
+        reader = (table_id, places, column, field) if field.shape else (table_id, places, memoryview(column.data), None)
         self._cells[path] = reader
         return reader
+
+    def _count_read(self, path: str, table_id: int) -> None:
+        """A cell is read through the kernel: after some of them, do without it."""
+        reads = self._reads[table_id] = self._reads.get(table_id, 0) + 1
+        if reads % READS_BEFORE_PLACES == 0:
+            del self._cells[path]
 
 
 class ViewTable:

@@ -147,7 +147,7 @@ def test_what_is_not_built_says_so(schema: Schema, store: Store, tmp_path: Path)
 
 
 def test_100000_spawn_despawn_cycles_leave_memory_flat(schema: Schema) -> None:
-    """Places are reused, columns shrink and grow in place, change sets leave the ring."""
+    """Places are reused, columns shrink and grow in place, change sets leave the ring (which is full once warm)."""
 
     def cycles(store: Store, count: int) -> None:
         for _ in range(count // 500):
@@ -160,13 +160,13 @@ def test_100000_spawn_despawn_cycles_leave_memory_flat(schema: Schema) -> None:
                 tx.despawn(more)
 
     with Store(schema) as store:
-        cycles(store, 20_000)
+        cycles(store, 80_000)
         gc.collect()
         warm = store.statistics().bytes_allocated
         cycles(store, 100_000)
         gc.collect()
         after = store.statistics().bytes_allocated
-        assert after <= warm * 1.05 + 65_536, (warm, after)
+        assert after <= warm + 65_536, (warm, after)
         with store.view() as view:
             assert len(view["entities"]) == len(view["transform"]) == 0
 
