@@ -380,7 +380,7 @@ def main() -> int:
         print(f"{'differs' if check else 'written'}: {name}")
         if not check:
             path.write_text(content, encoding="utf-8")
-    stray = {path.name for path in FOLDER.iterdir() if path.suffix in (".hex", ".json")} - set(wanted)
+    stray = {path.name for path in FOLDER.glob("*.hex")} - set(wanted)
     for name in sorted(stray):
         print(f"nobody writes {name}")
     return 1 if check and (changed or stray) else 0
