@@ -15,7 +15,8 @@ from ecsnet.schema.model import Schema, Table
 def assign_ids(explicit: Mapping[str, int | None], first: int) -> dict[str, int]:
     """Give every name an id: its own where it has one, otherwise the lowest free one from `first`, by sorted name.
 
-    The caller has checked that the explicit ids are in range and distinct.
+    The caller has checked that the explicit ids are in range and distinct. Ids cannot run out: there are 65,000, and at
+    most a thousand names.
     """
     taken = {number for number in explicit.values() if number is not None}
     assert len(taken) == sum(number is not None for number in explicit.values())

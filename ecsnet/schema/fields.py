@@ -1,9 +1,10 @@
 """One field of a schema file: its keys checked against each other, without a look at other tables."""
 
+import keyword
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import get_args
+from typing import Literal, get_args
 
 from ecsnet.errors import did_you_mean
 from ecsnet.limits import ENUM_VALUES_MAX, NAME_BYTES_MAX, SCHEMA_ID_MAX
@@ -66,19 +67,22 @@ def read_name(node: Node, what: str, name: str, key: str | None) -> None:
     """Check a name against the pattern of all names.
 
     Raises:
-        SchemaError: "bad-name".
+        SchemaError: "bad-name", or "reserved-name" for a word of Python: it could not be written as an attribute.
     """
     at = node.source.error
     path = node.path if key is None else (*node.path, key)
-    place = "key" if key is None else "value"
+    place: Literal["key", "value"] = "key" if key is None else "value"
     if len(name.encode()) > NAME_BYTES_MAX:
         reason = f"a name of {len(name.encode())} bytes is above the limit of {NAME_BYTES_MAX}"
-        raise at("bad-name", path, reason, at=place)  # type: ignore[arg-type]
+        raise at("bad-name", path, reason, at=place)
     if not NAME.fullmatch(name):
         better = _spelled(name)
         hint = f'write "{better}"' if NAME.fullmatch(better) else "begin with a letter"
         reason = f'"{shorten(name)}" is no name for a {what}: lower-case letters, digits and _ only'
-        raise at("bad-name", path, reason, hint, at=place)  # type: ignore[arg-type]
+        raise at("bad-name", path, reason, hint, at=place)
+    if keyword.iskeyword(name):
+        hint = f'choose another name, e.g. "{name}_"'
+        raise at("reserved-name", path, f'"{name}" is a word of Python', hint, at=place)
 
 
 def _spelled(name: str) -> str:

@@ -197,7 +197,6 @@ def _schema(root: Node) -> Schema:
             _check_reference(field, by_name)
     _check_ids(drafts)
     ids = assign_ids({draft.name: draft.id for draft in drafts}, _USER_TABLE_ID_MIN)
-    _check_ids_left(tables, ids)
     return build_schema(
         name, version, database.text("doc", ""), entities, [_finish(draft, ids[draft.name]) for draft in drafts]
     )
@@ -301,7 +300,9 @@ def _primary_key(node: Node, name: str, fields: Sequence[Declared]) -> str:
     field = next((field for field in fields if field.name == written), None)
     if field is None:
         close = did_you_mean(written, (field.name for field in fields))
-        hint = f'did you mean "{close}"?' if close else f'add a field {{ name = "{shorten(written)}", type = "u64" }}'
+        # "id" is what keys are called: whoever writes it means it.
+        guess = close is not None and written != "id"
+        hint = f'did you mean "{close}"?' if guess else f'add a field {{ name = "{shorten(written)}", type = "u64" }}'
         raise node.error("unknown-field", "primary_key", f'"{name}" has no field "{shorten(written)}"', hint)
     is_key = field.cell.element == "bytes" or (field.cell.element != "bool" and not field.cell.shape)
     if not is_key or field.cell.element in ("f32", "f64") or field.foreign_key is not None:
@@ -399,13 +400,6 @@ def _check_field_ids(draft: _Draft) -> None:
             reason = f'id {field.id} belongs to the field "{seen[field.id].name}" already'
             raise field.node.error("duplicate-id", "id", reason, "an id is given once and never again")
         seen[field.id] = field
-
-
-def _check_ids_left(tables: Node, ids: dict[str, int]) -> None:
-    # 65,000 ids for a thousand tables: only explicit ids at the very end of the range can use them up.
-    for name, number in ids.items():
-        if number > SCHEMA_ID_MAX:
-            raise tables.error("out-of-range", name, f"no id is left up to {SCHEMA_ID_MAX}", at="key")
 
 
 def _finish(draft: _Draft, number: int) -> Table:

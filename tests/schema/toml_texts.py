@@ -4,6 +4,7 @@
 quoted keys, multi-line strings, comments). `schemas()` writes valid schemas in random order and spelling.
 """
 
+import keyword
 from typing import Any
 
 from hypothesis import strategies as st
@@ -99,6 +100,7 @@ names = st.from_regex(r"[a-z][a-z0-9_]{0,8}", fullmatch=True).filter(
     lambda name: (
         name not in ("owner", "entities", "sessions", "copied", "present")
         and not name.startswith(("schema_", "ecsnet_"))
+        and not keyword.iskeyword(name)
     )
 )
 INTEGERS = {
