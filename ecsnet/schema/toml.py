@@ -91,7 +91,7 @@ def loads(text: str, file: str = "<string>") -> Schema:
     schema = _schema(Node(source, (), data))
     if len(schema.canonical.encode()) > SCHEMA_TEXT_BYTES_MAX:
         reason = f"the canonical text of {len(schema.canonical.encode())} bytes is above {SCHEMA_TEXT_BYTES_MAX}"
-        hint = "it is sent to clients in one message; long defaults of arrays are what usually fills it"
+        hint = "it is sent to clients in one message: fewer tables, or shorter defaults for arrays"
         raise SchemaError("too-large", file, None, None, "", reason, hint)
     return schema
 

@@ -1,0 +1,126 @@
+"""The canonical text, written a second time: by the five rules of `schema/README.md`, from what `--json` prints.
+
+Whoever writes a client in another language has that page and nothing else; if the two writers differ, the page is wrong
+or unclear, and so is every fingerprint computed from it.
+"""
+
+import json
+import struct
+from pathlib import Path
+from typing import Any
+
+import mmh3
+import pytest
+from hypothesis import given
+
+from ecsnet.schema import Schema, load, loads
+from tests.schema.toml_texts import schema_declarations, schema_text
+
+EXAMPLES = Path(__file__).parents[2] / "schema" / "examples"
+ENTITIES_MAX = 4194304
+
+
+def string(value: str) -> str:
+    def one(character: str) -> str:
+        if character in '"\\':
+            return "\\" + character
+        control = ord(character) < 0x20 or ord(character) == 0x7F
+        return f"\\u{ord(character):04x}" if control else character
+
+    return '"' + "".join(map(one, value)) + '"'
+
+
+def number(value: Any, element: str) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if element == "f32":
+        bits = struct.pack("<f", value)
+        shortest = next(s for d in range(1, 10) if struct.pack("<f", float(s := f"{value:.{d}g}")) == bits)
+        return repr(float(shortest))
+    return repr(float(value)) if element == "f64" else str(value)
+
+
+def default(field: dict[str, Any], element: str) -> str:
+    value = field["default"]
+    if "values" in field:
+        return string({n: name for name, n in field["values"].items()}[value])
+    if element == "bytes":
+        raw = bytes.fromhex(value).rstrip(b"\0")
+        try:
+            return string(raw.decode())
+        except UnicodeDecodeError:
+            return str(list(raw))
+    if isinstance(value, list):
+        elements = [number(one, element) for one in value]
+        return elements[0] if elements.count(elements[0]) == len(elements) else f"[{', '.join(elements)}]"
+    return number(value, element)
+
+
+def field_line(field: dict[str, Any], table: dict[str, Any]) -> str:
+    element = field["type"].lstrip("[").split(";")[0].split("[")[0]
+    parts = [f"id = {field['id']}", f"name = {string(field['name'])}", f"type = {string(field['type'])}"]
+    if field.get("storage", "u8") != "u8":
+        parts.append(f"storage = {string(field['storage'])}")
+    if "values" in field:
+        members = sorted(field["values"].items(), key=lambda member: member[1])
+        parts.append("values = { " + ", ".join(f"{name} = {n}" for name, n in members) + " }")
+    if "default" in field and "foreign_key" not in field:
+        parts.append(f"default = {default(field, element)}")
+    if field.get("unique") and not (table["kind"] == "keyed" and field["name"] == table["key"]):
+        parts.append('constraint = "unique"')
+    parts += [f"{key} = {number(field[key], element)}" for key in ("minimum", "maximum") if key in field]
+    if "foreign_key" in field:
+        parts.append(f"foreign_key = {string(field['foreign_key'])}")
+        if field.get("optional"):
+            parts.append("optional = true")
+        parts.append(f"on_delete = {string(field['on_delete'])}")
+    if field.get("auto_increment"):
+        parts.append("auto_increment = true")
+    return "  { " + ", ".join(parts) + " },"
+
+
+def by_the_page(summary: dict[str, Any]) -> str:
+    lines = ["[database]", f"name = {string(summary['name'])}", f"version = {string(summary['version'])}"]
+    for table in sorted(summary["tables"], key=lambda table: table["id"]):
+        if table["kind"] == "entities":
+            if table["rows_max"] != ENTITIES_MAX:
+                lines += ["", "[tables.entities]", f"rows_max = {table['rows_max']}"]
+            continue
+        lines += ["", f"[tables.{table['name']}]", f"id = {table['id']}"]
+        is_component = table["kind"] == "component"
+        lines.append('parent_table = "entities"' if is_component else f"primary_key = {string(table['key'])}")
+        if not table["replicated"]:
+            lines.append("replicated = false")
+        if table["rows_max"]:
+            lines.append(f"rows_max = {table['rows_max']}")
+        lines.append("fields = [")
+        if is_component:
+            lines.append(f'  {{ name = {string(table["key"])}, type = "u64", foreign_key = "entities.id" }},')
+        lines += [field_line(field, table) for field in sorted(table["fields"], key=lambda field: field["id"])]
+        lines.append("]")
+    return "".join(line + "\n" for line in lines)
+
+
+def assert_both_writers_agree(schema: Schema) -> None:
+    text = by_the_page(json.loads(json.dumps(schema.summary())))
+    assert text == schema.canonical
+    low, high = mmh3.mmh3_x64_128_utupledigest(text.encode(), 0)
+    assert struct.pack("<QQ", low, high) == schema.fingerprint
+
+
+@pytest.mark.parametrize("name", ["game_db", "arena"])
+def test_the_page_gives_the_examples_their_fingerprint(name: str) -> None:
+    """The two that everybody will try first."""
+    assert_both_writers_agree(load(EXAMPLES / f"{name}.toml"))
+
+
+@given(schema_declarations())
+def test_the_page_gives_any_schema_its_canonical_text(tables: dict[str, Any]) -> None:
+    """Odd floats, odd texts, ids with gaps: nothing of the writer that the page does not say."""
+    assert_both_writers_agree(loads(schema_text(tables)))
+
+
+def test_a_bound_on_entities_is_written() -> None:
+    """The one thing that a schema can say about the registry and that two nodes must agree on."""
+    text = '[database]\nname = "few"\nversion = "1.0.0"\n[tables.entities]\nrows_max = 10\n'
+    assert_both_writers_agree(loads(text))
