@@ -37,9 +37,9 @@ FULL_SYNC_BYTES_MIN: Final = 256 * KIB
 """A delta above this travels as SyncBegin, SyncChunk and a closing DeltaSync, so that a joining client never has one
 frame hold up its link: 256 KiB is 20 ms of a 100 Mbit/s line, about a tick."""
 
-SYNC_CHUNK_BYTES: Final = 64 * KIB
-"""Aimed-at size of one SyncChunk's block: a quarter of `FULL_SYNC_BYTES_MIN`, so a few ride in what the socket takes at
-once and none is late."""
+SYNC_CHUNK_BYTES: Final = 256 * KIB
+"""The most that one SyncChunk's block aims at. Rows are counted as if each came whole and named one by one, so a chunk
+is an eighth to a half of this; smaller ones would cost the collecting of what changed once more each."""
 
 STAGED_SYNC_BYTES_MAX: Final = 1024 * MIB
 """What a replica stages of one sync before it gives up: protects a client from a node that never ends."""
@@ -124,9 +124,18 @@ UNACKED_VERSIONS_MAX: Final = 64
 """Deltas handed to a stream and not yet acked: a second at 60 Hz, and well within the kernel's ring of change sets, so
 that what is cut after such a wait is still a delta."""
 
-SYNC_UNACKED_BYTES_MAX: Final = 1 * MIB
-"""Chunks of one sync handed to a stream and not yet staged: 1 MiB a round trip fills 100 Mbit/s at 80 ms, and bounds
-what one tick spends on cutting chunks for one joining client (0.1 ms a chunk)."""
+SYNC_WINDOW_BYTES: Final = 1 * MIB
+"""Chunks of one sync handed to a stream and not yet staged, to begin with: 1 MiB a round trip fills 100 Mbit/s at
+80 ms, and bounds what one tick spends on cutting chunks for one joining client (0.1 ms a chunk). Doubles whenever a
+client has staged all of it before more could be cut."""
+
+SYNC_WINDOW_BYTES_MAX: Final = 16 * MIB
+"""What it doubles up to: a world of a million cells that changes whole in each tick must fit between two ticks, or its
+sync is overtaken for ever."""
+
+CLOSING_DELTA_BYTES_MAX: Final = 768 * KIB
+"""A delta that closes a sync may be larger than another: it saves the next round, and with what a budget may be passed
+by it still fits `MESSAGE_TO_CLIENT_BYTES_MAX`."""
 
 TCP_NOTSENT_LOWAT_BYTES: Final = 32 * KIB
 """Unsent bytes that the system may hold for one TCP link: two ticks of a busy session."""

@@ -26,11 +26,11 @@ from ecsnet.limits import (
     SILENCE_NS_MAX,
 )
 from ecsnet.replica import CommandAnswered, Replica
-from ecsnet.store import Transaction
+from ecsnet.store import Store, Transaction
 from ecsnet.wire.codec import encode
 from ecsnet.wire.messages import Ack, Command, Kind, Reason
-from ecsnet.world import Client
-from tests.arena import Stance, arena
+from ecsnet.world import Client, World
+from tests.arena import Stance, arena, arena_schema
 from tests.helpers import Pair
 
 
@@ -348,6 +348,104 @@ def test_a_flood_of_commands_is_limited_to_the_rate() -> None:
         ticket = pair.replicas[1].send("hit", target=pair.replicas[1].entity)
         pair.step(3)
         assert ticket.status == "accepted"
+
+
+# --- hooks ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_join_that_fails_lets_nobody_in_and_tells_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    world = World(arena_schema(), on_error="log")
+
+    @world.on_join
+    def enter(tx: Transaction, client: Client) -> Entity:
+        tx.spawn(transform={})
+        raise KeyError("a bug in the game")
+
+    with Pair(world) as pair:
+        pair.step(3)
+        assert pair.replica.state == "closed"
+        assert pair.replica.farewell == (Reason.INTERNAL, "internal")
+        assert pair.authority.statistics().hooks_failed == 1
+        with pair.authority.store.view() as view:
+            assert len(view["entities"]) == len(view["sessions"]) == 0
+    assert "a bug in the game" in caplog.text
+
+
+def test_a_leave_that_fails_still_ends_the_session(caplog: pytest.LogCaptureFixture) -> None:
+    """Or a ghost would hold its place for ever. Only what the hook did is undone."""
+    world = arena(on_error="log", moving=False)
+    world.leave_hook = None
+
+    @world.on_leave
+    def leave(tx: Transaction, client: Client) -> None:
+        tx.despawn(client.entity)
+        raise KeyError("a bug in the game")
+
+    with Pair(world) as pair:
+        pair.run_until_live()
+        ship = pair.replica.entity
+        pair.replica.close(pair.now_ns)
+        pair.step(3)
+        assert pair.authority.statistics().sessions == 0
+        with pair.authority.store.view() as view:
+            assert len(view["sessions"]) == 0
+            assert ship in view
+    assert "a bug in the game" in caplog.text
+
+
+def test_a_command_that_ends_its_transaction_itself_is_a_bug_that_is_reported(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    world = arena(on_error="log", moving=False)
+
+    @world.command
+    def early(tx: Transaction, client: Client) -> None:
+        tx[client.entity, "health.hp"] = 5
+        tx.rollback()
+
+    with Pair(world) as pair:
+        pair.run_until_live()
+        ticket = pair.replica.send("early")
+        pair.step(3)
+        assert ticket.status == "rejected"
+        assert hp_of(pair, pair.replica.entity) == 100
+        assert session_row(pair)["last_command"] == 1
+    assert "ended its transaction itself" in caplog.text
+
+
+def test_the_last_word_of_a_client_that_leaves_is_heard() -> None:
+    """A command sent just before the goodbye arrives before it, so it runs before `on_leave`."""
+    with Pair(arena(moving=False), clients=2) as pair:
+        pair.run_until_live()
+        pair.replica.send("hit", target=pair.replicas[1].entity)
+        pair.replica.close(pair.now_ns)
+        pair.step(3)
+        assert hp_of(pair, pair.replicas[1].entity) == 90
+
+
+def test_sessions_that_a_store_has_from_before_leave_in_the_first_tick() -> None:
+    """An authority that took over a store cannot resume them yet; their ships must not stay as ghosts."""
+    world = arena(moving=False)
+    store = Store(world.schema)
+    first = Authority(world, store)
+    link = first.open_link(0)
+    replica = Replica(world)
+    replica.connect(0)
+    for frame in replica.frames_to_send(0):
+        first.receive_frame(link, frame[4], frame[FRAME_HEADER_BYTES:], 0)
+    first.tick(1)
+    first.close()
+    with store.view() as view:
+        assert len(view["sessions"]) == len(view["entities"]) == 1
+
+    second = Authority(world, store, seed=2)
+    second.tick(2)
+    with store.view() as view:
+        assert len(view["sessions"]) == len(view["entities"]) == 0
+    second.close()
+    assert not store.closed
+    replica.release()
+    store.close()
 
 
 # --- strangers --------------------------------------------------------------------------------------------------------

@@ -60,7 +60,9 @@ def test_replicas_converge_whatever_happens_on_the_way(seed: int, small: bool, m
         monkeypatch.setattr(blocks, "FULL_SYNC_BYTES_MIN", 1500)
         monkeypatch.setattr(blocks, "SYNC_CHUNK_BYTES", 300)
         # A few chunks a round trip, so that each is cut from another version.
-        monkeypatch.setattr(window, "SYNC_UNACKED_BYTES_MAX", 1800)
+        monkeypatch.setattr(window, "SYNC_WINDOW_BYTES", 1800)
+        monkeypatch.setattr(window, "SYNC_WINDOW_BYTES_MAX", 1800)
+        monkeypatch.setattr(blocks, "CLOSING_DELTA_BYTES_MAX", 2500)
     rng = random.Random(seed)
     with Pair(churning(rng), clients=2, latency_ticks=rng.randrange(4), back_ticks=rng.randrange(4)) as pair:
         for _ in range(40):

@@ -13,7 +13,7 @@ from typing import Any
 
 from ecsnet._kernel.kernel import Delta, KernelStore, Pin
 from ecsnet.ids import Tick, Version
-from ecsnet.limits import FULL_SYNC_BYTES_MIN, SYNC_CHUNK_BYTES
+from ecsnet.limits import CLOSING_DELTA_BYTES_MAX, FULL_SYNC_BYTES_MIN, SYNC_CHUNK_BYTES
 
 Digest = tuple[int, int]
 """Low and high half of a digest; (0, 0) on the wire is none."""
@@ -43,7 +43,7 @@ class Blocks:
     def __init__(self, kernel: KernelStore) -> None:
         self._kernel = kernel
         self._pin: Pin = kernel.acquire()
-        self._cut: dict[tuple[Version, Any], Delta] = {}
+        self._cut: dict[tuple[Version, Any, int], Delta] = {}
         self._digest = NO_DIGEST
         self._window = -1
         self._in_window = 0
@@ -85,6 +85,20 @@ class Blocks:
         delta = self._cut_once(base, None, FULL_SYNC_BYTES_MIN)
         return delta if delta.cursor is None else None
 
+    def closing_delta(self, base: Version) -> Delta | None:
+        """The same for the delta that closes a sync, which may be larger: what does not fit costs another round, and a
+        world that changes faster than the rounds go would never be seen.
+
+        Raises:
+            HistoryGone: what changed since `base` is not kept any more; cut from 0.
+        """
+        delta = self.delta(base)
+        if delta is None:
+            delta = self._cut_once(base, None, CLOSING_DELTA_BYTES_MAX)
+            if delta.cursor is not None:
+                delta = None
+        return delta
+
     def chunk(self, base: Version, cursor: Any) -> Delta:
         """The next part of `(base, version]`, from `cursor` on (None: from the beginning).
 
@@ -117,12 +131,13 @@ class Blocks:
 
     def _cut_once(self, base: Version, cursor: Any, budget_bytes: int) -> Delta:
         assert base <= self.version, (base, self.version)
-        delta = self._cut.get((base, cursor))
+        key = (base, cursor, budget_bytes)
+        delta = self._cut.get(key)
         if delta is not None:
             self.shared += 1
             return delta
         delta = self._kernel.delta(self._pin, base, cursor, budget_bytes)
-        self._cut[(base, cursor)] = delta
+        self._cut[key] = delta
         self.encoded += 1
         self.encoded_bytes += len(delta.block)
         return delta

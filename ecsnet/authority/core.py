@@ -40,10 +40,12 @@ class TickReport:
 
 @dataclass(frozen=True, slots=True)
 class AuthorityStatistics:
-    """Counts since the start, but for `links`, `sessions` and `staleness` (versions committed and not published)."""
+    """Counts since the start; but `links` and `sessions` are those of now, and `staleness` says how many versions are
+    committed and not yet published, because views that somebody holds defer it."""
 
     tick: Tick
     version: Version
+    staleness: int
     epoch: Epoch
     links: int
     sessions: int
@@ -110,6 +112,8 @@ class Authority:
         self._by_key: dict[int, Link] = {}
         self._joining: list[Link] = []
         self._leaving: list[Link] = []
+        self._abandoned = self._sessions_in_store()
+        """Sessions that the store has from before: they cannot be resumed, so they leave in the first tick."""
         self._unpublished_answers: list[tuple[Link, int, Outcome]] = []
         self._unpublished_joins: list[Link] = []
         self._links_opened = 0
@@ -154,6 +158,7 @@ class Authority:
         return AuthorityStatistics(
             tick=self.tick_number,
             version=self.version,
+            staleness=self.store.kernel.staleness,
             epoch=self.epoch,
             links=len(self._links),
             sessions=len(self._by_key),
@@ -286,6 +291,9 @@ class Authority:
         commands = 0
         with self.store.tick(tick) as scope:
             self.tick_number = tick
+            for client in self._abandoned:
+                step.leave(scope, tick, client)
+            self._abandoned = []
             leaving, self._leaving = self._leaving, []
             for link in leaving:
                 assert link.client is not None
@@ -368,6 +376,16 @@ class Authority:
         link.record_blocked(now_ns)
 
     # --- inside ------------------------------------------------------------------------------------------------------
+
+    def _sessions_in_store(self) -> list[Client]:
+        with self.store.view() as view:
+            rows, keys = view["sessions"].to_dict(), view["sessions"].key.tolist()
+        clients = []
+        for number, key in enumerate(keys):
+            client = Client(SessionId(int(rows["session"][number])), ClientId(int(rows["client_id"][number])), "")
+            client._key, client._entity = key, Entity(int(rows["entity"][number]))
+            clients.append(client)
+        return clients
 
     def _drain(self, link: Link, now_ns: int) -> None:
         while (event := link.server.next_event()) is not None:

@@ -50,7 +50,7 @@ class Transmit(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class LinkStatistics:
-    """What one link has carried. Bytes are of whole frames."""
+    """What one link has carried. Bytes are of whole frames; `sync_bytes_sent` those of full syncs among them."""
 
     peer: str
     state: LinkState
@@ -215,18 +215,18 @@ class Link:
             origin = self.base if self._sync is None else self._sync.origin
             if origin == EMPTY_VERSION:
                 self.full_syncs += 1
+                self.sync_bytes_sent += transmit.length
             self.base = transmit.version
             self.window.record_delta(transmit.version, transmit.length, now_ns)
             self.deltas_sent += 1
-            if self._sync is not None:
-                self.sync_bytes_sent += transmit.length
-                self._sync = None
+            self._sync = None
             if transmit.digest_window is not None:
                 self._digest_window = transmit.digest_window
         elif transmit.kind == Kind.SYNC_CHUNK:
             assert self._sync is not None
             self.window.record_chunk(transmit.length, now_ns)
-            self.sync_bytes_sent += transmit.length
+            if self._sync.origin == EMPTY_VERSION:
+                self.sync_bytes_sent += transmit.length
             self._sync.sequence += 1
             self._sync.cursor = transmit.cursor
             self._sync.done = transmit.cursor is None
@@ -284,7 +284,7 @@ class Link:
             head = self.server.sync_chunk_head(sync.sequence, sync.base, blocks.version, len(chunk.block))
             parts = (head, chunk.block, padding(len(chunk.block)))
             return Transmit(parts, sum(map(len, parts)), Kind.SYNC_CHUNK, None, False, chunk.cursor)
-        closing = blocks.delta(sync.first_version)
+        closing = blocks.closing_delta(sync.first_version)
         if closing is not None:
             return self._delta(blocks, sync.first_version, closing.block, digest_window)
         # So much changed while the chunks went out that the closing delta is itself too big: the client stages on.

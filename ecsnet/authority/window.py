@@ -21,7 +21,8 @@ from ecsnet.errors import RemoteProtocolError
 from ecsnet.ids import EMPTY_VERSION, Version
 from ecsnet.limits import (
     BLOCKED_NS_MAX,
-    SYNC_UNACKED_BYTES_MAX,
+    SYNC_WINDOW_BYTES,
+    SYNC_WINDOW_BYTES_MAX,
     UNACKED_BYTES_MAX,
     UNACKED_NS_MAX,
     UNACKED_VERSIONS_MAX,
@@ -35,6 +36,8 @@ class Window:
     __slots__ = (
         "_bytes",
         "_chunk_bytes",
+        "_chunk_total",
+        "_chunk_window",
         "_chunks_acked",
         "_chunks_sent",
         "_newest",
@@ -52,6 +55,8 @@ class Window:
         self._sent: deque[tuple[Version, int, int]] = deque()
         self._bytes = 0
         self._chunk_bytes: deque[int] = deque()
+        self._chunk_total = 0
+        self._chunk_window = SYNC_WINDOW_BYTES
         self._chunks_sent = 0
         self._chunks_acked = 0
         self._progress_ns = 0
@@ -63,7 +68,7 @@ class Window:
 
     @property
     def unacked_bytes(self) -> int:
-        return self._bytes + sum(self._chunk_bytes)
+        return self._bytes + self._chunk_total
 
     def has_room_for_delta(self, now_ns: int) -> bool:
         """Whether another delta may be handed over, or is better coalesced into a later one.
@@ -76,7 +81,7 @@ class Window:
         return self._bytes <= UNACKED_BYTES_MAX or now_ns - self._sent[0][1] <= UNACKED_NS_MAX
 
     def has_room_for_chunk(self) -> bool:
-        return sum(self._chunk_bytes) < SYNC_UNACKED_BYTES_MAX
+        return self._chunk_total < self._chunk_window
 
     def is_stuck(self, now_ns: int) -> bool:
         """Whether the client let everything lie for longer than a client may."""
@@ -88,8 +93,9 @@ class Window:
         if self.unacked == 0:
             self._progress_ns = now_ns
         # A closing delta ends its sync: its ack is the ack of all chunks, and the next sync counts from zero.
-        length += sum(self._chunk_bytes)
+        length += self._chunk_total
         self._chunk_bytes.clear()
+        self._chunk_total = 0
         self._chunks_sent = 0
         self._chunks_acked = 0
         self._newest = version
@@ -100,6 +106,7 @@ class Window:
         if self.unacked == 0:
             self._progress_ns = now_ns
         self._chunk_bytes.append(length)
+        self._chunk_total += length
         self._chunks_sent += 1
 
     def ack_untrusted(self, version: int, chunks: int, now_ns: int) -> bool:
@@ -136,9 +143,12 @@ class Window:
             self.acked = Version(version)
             progress = True
         while self._chunk_bytes and self._chunks_acked < chunks:
-            self._chunk_bytes.popleft()
+            self._chunk_total -= self._chunk_bytes.popleft()
             self._chunks_acked += 1
             progress = True
+            if not self._chunk_bytes:
+                # All of it was staged before there was more: the window, not the line, is what holds the sync up.
+                self._chunk_window = min(2 * self._chunk_window, SYNC_WINDOW_BYTES_MAX)
         if progress:
             self._progress_ns = now_ns
         return progress

@@ -41,7 +41,8 @@ log = logging.getLogger("ecsnet.replica")
 
 @dataclass(frozen=True, slots=True)
 class ReplicaStatistics:
-    """Counts since the start. `rtt_ns` is smoothed over pings, None before the first; bytes are of whole frames."""
+    """Counts since the start. `rtt_ns` is smoothed over pings, None before the first; bytes are of whole frames, those
+    of deltas apart from those of full syncs."""
 
     version: Version
     tick: Tick
@@ -97,6 +98,7 @@ class Replica:
         self._tickets: dict[int, Ticket] = {}
         # Accepted in a version that is not held yet: (version, ticket number, ticket).
         self._early: list[tuple[int, int, Ticket]] = []
+        self._ack_due = False
         self._now_ns = 0
         self._versions_applied = 0
         self._full_syncs_applied = 0
@@ -278,6 +280,10 @@ class Replica:
     def frames_to_send(self, now_ns: int) -> list[bytes]:
         """Whole frames, in order. They are the caller's: nothing is sent again."""
         self._now_ns = now_ns
+        if self._ack_due and self._state != "closed":
+            # One ack covers all that was applied or staged since the last; the node counts our bytes.
+            self._session.ack(self._held, chunks=self._staging.chunks)
+        self._ack_due = False
         frames = self._session.frames_to_send(now_ns)
         self._frames_sent += len(frames)
         self._bytes_sent += sum(map(len, frames))
@@ -298,16 +304,14 @@ class Replica:
         while (event := self._session.next_event()) is not None:
             match event:
                 case DeltaSync():
-                    if self._staging.origin is None and event.base > 0:
-                        self._delta_bytes_received += length
-                    else:
-                        self._sync_bytes_received += length
+                    base = event.base if self._staging.origin is None else self._staging.origin
+                    self._count_bytes(base, length)
                     self._take_delta(event)
                 case SyncChunk():
-                    self._sync_bytes_received += length
+                    self._count_bytes(self._staging.origin, length)
                     self._staging.add_untrusted(event)
                     self._chunks_staged += 1
-                    self._session.ack(self._held, chunks=self._staging.chunks)
+                    self._ack_due = True
                 case SyncBegin():
                     self._staging.begin_untrusted(event, self._held)
                 case session_client.CommandAnswered():
@@ -320,6 +324,13 @@ class Replica:
                     self._take_farewell(event)
                 case Error():
                     log.warning("the node reports: %s", event.message)
+
+    def _count_bytes(self, base: int | None, length: int) -> None:
+        """A big delta that came in chunks is a delta; a full sync is one from the empty world."""
+        if base == EMPTY_VERSION:
+            self._sync_bytes_received += length
+        else:
+            self._delta_bytes_received += length
 
     def _take_welcome(self, message: Welcome) -> None:
         if self.schema is not None and message.fingerprint != self.schema.fingerprint:
@@ -351,7 +362,7 @@ class Replica:
         to_apply = self._staging.close_untrusted(message, self._held)
         if to_apply is None:
             self._duplicates += 1
-            self._session.ack(self._held)
+            self._ack_due = True
             return
         base, blocks = to_apply
         version, tick = Version(message.version), Tick(message.tick)
@@ -361,7 +372,7 @@ class Replica:
         self._versions_applied += 1
         if base == EMPTY_VERSION:
             self._full_syncs_applied += 1
-        self._session.ack(version)
+        self._ack_due = True
         if message.digest_low or message.digest_high:
             self._verify(version, message.digest_low, message.digest_high)
         if self._state == "joining":
