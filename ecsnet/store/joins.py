@@ -70,7 +70,8 @@ class Joins:
         if plan is None:
             plan = join()
             if len(plans) >= _PLANS_PER_JOIN:
-                del plans[next(iter(plans))]
+                # The oldest. Readers on other threads get here too: a step at a time, none of which can fail.
+                plans.pop(min(plans), None)
             plans[sequence] = plan
         return plan
 

@@ -58,6 +58,7 @@ class PlacesCache:
                 return None
             places = Places(keys)
             if len(known) >= _INDICES_PER_TABLE:
-                del known[next(iter(known))]
+                # The oldest. Readers on other threads get here too: a step at a time, none of which can fail.
+                known.pop(min(known), None)
             known[sequence] = places
         return places

@@ -64,7 +64,8 @@ class Writer:
     def committed(self, transaction: Transaction) -> None:
         """Publish, and give the baton back."""
         try:
-            transaction.version = self._store.publish(self._store.tick_number)
+            made = self._store.publish(self._store.tick_number)
+            transaction.version = self._store.version if made is None else made
         finally:
             self.kernel.release_baton()
 
@@ -113,16 +114,16 @@ class TickScope(Writer):
         """Make everything committed in this tick one version that readers acquire.
 
         Returns:
-            it, or None when nothing was changed (or views that somebody holds defer it).
+            it, or None when nothing was changed.
 
         Raises:
             BusyError: a transaction is open.
         """
         if self._open is not None:
             raise BusyError(f"{self._open.label!r} is open: commit it or roll it back before the tick is published")
-        version = self._store.publish_changed(self._tick)
+        version = self._store.publish(self._tick)
         for transaction in self._unpublished:
-            transaction.version = version
+            transaction.version = self._store.version if version is None else version
         self._unpublished.clear()
         return version
 
@@ -237,9 +238,15 @@ class Store:
     # --- reading -----------------------------------------------------------------------------------------------------
 
     def view(self) -> View:
-        """The newest version, pinned for as long as the view or an array of it is held. Never waits for a writer."""
+        """The newest version, pinned for as long as the view or an array of it is held. Never waits for a writer.
+
+        Very many views held, each of another version, defer publishing: `version` then stays behind what was committed,
+        and the next view after some were let go shows it.
+        """
         if self._closed:
             self.demand_open()
+        if self.kernel.head_version != self.kernel.published_version:
+            self._catch_up()
         return View(self.names, self.kernel.acquire(), self.joins, self._places)
 
     # --- writing -----------------------------------------------------------------------------------------------------
@@ -319,18 +326,24 @@ class Store:
         if self._closed:
             raise ClosedError("the store is closed")
 
-    def publish(self, tick: Tick) -> Version:
-        """Publish what was committed; the newest version, whether or not this made it."""
-        self.publish_changed(tick)
-        return self.version
-
-    def publish_changed(self, tick: Tick) -> Version | None:
-        """Publish what was committed; None when there was nothing."""
+    def publish(self, tick: Tick) -> Version | None:
+        """Make a version of what was committed; None when nothing was changed."""
         version = self.kernel.publish(tick)
         if version is None:
             return None
         self._tick = tick
         return Version(version)
+
+    def _catch_up(self) -> None:
+        """Publish what held views deferred, if nobody is writing: whoever is will do it."""
+        try:
+            self.kernel.take_baton()
+        except BusyError:
+            return
+        try:
+            self.kernel.catch_up()
+        finally:
+            self.kernel.release_baton()
 
     def _write_metadata(self) -> None:
         """The schema describes itself in tables, which are part of the empty world."""

@@ -101,7 +101,7 @@ class Transaction:
         self.tick = tick
         """The tick that it runs in; outside one, the newest published."""
         self.version: Version | None = None
-        """After the commit, the version that contains it; None until that is published."""
+        """After the commit, the version that contains it; inside a tick, None until that is published."""
 
     # --- what it is --------------------------------------------------------------------------------------------------
 
@@ -499,8 +499,8 @@ class Transaction:
         """Make it so: lent cells come back, waiting operations are done, everything is checked, then all of it counts.
 
         Returns:
-            the version that contains it; None inside a tick, whose transactions become one version when it ends, and
-            while views that somebody holds defer publishing.
+            the version that contains it; None inside a tick, whose transactions become one version when it ends. Where
+            nothing was changed, the newest version.
 
         Raises:
             ConstraintError, BorrowError, LimitExceededError: refused. Nothing has changed; the transaction is closed.
@@ -561,7 +561,11 @@ class Transaction:
             warnings.warn(
                 f"{self.label!r} was let go without commit or rollback: rolled back", ResourceWarning, stacklevel=2
             )
-            self.rollback()
+            if self._kernel.gone:
+                # Store and transaction were garbage together, and the store was finalised first.
+                self._state = _CLOSED
+            else:
+                self.rollback()
 
     def __repr__(self) -> str:
         state = ("idle", "open", "open, lending", "closed")[self._state]

@@ -1,6 +1,7 @@
 """The store as a whole: opening, closing, tables as handles, what is not built yet, and memory."""
 
 import gc
+import random
 from pathlib import Path
 
 import numpy as np
@@ -60,6 +61,28 @@ def test_a_store_is_not_closed_under_an_open_transaction(schema: Schema) -> None
         with pytest.raises(BusyError):
             store.close()
     store.close()
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_whatever_is_garbage_together_is_finalised_in_any_order(schema: Schema) -> None:
+    """The collector calls finalisers of a cycle in no order that we choose: a store may go before its transaction."""
+
+    def make(order: int) -> None:
+        store = Store(schema)
+        with store.transaction() as tx:
+            tx.spawn_many(10, transform={})
+        tx = store.transaction()
+        (body,) = tx.query("transform")
+        parts: list[object] = [store, tx, store.view(), body.x, store.view()["transform.x"], store.kernel]
+        random.Random(order).shuffle(parts)
+        for part, following in zip(parts, [*parts[1:], parts], strict=True):
+            cycle: list[object] = [part, following]
+            cycle.append(cycle)
+        parts.append(parts)
+
+    for order in range(20):
+        make(order)
+        gc.collect()
 
 
 def test_many_stores_live_beside_each_other(schema: Schema) -> None:

@@ -85,6 +85,28 @@ def test_a_held_view_never_changes_while_the_world_does(store: Store, world: dic
     assert held[world["ada"], "health.hp"] == 10
 
 
+def test_views_of_very_many_versions_defer_publishing_until_some_are_let_go(
+    store: Store, world: dict[str, int]
+) -> None:
+    """Memory for versions is bounded. The writer never waits for readers: what it commits is shown later."""
+    views: list[Any] = []
+    for count in range(100):
+        views.append(store.view())
+        with store.transaction() as tx:
+            (body,) = tx.query("transform")
+            body.x += 1
+        assert tx.version == 2 + count
+    behind = store.version
+    assert behind < 101
+    assert [view[world["ada"], "transform.x"] for view in views[:5]] == [1, 2, 3, 4, 5]
+
+    for view in views:
+        view.close()
+    with store.view() as view:
+        assert view.version == store.version == 101
+        assert view[world["ada"], "transform.x"] == 101
+
+
 def test_an_array_outlives_its_view_and_its_store(schema: Schema) -> None:
     store = Store(schema)
     with store.transaction() as tx:
