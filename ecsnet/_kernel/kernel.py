@@ -147,17 +147,26 @@ class Shape:
 
 
 class _Handle:
-    """The store itself. Whoever can still reach its memory holds this; the last one frees it."""
+    """The store itself. Whoever can still reach its memory holds this; the last one frees it.
 
-    __slots__ = ("_library", "pointer")
+    In a garbage cycle finalisers run in any order, this one before those of pins and transactions too. So it frees
+    nothing while pins are out, and the last of those asks again; `pointer` is null once the memory is gone.
+    """
+
+    __slots__ = ("_library", "dropped", "pointer")
 
     def __init__(self, pointer: ctypes.c_void_p, library: ctypes.CDLL) -> None:
         self.pointer = pointer
         self._library = library
+        self.dropped = False
 
     def __del__(self) -> None:
-        status = self._library.ecs_store_destroy(self.pointer)
-        assert status == 0, "a pin outlived the handle that it holds"
+        self.dropped = True
+        self.free()
+
+    def free(self) -> None:
+        if self.pointer.value is not None and self._library.ecs_store_destroy(self.pointer) == 0:
+            self.pointer.value = None
 
 
 class _Hold:
@@ -172,6 +181,8 @@ class _Hold:
 
     def __del__(self) -> None:
         self._release(self.handle.pointer, self.slot)
+        if self.handle.dropped:
+            self.handle.free()
 
 
 class Pin:
@@ -319,6 +330,11 @@ class KernelStore:
             self._encoder = None
         self._lent.clear()
         self._spare.clear()
+
+    @property
+    def gone(self) -> bool:
+        """Whether the memory was freed: only a finaliser in the same garbage cycle can still ask."""
+        return self._pointer.value is None
 
     # --- errors -------------------------------------------------------------------------------------------------------
 
