@@ -9,11 +9,12 @@ Invariants:
 - nothing is kept for anybody's sake: a client that comes back later gets a delta that is cut then.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
-from ecsnet._kernel.kernel import Delta, KernelStore, Pin
+from ecsnet._kernel.kernel import KernelStore, Pin
 from ecsnet.ids import Tick, Version
 from ecsnet.limits import CLOSING_DELTA_BYTES_MAX, FULL_SYNC_BYTES_MIN, SYNC_CHUNK_BYTES
+from ecsnet.wire.codec import padding
 
 Digest = tuple[int, int]
 """Low and high half of a digest; (0, 0) on the wire is none."""
@@ -22,6 +23,16 @@ NO_DIGEST: Digest = (0, 0)
 
 _DIGESTS_IN_WINDOW_MAX = 4
 """Clients that get each version share the first of a window; three more are for those that missed it."""
+
+
+class Cut(NamedTuple):
+    """One encoded block with the bytes that follow it in a frame. `cursor` is where the next part begins, None at the
+    end."""
+
+    block: bytes
+    padding: bytes
+    length: int
+    cursor: tuple[int, int] | None
 
 
 class Blocks:
@@ -38,12 +49,17 @@ class Blocks:
         "encoded",
         "encoded_bytes",
         "shared",
+        "tick",
+        "version",
     )
 
     def __init__(self, kernel: KernelStore) -> None:
         self._kernel = kernel
         self._pin: Pin = kernel.acquire()
-        self._cut: dict[tuple[Version, Any, int], Delta] = {}
+        self.version = Version(self._pin.version)
+        """The version that everything handed out leads to."""
+        self.tick = Tick(self._pin.tick)
+        self._cut: dict[tuple[Version, Any, int], Cut] = {}
         self._digest = NO_DIGEST
         self._window = -1
         self._in_window = 0
@@ -53,30 +69,22 @@ class Blocks:
         self.digests_computed = 0
 
     @property
-    def version(self) -> Version:
-        """The version that everything handed out leads to."""
-        return Version(self._pin.version)
-
-    @property
-    def tick(self) -> Tick:
-        return Tick(self._pin.tick)
-
-    @property
     def pin(self) -> Pin:
         return self._pin
 
     def refresh(self) -> bool:
         """Take the newest published version. True if it is another one than before."""
-        if self._kernel.published_version == self._pin.version:
+        if self._kernel.published_version == self.version:
             return False
         old = self._pin
         self._pin = self._kernel.acquire()
         old.release()
+        self.version, self.tick = Version(self._pin.version), Tick(self._pin.tick)
         self._cut.clear()
         self._digest = NO_DIGEST
         return True
 
-    def delta(self, base: Version) -> Delta | None:
+    def delta(self, base: Version) -> Cut | None:
         """Everything that changed in `(base, version]`, or None if that is too big for one frame.
 
         Raises:
@@ -85,7 +93,7 @@ class Blocks:
         delta = self._cut_once(base, None, FULL_SYNC_BYTES_MIN)
         return delta if delta.cursor is None else None
 
-    def closing_delta(self, base: Version) -> Delta | None:
+    def closing_delta(self, base: Version) -> Cut | None:
         """The same for the delta that closes a sync, which may be larger: what does not fit costs another round, and a
         world that changes faster than the rounds go would never be seen.
 
@@ -99,7 +107,7 @@ class Blocks:
                 delta = None
         return delta
 
-    def chunk(self, base: Version, cursor: Any) -> Delta:
+    def chunk(self, base: Version, cursor: Any) -> Cut:
         """The next part of `(base, version]`, from `cursor` on (None: from the beginning).
 
         The cursor names a place in the order of keys and outlives this version: the next chunk may be cut from a newer.
@@ -129,15 +137,17 @@ class Blocks:
         self._cut.clear()
         self._pin.release()
 
-    def _cut_once(self, base: Version, cursor: Any, budget_bytes: int) -> Delta:
+    def _cut_once(self, base: Version, cursor: Any, budget_bytes: int) -> Cut:
         assert base <= self.version, (base, self.version)
         key = (base, cursor, budget_bytes)
-        delta = self._cut.get(key)
-        if delta is not None:
+        cut = self._cut.get(key)
+        if cut is not None:
             self.shared += 1
-            return delta
+            return cut
         delta = self._kernel.delta(self._pin, base, cursor, budget_bytes)
-        self._cut[key] = delta
+        tail = padding(len(delta.block))
+        cut = Cut(delta.block, tail, len(delta.block) + len(tail), delta.cursor)
+        self._cut[key] = cut
         self.encoded += 1
         self.encoded_bytes += len(delta.block)
-        return delta
+        return cut

@@ -105,7 +105,9 @@ class Authority:
             name=world.schema.name,
         )
         self._step = Step(world)
-        self._blocks = Blocks(self.store.kernel)
+        self._kernel = self.store.kernel
+        self._blocks = Blocks(self._kernel)
+        self._digest_window = 0
         self._sessions_table = world.schema.table("sessions")
         self._entity_field = world.schema["sessions.entity"]
         self._links: dict[int, Link] = {}
@@ -158,7 +160,7 @@ class Authority:
         return AuthorityStatistics(
             tick=self.tick_number,
             version=self.version,
-            staleness=self.store.kernel.staleness,
+            staleness=self._kernel.staleness,
             epoch=self.epoch,
             links=len(self._links),
             sessions=len(self._by_key),
@@ -360,12 +362,9 @@ class Authority:
         """
         if not link.transport_open or link.cut:
             return None
-        self._refresh()
-        if self.digest_every_version:
-            window = int(self._blocks.version)
-        else:
-            window = self._blocks.tick // self.world.hz
-        return link.next_transmit(self._blocks, now_ns, window)
+        if self._kernel.published_version != self._blocks.version:
+            self._refresh()
+        return link.next_transmit(self._blocks, now_ns, self._digest_window)
 
     def record_sent(self, link: Link, transmit: Transmit, now_ns: int) -> None:
         """The driver wrote the frame, or wrote a part of it and will write the rest before anything else."""
@@ -451,7 +450,7 @@ class Authority:
         """After a publication: what was waiting for it may be told. Views that are held by somebody can defer it; then
         the answers wait with the data."""
         self._refresh()
-        if self.store.kernel.staleness:
+        if self._kernel.staleness:
             return
         answers, self._unpublished_answers = self._unpublished_answers, []
         for link, sequence, outcome in answers:
@@ -464,6 +463,7 @@ class Authority:
         """Go on with the newest published version, and with what its sessions' rows say."""
         if not self._blocks.refresh():
             return
+        self._digest_window = self._blocks.version if self.digest_every_version else self._blocks.tick // self.world.hz
         pin, table = self._blocks.pin, self._sessions_table
         entities = pin.column(table.id, self._entity_field.id).tolist()
         for key, entity in zip(pin.keys(table.id).tolist(), entities, strict=True):

@@ -20,12 +20,11 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 from ecsnet._kernel.kernel import HistoryGone
-from ecsnet.authority.blocks import NO_DIGEST, Blocks
+from ecsnet.authority.blocks import NO_DIGEST, Blocks, Cut
 from ecsnet.authority.window import Window
 from ecsnet.ids import EMPTY_VERSION, NULL_ENTITY, ClientId, SessionId, Version
 from ecsnet.limits import BLOCKED_NS_MAX
 from ecsnet.session.server import ServerSession
-from ecsnet.wire.codec import padding
 from ecsnet.wire.messages import Kind
 from ecsnet.world import Client
 
@@ -273,7 +272,7 @@ class Link:
                 return None
             delta = blocks.delta(self.base)
             if delta is not None:
-                return self._delta(blocks, self.base, delta.block, digest_window)
+                return self._delta(blocks, self.base, delta, digest_window)
             return self._begin_sync(blocks, self.base)
 
         sync = self._sync
@@ -282,11 +281,11 @@ class Link:
                 return None
             chunk = blocks.chunk(sync.base, sync.cursor)
             head = self.server.sync_chunk_head(sync.sequence, sync.base, blocks.version, len(chunk.block))
-            parts = (head, chunk.block, padding(len(chunk.block)))
-            return Transmit(parts, sum(map(len, parts)), Kind.SYNC_CHUNK, None, False, chunk.cursor)
+            parts = (head, chunk.block, chunk.padding)
+            return Transmit(parts, len(head) + chunk.length, Kind.SYNC_CHUNK, None, False, chunk.cursor)
         closing = blocks.closing_delta(sync.first_version)
         if closing is not None:
-            return self._delta(blocks, sync.first_version, closing.block, digest_window)
+            return self._delta(blocks, sync.first_version, closing, digest_window)
         # So much changed while the chunks went out that the closing delta is itself too big: the client stages on.
         return self._begin_sync(blocks, sync.first_version)
 
@@ -298,11 +297,11 @@ class Link:
         assert frame is not None
         return Transmit((frame,), len(frame), frame[4], None, False)
 
-    def _delta(self, blocks: Blocks, base: Version, block: bytes, digest_window: int) -> Transmit:
+    def _delta(self, blocks: Blocks, base: Version, cut: Cut, digest_window: int) -> Transmit:
         digest, window = NO_DIGEST, None
         if digest_window != self._digest_window:
             digest = blocks.digest_in(digest_window)
             window = digest_window if digest != NO_DIGEST else None
-        head = self.server.delta_head(base, blocks.version, blocks.tick, self.entity, digest, len(block))
-        parts = (head, block, padding(len(block)))
-        return Transmit(parts, sum(map(len, parts)), Kind.DELTA_SYNC, blocks.version, False, None, window)
+        head = self.server.delta_head(base, blocks.version, blocks.tick, self.entity, digest, len(cut.block))
+        parts = (head, cut.block, cut.padding)
+        return Transmit(parts, len(head) + cut.length, Kind.DELTA_SYNC, blocks.version, False, None, window)
