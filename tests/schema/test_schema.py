@@ -141,6 +141,13 @@ def test_a_bound_of_negative_zero_is_a_bound_of_zero() -> None:
     )
 
 
+def test_the_greatest_f32_is_written_and_read() -> None:
+    """Its shorter decimals are above the range: looking for the shortest must step over them."""
+    greatest = float(np.finfo(np.float32).max)
+    schema = component(f'{{ name = "x", type = "f32", maximum = {greatest!r} }}')
+    assert loads(schema.canonical)["thing.x"].maximum == greatest
+
+
 def test_one_default_stands_for_every_element_of_an_array() -> None:
     """Nobody wants to write sixteen zeros; both spellings are one schema."""
     short = component('{ name = "m", type = "[i16; 3]", default = -1 }')
