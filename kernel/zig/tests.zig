@@ -9,6 +9,7 @@ comptime {
     _ = @import("column.zig");
     _ = @import("entity.zig");
     _ = @import("frame.zig");
+    _ = @import("fuzz.zig");
     _ = @import("key_index.zig");
     _ = @import("sparse.zig");
 }

@@ -1,0 +1,270 @@
+//! Fuzz targets over everything that reads a stranger's block, and the same as a seeded smoke test.
+//!
+//!     python -m ziglang build test                 the smoke, a few thousand blocks
+//!     python -m ziglang build test --fuzz=1K       the fuzzer, guided by coverage
+//!
+//! The property: whatever the bytes, applying them either fails and leaves the head as it was, bit by
+//! bit, or leaves a head that keeps every rule of the catalogue. It never reads or writes out of
+//! bounds (the build is ReleaseSafe), and what it leaves can be encoded and applied again.
+
+const std = @import("std");
+const apply = @import("apply.zig");
+const catalogue = @import("catalogue.zig");
+const delta = @import("delta.zig");
+const digest = @import("digest.zig");
+const hashCell = @import("key_index.zig").hashCell;
+const mix = @import("key_index.zig").mix;
+const Store = @import("store.zig").Store;
+
+const gpa = std.testing.allocator;
+
+fn field(id: u16, kind: catalogue.Type, count: u32, flags: u32) catalogue.FieldIn {
+    return .{
+        .id = id,
+        .type = @intFromEnum(kind),
+        .on_delete = @intFromEnum(catalogue.OnDelete.set_null),
+        .flags = flags,
+        .count = count,
+        .enum_count = 0,
+        .minimum = 0,
+        .maximum = 100,
+        .enum_values = 0,
+        .default = 0,
+    };
+}
+
+fn table(id: u16, kind: catalogue.Kind, fields: []const catalogue.FieldIn) catalogue.TableIn {
+    return .{
+        .id = id,
+        .kind = @intFromEnum(kind),
+        .replicated = 1,
+        .field_count = @intCast(fields.len),
+        .rows_max = 0,
+        .fields = @intFromPtr(fields.ptr),
+    };
+}
+
+const entities_fields = [_]catalogue.FieldIn{field(0, .u64, 1, 0)};
+const body_fields = [_]catalogue.FieldIn{ field(0, .f32, 1, 0), field(1, .u16, 1, catalogue.flag_maximum), field(4, .u8, 3, 0) };
+const bond_fields = [_]catalogue.FieldIn{
+    field(0, .u64, 1, catalogue.flag_foreign_key | catalogue.flag_optional),
+    field(1, .u32, 1, catalogue.flag_unique),
+};
+
+fn newStore() !*Store {
+    const tables = [_]catalogue.TableIn{
+        table(0, .entities, &entities_fields),
+        table(16, .component, &body_fields),
+        table(17, .component, &bond_fields),
+        table(18, .component, &.{}),
+        table(19, .keyed, &body_fields),
+    };
+    const in: catalogue.CatalogueIn = .{ .tables = @intFromPtr(&tables), .table_count = tables.len, .entities_max = 4096 };
+    const store = try Store.create(gpa, &in);
+    errdefer store.destroy() catch unreachable;
+    try store.takeBaton();
+    _ = try store.publish(0, true);
+    store.giveBaton();
+    return store;
+}
+
+/// An order-free sum over the head, so that undone and never done can be told from half done.
+fn headSum(store: *Store) u64 {
+    var sum: u64 = 0;
+    for (store.head.tables) |*t| for (0..t.rows) |row| {
+        const key = t.keyAt(@intCast(row));
+        sum +%= mix(key ^ t.spec.id);
+        for (t.columns, 0..) |*column, f| sum +%= mix(key ^ mix(hashCell(column.cell(@intCast(row))) +% f));
+    };
+    return sum;
+}
+
+/// What must hold of any head, whatever was applied to it.
+fn checkHead(store: *Store) !void {
+    const head = &store.head;
+    for (head.tables) |*t| {
+        for (0..t.rows) |r| {
+            const row: u32 = @intCast(r);
+            const key = t.keyAt(row);
+            try std.testing.expectEqual(@as(?u32, row), t.find(key));
+            try std.testing.expect(t.space.alive(key));
+            for (t.spec.fields, t.columns) |*spec, *column| {
+                try std.testing.expect(catalogue.checkCell(spec, column.cell(row)) == null);
+                if (!spec.foreign_key) continue;
+                const target = std.mem.readInt(u64, column.cell(row)[0..8], .little);
+                try std.testing.expect(target == 0 or head.tables[0].find(target) != null);
+            }
+        }
+    }
+}
+
+/// A world with rows in every table, and the delta that leads to it from `base`.
+const World = struct {
+    authority: *Store,
+    base: []u8,
+    block: []u8,
+
+    fn init(random: std.Random) !World {
+        const store = try newStore();
+        try grow(store, random, 40);
+        const base = try cut(store, 0);
+        try grow(store, random, 25);
+        return .{ .authority = store, .base = base, .block = try cut(store, 1) };
+    }
+
+    fn deinit(world: *World) void {
+        gpa.free(world.base);
+        gpa.free(world.block);
+        world.authority.destroy() catch unreachable;
+    }
+
+    fn grow(store: *Store, random: std.Random, n: u32) !void {
+        const head = &store.head;
+        try store.takeBaton();
+        defer store.giveBaton();
+        try store.begin();
+        for (0..n) |_| {
+            var key: [1]u64 = undefined;
+            try head.reserve(0, 1, &key);
+            const owner = random.int(u64);
+            try head.insert(0, key[0], &.{std.mem.asBytes(&owner)});
+            const x: f32 = @floatFromInt(random.int(u8));
+            const hp: u16 = random.uintAtMost(u16, 100);
+            const rgb = [3]u8{ 1, 2, random.int(u8) };
+            const body = [_]?[*]const u8{ std.mem.asBytes(&x), std.mem.asBytes(&hp), &rgb };
+            if (random.boolean()) try head.insert(1, key[0], &body);
+            const friend: u64 = if (random.boolean()) key[0] else 0;
+            const badge = random.int(u32);
+            if (random.boolean()) try head.insert(2, key[0], &.{ std.mem.asBytes(&friend), std.mem.asBytes(&badge) });
+            if (random.boolean()) try head.insert(3, key[0], &.{});
+            var own: [1]u64 = undefined;
+            try head.reserve(4, 1, &own);
+            try head.insert(4, own[0], &body);
+        }
+        for (0..n / 4) |_| {
+            const entities = &head.tables[0];
+            try head.despawn(entities.keyAt(random.uintLessThan(u32, entities.rows)));
+            const keyed = &head.tables[4];
+            try head.delete(4, keyed.keyAt(random.uintLessThan(u32, keyed.rows)));
+        }
+        try store.commit();
+        _ = try store.publish(0, false);
+    }
+
+    fn cut(store: *Store, base: u64) ![]u8 {
+        var encoder = delta.Encoder.init(gpa);
+        defer encoder.deinit();
+        const slot = store.views.acquire();
+        defer store.views.release(slot);
+        var cursor: delta.Cursor = .{};
+        try encoder.cut(&store.head, &store.views.slots[slot], base, &cursor, 0);
+        return gpa.dupe(u8, encoder.out.items);
+    }
+};
+
+/// Offer a block to a replica that holds the base, and check the property.
+fn offer(replica: *Store, block: []const u8) !void {
+    const before = headSum(replica);
+    const version = replica.version + 1;
+    const held = replica.version;
+    if (replica.applyBlocks(@max(1, held), version, 0, &.{.{ .bytes = block, .last = true }})) {
+        try checkHead(replica);
+        // What was made of it is a state like any other: it can be sent on.
+        const whole = try World.cut(replica, 0);
+        defer gpa.free(whole);
+        const second = try newStore();
+        defer second.destroy() catch unreachable;
+        try second.applyBlocks(0, version, 0, &.{.{ .bytes = whole, .last = true }});
+        const a = replica.views.acquire();
+        defer replica.views.release(a);
+        const b = second.views.acquire();
+        defer second.views.release(b);
+        try std.testing.expectEqual(
+            digest.ofSlot(&replica.head, &replica.views, a),
+            digest.ofSlot(&second.head, &second.views, b),
+        );
+    } else |_| {
+        try std.testing.expectEqual(before, headSum(replica));
+        try std.testing.expectEqual(held, replica.version);
+    }
+}
+
+fn newReplica(world: *const World) !*Store {
+    const replica = try newStore();
+    errdefer replica.destroy() catch unreachable;
+    try replica.applyBlocks(0, 1, 0, &.{.{ .bytes = world.base, .last = true }});
+    return replica;
+}
+
+test "smoke: a mutated block is applied whole or changes nothing" {
+    var prng = std.Random.DefaultPrng.init(2026);
+    const random = prng.random();
+    for (0..6) |_| {
+        var world = try World.init(random);
+        defer world.deinit();
+        const block = try gpa.dupe(u8, world.block);
+        defer gpa.free(block);
+        var replica = try newReplica(&world);
+        defer replica.destroy() catch unreachable;
+        for (0..400) |_| {
+            @memcpy(block, world.block);
+            for (0..1 + random.uintLessThan(usize, 3)) |_| {
+                const at = random.uintLessThan(usize, block.len);
+                block[at] = switch (random.uintLessThan(u8, 4)) {
+                    0 => random.int(u8),
+                    1 => block[at] ^ (@as(u8, 1) << random.int(u3)),
+                    2 => block[at] +% 1,
+                    else => 0,
+                };
+            }
+            const held = replica.version;
+            try offer(replica, block);
+            if (replica.version != held) {
+                // It took something: go on from the true base again.
+                replica.destroy() catch unreachable;
+                replica = try newReplica(&world);
+            }
+        }
+    }
+}
+
+test "smoke: a truncated block changes nothing" {
+    var prng = std.Random.DefaultPrng.init(7);
+    var world = try World.init(prng.random());
+    defer world.deinit();
+    const replica = try newReplica(&world);
+    defer replica.destroy() catch unreachable;
+    for (0..world.block.len) |length| {
+        try offer(replica, world.block[0..length]);
+        try std.testing.expectEqual(@as(u64, 1), replica.version);
+    }
+    try offer(replica, world.block);
+    try std.testing.expectEqual(@as(u64, 2), replica.version);
+}
+
+/// A block grown from the fuzzer's choices: the frame of it right more often than chance would have it.
+fn fuzzOne(_: void, smith: *std.testing.Smith) anyerror!void {
+    var prng = std.Random.DefaultPrng.init(1);
+    var world = try World.init(prng.random());
+    defer world.deinit();
+    const replica = try newReplica(&world);
+    defer replica.destroy() catch unreachable;
+
+    var block: [4096]u8 = undefined;
+    var length: usize = 0;
+    if (smith.value(bool)) {
+        // The true block, with some bytes changed.
+        length = @min(world.block.len, block.len);
+        @memcpy(block[0..length], world.block[0..length]);
+        while (!smith.eos()) block[smith.index(length)] = smith.value(u8);
+    } else {
+        length = 8 + smith.slice(block[8..]);
+        block[0..4].* = .{ 1, 0, smith.value(u8), 0 };
+        std.mem.writeInt(u32, block[4..8], @intCast(length - 8), .little);
+    }
+    try offer(replica, block[0..length]);
+}
+
+test "fuzz: any block is applied whole or changes nothing" {
+    try std.testing.fuzz({}, fuzzOne, .{});
+}
