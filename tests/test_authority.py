@@ -413,6 +413,28 @@ def test_a_command_that_ends_its_transaction_itself_is_a_bug_that_is_reported(
     assert "ended its transaction itself" in caplog.text
 
 
+def test_a_game_that_deletes_a_sessions_row_hurts_that_session_alone(caplog: pytest.LogCaptureFixture) -> None:
+    """Nothing keeps it from doing so; the tick must go on for everybody else."""
+    world = arena(on_error="log", moving=False)
+
+    @world.command
+    def forget(tx: Transaction, client: Client) -> None:
+        tx.delete(client._key, "sessions")
+
+    with Pair(world, clients=2) as pair:
+        pair.run_until_live()
+        pair.replica.send("forget")
+        pair.step(2)
+        broken = pair.replica.send("hit", target=pair.replica.entity)
+        fine = pair.replicas[1].send("hit", target=pair.replicas[1].entity)
+        pair.step(2)
+        assert (broken.status, fine.status) == ("rejected", "accepted")
+        pair.replica.close(pair.now_ns)
+        pair.step(3)
+        assert pair.authority.statistics().sessions == 1
+    assert "NoRowError" in caplog.text or "StaleEntityError" in caplog.text
+
+
 def test_the_last_word_of_a_client_that_leaves_is_heard() -> None:
     """A command sent just before the goodbye arrives before it, so it runs before `on_leave`."""
     with Pair(arena(moving=False), clients=2) as pair:
@@ -656,6 +678,21 @@ def test_a_link_that_has_gone_silent_is_closed() -> None:
         pair.step(pair.world.hz * (SILENCE_NS_MAX // NS_PER_S + 3))
         assert pair.authority.links == ()
         assert pair.authority.statistics().leaves == 1
+
+
+def test_a_node_that_was_suspended_does_not_blame_its_clients() -> None:
+    """What they said meanwhile lies unread; only a silence that was listened to counts."""
+    with Pair(arena(), clients=2, latency_ticks=1) as pair:
+        pair.run_until_live()
+        pair.replica.send("steer", dx=1.0, dy=0.0)
+        pair.step(5)
+        pair.now_ns += 3600 * NS_PER_S
+        pair.authority.handle_timeout(pair.now_ns)
+        for replica in pair.replicas:
+            assert replica.state == "live"
+        assert len(pair.authority.links) == 2
+        assert pair.authority.statistics().links_too_slow == 0
+        assert not pair.authority.links_to_close()
 
 
 def test_a_quiet_client_stays_and_knows_its_round_trip() -> None:

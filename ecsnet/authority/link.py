@@ -259,6 +259,12 @@ class Link:
             return True
         return self.window.is_stuck(now_ns)
 
+    def forgive(self, now_ns: int) -> None:
+        """Begin again to wait for the client: the time up to now was not its fault."""
+        if self.blocked_since_ns is not None:
+            self.blocked_since_ns = now_ns
+        self.window.forgive(now_ns)
+
     # --- inside ------------------------------------------------------------------------------------------------------
 
     def _next_control(self) -> bytes | None:

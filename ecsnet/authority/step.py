@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from ecsnet.errors import InternalError, Reject
+from ecsnet.errors import EcsnetError, InternalError, Reject
 from ecsnet.ids import NULL_ENTITY, Tick
 from ecsnet.session.server import Outcome, PendingCommand
 from ecsnet.store import TickScope, Transaction
@@ -112,9 +112,7 @@ class Step:
                     self._report("on_leave", hook.__name__, tick, error)
             finally:
                 client._transaction = None
-        tx = self._begin(scope, tick, "on_leave", 1, client.session)
-        tx.delete(client._key, "sessions")
-        tx.commit()
+        self._write_row(scope, tick, client, lambda tx: tx.delete(client._key, "sessions"))
 
     def command(self, scope: TickScope, tick: Tick, client: Client, pending: PendingCommand) -> Outcome:
         """Run one command, and record its number and status beside its effect."""
@@ -160,9 +158,13 @@ class Step:
 
     def record(self, scope: TickScope, tick: Tick, client: Client, sequence: int, outcome: Outcome) -> None:
         """Note in the session's row how command `sequence` ended, without any other effect."""
-        tx = self._begin(scope, tick, "commands", 1, client.session)
-        tx.update(client._key, "sessions", last_command=sequence, last_status=int(outcome.status))
-        tx.commit()
+        status = int(outcome.status)
+        self._write_row(
+            scope,
+            tick,
+            client,
+            lambda tx: tx.update(client._key, "sessions", last_command=sequence, last_status=status),
+        )
 
     def system(self, scope: TickScope, tick: Tick, spec: SystemSpec) -> None:
         tx = self._begin(scope, tick, spec.name, spec.every)
@@ -174,6 +176,18 @@ class Step:
             _undo(tx)
             self.systems_failed += 1
             self._report("system", spec.name, tick, error)
+
+    def _write_row(self, scope: TickScope, tick: Tick, client: Client, write: Callable[[Transaction], object]) -> None:
+        """Change a session's row and nothing else. It may be gone: nothing keeps a game from deleting it, and then the
+        tick must go on for everybody else."""
+        tx = self._begin(scope, tick, "sessions", 1, client.session)
+        try:
+            write(tx)
+            tx.commit()
+        except EcsnetError as error:
+            _undo(tx)
+            self.hooks_failed += 1
+            self._report("session", "sessions", tick, error)
 
     def _begin(
         self, scope: TickScope, tick: Tick, name: str, every: int, session: int = 0, sequence: int = 0

@@ -87,6 +87,10 @@ class Window:
         """Whether the client let everything lie for longer than a client may."""
         return self.unacked > 0 and now_ns - self._progress_ns > BLOCKED_NS_MAX
 
+    def forgive(self, now_ns: int) -> None:
+        """Begin again to wait for an ack."""
+        self._progress_ns = now_ns
+
     def record_delta(self, version: Version, length: int, now_ns: int) -> None:
         assert version > self.acked, (version, self.acked)
         assert not self._sent or version > self._sent[-1][0]
