@@ -5,8 +5,8 @@
 # - one root struct per frame, chosen by the frame header's `kind`; there is no outer union;
 # - one segment, never packed; at most one level of lists of structs inside another;
 # - fields are appended, never reused, reordered or retyped; enumerants likewise;
-# - no default but zero in hot structs (SyncBegin, SyncChunk, DeltaSync, Ack, Command): the kernel reads and writes them
-#   at fixed offsets, and a field that a sender's older struct does not reach reads as zero;
+# - no default but zero in hot structs (SyncBegin, SyncChunk, DeltaSync, Ack, Command, CommandResult): the kernel reads and
+#   writes them at fixed offsets, and a field that a sender's older struct does not reach reads as zero;
 # - in hot structs 64-bit fields come first, so offsets are plain multiples and no field moves when one is appended.
 #
 # Units: versions, ticks and sequences are counts; `...Ns` is nanoseconds, `...Ms` milliseconds, `...Bytes` bytes.
@@ -198,7 +198,7 @@ struct Command {                      # client -> node: a numbered request. Hot
   arguments @5 :Data;                 # wire.md "Arguments"
 }
 
-struct CommandResult {                # node -> client: the answer to each command, in the order of their sequence
+struct CommandResult {                # node -> client: the answer to each command, in the order of their sequence. Hot
   version @0 :UInt64;                 # accepted: the version that contains it; otherwise the version it was judged against
   tick @1 :UInt64;                    # tick that it was judged in
   sequence @2 :UInt32;                # which command

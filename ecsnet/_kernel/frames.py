@@ -20,6 +20,7 @@ SYNC_CHUNK: Final = 6
 DELTA_SYNC: Final = 7
 ACK: Final = 8
 COMMAND: Final = 9
+COMMAND_RESULT: Final = 10
 
 # The records of frame.zig, field for field.
 _RECORDS: Final = {
@@ -28,6 +29,7 @@ _RECORDS: Final = {
     DELTA_SYNC: Struct("<7Q2I2HI"),
     ACK: Struct("<2Q2I"),
     COMMAND: Struct("<2QI2H"),
+    COMMAND_RESULT: Struct("<2QI2H"),
 }
 # What `ecs_frame_read` fills: the record, the block's offset and length, the clock's offset, count, stride, data bytes.
 _RECEIVED: Final = {
@@ -36,8 +38,9 @@ _RECEIVED: Final = {
     DELTA_SYNC: Struct("<7Q2I2HI 2I 4I"),
     ACK: Struct("<2Q2I"),
     COMMAND: Struct("<2QI2H 2I"),
+    COMMAND_RESULT: Struct("<2QI2H 2I"),
 }
-HEAD_BYTES: Final = {SYNC_BEGIN: 72, SYNC_CHUNK: 64, DELTA_SYNC: 112, ACK: 48, COMMAND: 56}
+HEAD_BYTES: Final = {SYNC_BEGIN: 72, SYNC_CHUNK: 64, DELTA_SYNC: 112, ACK: 48, COMMAND: 56, COMMAND_RESULT: 56}
 """Bytes of a frame before its block, or of the whole frame where the message has none."""
 
 _FAULTS: Final = {

@@ -215,6 +215,13 @@ def _encode_command(m: Any) -> bytes:
     return b"".join((head, m.arguments, padding(size)))
 
 
+def _encode_command_result(m: Any) -> bytes:
+    text = m.message.encode() + b"\0" if m.message else b""
+    size = len(text)
+    head = frames.write_head(frames.COMMAND_RESULT, (m.version, m.tick, m.sequence, m.status, m.code), size)
+    return b"".join((head, text, padding(size)))
+
+
 def _decode_sync_begin(payload: bytes) -> SyncBegin:
     session, base, first_version, tick, rows, epoch, revision = frames.read_untrusted(frames.SYNC_BEGIN, payload)
     if base > first_version:
@@ -308,12 +315,34 @@ def _decode_command(payload: bytes) -> Command:
     )
 
 
+def _decode_command_result(payload: bytes) -> CommandResult:
+    kind = Kind.COMMAND_RESULT
+    version, tick, sequence, status, code, at, size = frames.read_untrusted(frames.COMMAND_RESULT, payload)
+    if status not in _STATUSES:
+        raise _malformed(kind, f"unknown status {status}")
+    if sequence == 0:
+        raise _malformed(kind, "sequence 0: commands count from 1")
+    message = ""
+    if size:
+        if payload[at + size - 1]:
+            raise _malformed(kind, "a text without its NUL")
+        try:
+            message = payload[at : at + size - 1].decode()
+        except UnicodeDecodeError as error:
+            raise _malformed(kind, f"a text is no UTF-8 ({error.reason})") from None
+        _text(kind, "message", message, REASON_BYTES_MAX)
+    return CommandResult(
+        sequence=sequence, status=_STATUSES[status], version=version, tick=tick, code=_reason(code), message=message
+    )
+
+
 _HOT_ENCODERS: Final[dict[int, Callable[[Any], bytes | None]]] = {
     Kind.SYNC_BEGIN: _encode_sync_begin,
     Kind.SYNC_CHUNK: _encode_sync_chunk,
     Kind.DELTA_SYNC: _encode_delta_sync,
     Kind.ACK: _encode_ack,
     Kind.COMMAND: _encode_command,
+    Kind.COMMAND_RESULT: _encode_command_result,
 }
 _HOT_DECODERS: Final[dict[int, Callable[[bytes], Message]]] = {
     Kind.SYNC_BEGIN: _decode_sync_begin,
@@ -321,6 +350,7 @@ _HOT_DECODERS: Final[dict[int, Callable[[bytes], Message]]] = {
     Kind.DELTA_SYNC: _decode_delta_sync,
     Kind.ACK: _decode_ack,
     Kind.COMMAND: _decode_command,
+    Kind.COMMAND_RESULT: _decode_command_result,
 }
 
 
@@ -561,30 +591,6 @@ def _write_delta_sync(b: Any, m: DeltaSync) -> None:
         b.block = bytes(m.block)
 
 
-def _write_command_result(b: Any, m: CommandResult) -> None:
-    b.version, b.tick, b.sequence = m.version, m.tick, m.sequence
-    b.status, b.code, b.message = int(m.status), int(m.code), m.message
-
-
-def _read_command_result(r: Any) -> CommandResult:
-    kind = Kind.COMMAND_RESULT
-    number = r.status.raw
-    status = _STATUSES.get(number)
-    if status is None:
-        raise _malformed(kind, f"unknown status {number}")
-    sequence = r.sequence
-    if sequence == 0:
-        raise _malformed(kind, "sequence 0: commands count from 1")
-    return CommandResult(
-        sequence=sequence,
-        status=status,
-        version=r.version,
-        tick=r.tick,
-        code=_reason(r.code.raw),
-        message=_text(kind, "message", r.message, REASON_BYTES_MAX),
-    )
-
-
 def _write_event(b: Any, m: Event) -> None:
     b.session, b.sequence, b.version, b.tick, b.key = m.session, m.sequence, m.version, m.tick, m.key
     b.epoch, b.subscription, b.table, b.flags, b.block = m.epoch, m.subscription, m.table, m.flags, m.block
@@ -695,7 +701,6 @@ _RARE_ENCODERS: Final[dict[Kind, tuple[str, Callable[[Any, Any], None]]]] = {
     Kind.AUTH: ("Auth", _write_auth),
     Kind.SCHEMA: ("Schema", _write_schema),
     Kind.DELTA_SYNC: ("DeltaSync", _write_delta_sync),
-    Kind.COMMAND_RESULT: ("CommandResult", _write_command_result),
     Kind.EVENT: ("Event", _write_event),
     Kind.PING: ("Ping", _write_ping),
     Kind.PONG: ("Pong", _write_pong),
@@ -709,7 +714,6 @@ _RARE_DECODERS: Final[dict[int, tuple[str, Callable[[Any], Message]]]] = {
     Kind.WELCOME: ("Welcome", _read_welcome),
     Kind.AUTH: ("Auth", _read_auth),
     Kind.SCHEMA: ("Schema", _read_schema),
-    Kind.COMMAND_RESULT: ("CommandResult", _read_command_result),
     Kind.EVENT: ("Event", _read_event),
     Kind.PING: ("Ping", _read_ping),
     Kind.PONG: ("Pong", _read_pong),

@@ -3,7 +3,8 @@
 //! `ecs_frame_read` fills a record of `ecs_frame_read_bytes(kind)` bytes:
 //!
 //!     SyncBegin, Ack      the data section
-//!     SyncChunk, Command  the data section, then u32 offset and u32 bytes of the block (the arguments)
+//!     SyncChunk, Command, CommandResult
+//!                         the data section, then u32 offset and u32 bytes of the block (the arguments, the text)
 //!     DeltaSync           the data section, the block likewise, then of the clock: u32 offset, u32 count, u32 bytes from
 //!                         one entry to the next, u32 bytes of data in an entry
 //!
@@ -45,6 +46,7 @@ comptime {
     std.debug.assert(@sizeOf(frame.Received(frame.DeltaSync)) == 96);
     std.debug.assert(@sizeOf(frame.Received(frame.Ack)) == 24);
     std.debug.assert(@sizeOf(frame.Received(frame.Command)) == 32);
+    std.debug.assert(@sizeOf(frame.Received(frame.CommandResult)) == 32);
 }
 
 /// Bytes of what `ecs_frame_read` fills for this kind; 0 for a kind that is not hot.
@@ -55,6 +57,7 @@ pub export fn ecs_frame_read_bytes(kind: u32) u32 {
         .delta_sync => @sizeOf(frame.Received(frame.DeltaSync)),
         .ack => @sizeOf(frame.Received(frame.Ack)),
         .command => @sizeOf(frame.Received(frame.Command)),
+        .command_result => @sizeOf(frame.Received(frame.CommandResult)),
         _ => 0,
     };
 }
@@ -67,6 +70,7 @@ pub export fn ecs_frame_head_bytes(kind: u32) u32 {
         .delta_sync => frame.headBytes(frame.DeltaSync),
         .ack => frame.headBytes(frame.Ack),
         .command => frame.headBytes(frame.Command),
+        .command_result => frame.headBytes(frame.CommandResult),
         _ => 0,
     };
 }
@@ -86,6 +90,7 @@ pub export fn ecs_frame_write_head(
         .delta_sync => writeHead(frame.DeltaSync, record, record_bytes, block_bytes, out, out_bytes),
         .ack => writeHead(frame.Ack, record, record_bytes, block_bytes, out, out_bytes),
         .command => writeHead(frame.Command, record, record_bytes, block_bytes, out, out_bytes),
+        .command_result => writeHead(frame.CommandResult, record, record_bytes, block_bytes, out, out_bytes),
         _ => Status.kind,
     });
 }
@@ -98,6 +103,7 @@ pub export fn ecs_frame_read(kind: u32, payload: [*]const u8, payload_bytes: u32
         .delta_sync => read(frame.DeltaSync, payload, payload_bytes, out, out_bytes),
         .ack => read(frame.Ack, payload, payload_bytes, out, out_bytes),
         .command => read(frame.Command, payload, payload_bytes, out, out_bytes),
+        .command_result => read(frame.CommandResult, payload, payload_bytes, out, out_bytes),
         _ => Status.kind,
     });
 }
@@ -134,19 +140,28 @@ fn read(comptime Record: type, payload: [*]const u8, payload_bytes: u32, out: [*
 }
 
 test "every kind reads what it wrote" {
-    inline for (.{ frame.SyncBegin, frame.SyncChunk, frame.DeltaSync, frame.Ack, frame.Command }) |Record| {
+    const records = .{ frame.SyncBegin, frame.SyncChunk, frame.DeltaSync, frame.Ack, frame.Command, frame.CommandResult };
+    inline for (records) |Record| {
         const kind: u32 = @intFromEnum(Record.kind);
-        var record: Record = .{ .session = 77 };
         const head_bytes = comptime frame.headBytes(Record);
+        const payload_bytes = head_bytes - frame.frame_header_bytes;
+        const record_bytes = @sizeOf(Record);
+        var sent: [record_bytes]u8 = undefined;
+        for (&sent, 1..) |*byte, value| byte.* = @truncate(value);
+
         var out: [head_bytes]u8 = undefined;
         try std.testing.expectEqual(head_bytes, ecs_frame_head_bytes(kind));
-        try std.testing.expectEqual(0, ecs_frame_write_head(kind, std.mem.asBytes(&record), @sizeOf(Record), 0, &out, out.len));
+        try std.testing.expectEqual(0, ecs_frame_write_head(kind, &sent, record_bytes, 0, &out, out.len));
         var got: [@sizeOf(frame.Received(Record))]u8 = undefined;
         try std.testing.expectEqual(got.len, ecs_frame_read_bytes(kind));
-        try std.testing.expectEqual(0, ecs_frame_read(kind, out[8..].ptr, head_bytes - 8, &got, got.len));
-        try std.testing.expectEqual(77, std.mem.readInt(u64, got[0..8], .little));
-        try std.testing.expectEqual(@intFromEnum(Status.buffer), ecs_frame_read(kind, out[8..].ptr, head_bytes - 8, &got, got.len - 1));
-        try std.testing.expectEqual(@intFromEnum(Status.length), ecs_frame_read(kind, out[8..].ptr, 8, &got, got.len));
+        const payload = out[frame.frame_header_bytes..].ptr;
+        try std.testing.expectEqual(0, ecs_frame_read(kind, payload, payload_bytes, &got, got.len));
+        try std.testing.expectEqualSlices(u8, &sent, got[0..record_bytes]);
+
+        const wrong_buffer = ecs_frame_read(kind, payload, payload_bytes, &got, got.len - 1);
+        try std.testing.expectEqual(@intFromEnum(Status.buffer), wrong_buffer);
+        const cut_off = ecs_frame_read(kind, payload, 8, &got, got.len);
+        try std.testing.expectEqual(@intFromEnum(Status.length), cut_off);
     }
     try std.testing.expectEqual(0, ecs_frame_read_bytes(1));
     try std.testing.expectEqual(0, ecs_frame_read_bytes(0x105));

@@ -1,4 +1,5 @@
-//! Hot frames: the bytes of SyncBegin, SyncChunk, DeltaSync, Ack and Command, written and read at fixed offsets.
+//! Hot frames: the bytes of SyncBegin, SyncChunk, DeltaSync, Ack, Command and CommandResult, written and read at fixed
+//! offsets.
 //!
 //! They are ordinary Cap'n Proto messages of `schema/ecsnet.capnp`, of one segment, never packed. A frame is
 //!
@@ -21,6 +22,10 @@
 //!                          epoch 80  command_ack 84  part 88  parts 90  flags 92  ->clock 96  ->block 104           | 112
 //!     Ack        D=3 P=0   session 24  version 32  epoch 40  chunks 44                                              | 48
 //!     Command    D=3 P=1   session 24  tick 32  sequence 40  command 44  flags 46  ->arguments 48                   | 56
+//!     CommandResult
+//!                D=3 P=1   version 24  tick 32  sequence 40  status 44  code 46  ->message 48                       | 56
+//!
+//! What is called the block is the arguments of a Command and the text of a CommandResult, its NUL included.
 //!
 //! Invariants:
 //! - a writer leaves nothing undefined: every byte of a head is set;
@@ -46,6 +51,7 @@ pub const Kind = enum(u8) {
     delta_sync = 7,
     ack = 8,
     command = 9,
+    command_result = 10,
     _,
 };
 
@@ -112,6 +118,17 @@ pub const Command = extern struct {
     pub const pointers = 1;
 };
 
+pub const CommandResult = extern struct {
+    version: u64 = 0,
+    tick: u64 = 0,
+    sequence: u32 = 0,
+    status: u16 = 0,
+    code: u16 = 0,
+
+    pub const kind: Kind = .command_result;
+    pub const pointers = 1;
+};
+
 comptime {
     // The records are copied as they lie in memory, and the wire is little-endian.
     assert(builtin.cpu.arch.endian() == .little);
@@ -121,6 +138,7 @@ comptime {
     pin(DeltaSync, 112, .{ 24, 32, 40, 48, 56, 64, 72, 80, 84, 88, 90, 92 });
     pin(Ack, 48, .{ 24, 32, 40, 44 });
     pin(Command, 56, .{ 24, 32, 40, 44, 46 });
+    pin(CommandResult, 56, .{ 24, 32, 40, 44, 46 });
 }
 
 /// Hold a record to the table at the head of this file: where each field lies in the frame, and how long its head is.

@@ -80,6 +80,15 @@ hot = st.one_of(
         flags=st.just(0),
         arguments=data,
     ),
+    st.builds(
+        m.CommandResult,
+        sequence=st.integers(1, 2**32 - 1),
+        status=st.sampled_from(list(m.CommandStatus)),
+        version=u64,
+        tick=u64,
+        code=reasons,
+        message=texts,
+    ),
 )
 
 rare = st.one_of(
@@ -115,15 +124,6 @@ rare = st.one_of(
     ),
     st.builds(m.Auth, scheme=u16, step=u16, data=data),
     st.builds(m.Schema, revision=u32, fingerprint=fingerprints, canonical=texts),
-    st.builds(
-        m.CommandResult,
-        sequence=st.integers(1, 2**32 - 1),
-        status=st.sampled_from(list(m.CommandStatus)),
-        version=u64,
-        tick=u64,
-        code=reasons,
-        message=texts,
-    ),
     st.builds(
         m.Event,
         session=u64,

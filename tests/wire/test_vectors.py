@@ -161,9 +161,9 @@ def test_the_kernels_offsets_are_those_of_the_schema() -> None:
     """`frame.zig` pins its records to its own table at compile time; this pins the table to the schema."""
     table = (FOLDER.parents[1] / "kernel" / "zig" / "frame.zig").read_text(encoding="utf-8").split("//! Invariants")[0]
     schema = layout.load()
-    for struct in ("SyncBegin", "SyncChunk", "DeltaSync", "Ack", "Command"):
+    for struct in ("SyncBegin", "SyncChunk", "DeltaSync", "Ack", "Command", "CommandResult"):
         node = getattr(schema, struct).schema.node.struct
-        line = re.split(rf"//! +{struct} +(?=D=)", table)[1].split(" |")[0].replace("//!", " ")
+        line = re.split(rf"//! +{struct}[\s/!]+(?=D=)", table)[1].split(" |")[0].replace("//!", " ")
         words = line.split()
         assert words[:2] == [f"D={node.dataWordCount}", f"P={node.pointerCount}"], struct
         found = dict(zip(words[2::2], words[3::2], strict=True))
