@@ -18,10 +18,10 @@ from typing import Any, Final, Literal, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from ecsnet.errors import ArgumentError, ConstraintError, UnknownNameError
+from ecsnet.errors import ArgumentError, ConstraintError, NotBuiltError, UnknownNameError
 from ecsnet.schema.model import MISSING, Field, Schema, Table
 
-__all__ = ["FieldName", "Names", "TableName", "as_keys"]
+__all__ = ["FieldName", "Names", "TableName", "as_key", "as_keys", "typed_not_built"]
 
 _KEY_MAX: Final = 2**64 - 1
 
@@ -337,7 +337,7 @@ class Names:
         self.by_id = {table.id: table for table in self.tables.values()}
         self._paths = {field.path: field for table in self.tables.values() for field in table.fields.values()}
 
-    def table(self, name: str) -> TableName:
+    def table(self, name: object) -> TableName:
         """Look a table up.
 
         Raises:
@@ -345,12 +345,14 @@ class Names:
         """
         found = self.tables.get(name) if isinstance(name, str) else None
         if found is None:
+            if isinstance(name, type):
+                raise typed_not_built()
             if not isinstance(name, str):
                 raise ArgumentError(f"expected the name of a table, found {_show(name)}")
             raise UnknownNameError("table", name, self.tables)
         return found
 
-    def component(self, name: str) -> TableName:
+    def component(self, name: object) -> TableName:
         """Look up a table whose rows belong to entities.
 
         Raises:
@@ -377,6 +379,11 @@ class Names:
         if not dot:
             raise UnknownNameError("field", path, self._paths)
         return self.table(table).field(field)
+
+
+def typed_not_built() -> NotBuiltError:
+    """What tables written as Python classes say for now."""
+    return NotBuiltError("a schema of Python classes", "name tables and fields by strings, as in query('transform')")
 
 
 def as_keys(keys: object) -> NDArray[np.uint64]:

@@ -21,7 +21,7 @@ from ecsnet.store.conditions import Condition
 from ecsnet.store.names import FieldName, Names, TableName
 from ecsnet.store.rows import Rows
 
-__all__ = ["Query", "Selection", "Source", "query_of"]
+__all__ = ["Query", "Selection", "Source", "maybe", "query_of"]
 
 # A whole slice of a column where the rows lie together in the order of the keys, else the rows one by one.
 RowSet = slice | NDArray[np.intp]
@@ -103,6 +103,10 @@ class Query:
             self._locate(path)
         joined = condition if self._condition is None else self._condition & condition
         return Query(self._source, self._tables, self._without, joined)
+
+    def join(self, table: str, /, *, on: object = None) -> Any:
+        """Planned."""
+        raise NotBuiltError("joining over a foreign key", "query each table by itself and match the column with numpy")
 
     @property
     def entity(self) -> NDArray[np.uint64]:
@@ -186,6 +190,11 @@ class Query:
             f"the condition reads {path}, and the query has only {', '.join(table.name for table in self._tables)}: "
             f"add {field.table.name!r} to the query"
         )
+
+
+def maybe(table: str) -> Any:
+    """Planned: a table that not all entities of a query have."""
+    raise NotBuiltError("maybe(table) in a query", "query with and without it: query(..., without=[table])")
 
 
 def query_of(source: Source, tables: Sequence[str], without: Sequence[str]) -> Query:

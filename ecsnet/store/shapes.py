@@ -85,11 +85,13 @@ class InsertRecipe:
 class Recipes:
     """The remembered recipes of one store. Bounded by the combinations of fields that the game's source names."""
 
-    __slots__ = ("_kernel", "_names", "inserts", "updates")
+    __slots__ = ("_kernel", "_names", "cells", "inserts", "updates")
 
     def __init__(self, kernel: "KernelStore", names: Names):
         self._kernel = kernel
         self._names = names
+        self.cells: dict[str, tuple[str, str]] = {}
+        """Table and field of each path that a cell was written by."""
         self.updates: dict[tuple[str, tuple[str, ...]], UpdateRecipe] = {}
         self.inserts: dict[tuple[str, tuple[str, ...]], InsertRecipe] = {}
 

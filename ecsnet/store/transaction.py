@@ -35,7 +35,7 @@ from ecsnet.errors import (
 from ecsnet.ids import INDEX_BITS, Entity, Tick, Version
 from ecsnet.store.conditions import col
 from ecsnet.store.lending import Lending
-from ecsnet.store.names import FieldName, Names, TableName, as_key, as_keys
+from ecsnet.store.names import FieldName, Names, TableName, as_key, as_keys, typed_not_built
 from ecsnet.store.query import Query, Selection, query_of
 from ecsnet.store.queued import Queue
 from ecsnet.store.shapes import PACKING_ERRORS, writable
@@ -63,6 +63,7 @@ class Transaction:
 
     __slots__ = (
         "__weakref__",
+        "_cells",
         "_inserts",
         "_kernel",
         "_lending",
@@ -88,6 +89,7 @@ class Transaction:
         self._recipes = writer.recipes
         self._inserts = writer.recipes.inserts
         self._updates = writer.recipes.updates
+        self._cells = writer.recipes.cells
         self._update = writer.kernel.update
         self._state = _IDLE
         self._structure = 0
@@ -131,7 +133,7 @@ class Transaction:
 
     # --- rows of entities --------------------------------------------------------------------------------------------
 
-    def spawn(self, /, *, owner: Any = 0, **components: Cells | None) -> Entity:
+    def spawn(self, /, *typed: object, owner: Any = 0, **components: Cells | None) -> Entity:
         """Make an entity with these components: `tx.spawn(transform={"x": 1.0}, health={}, owner=client)`.
 
         Fields not given get their defaults. The id is final at once; after a rollback it is stale.
@@ -140,7 +142,10 @@ class Transaction:
             UnknownNameError, ArgumentError: a name, or the type, length or range of a value.
             ConstraintError: a field without a default was not given, or a value breaks a rule of the schema.
             LimitExceededError: the table or the store is full.
+            NotBuiltError: components as Python objects.
         """
+        if typed:
+            raise typed_not_built()
         if self._state != _DIRECT:
             self._enter()
             if self._state == _LENDING:
@@ -371,8 +376,8 @@ class Transaction:
         """Change the named fields of many rows: arrays with one cell per key, or one value for all.
 
         Raises:
-            as `update` (the first key or cell that is wrong is named); ArgumentError too where lengths differ or a key
-            comes twice. Nothing is changed then.
+            as `update` (the first key or cell that is wrong is named); ArgumentError too where lengths differ. Nothing
+            is changed then. Where a key comes twice, the last counts.
         """
         self._enter()
         name = writable(self._names.table(table))
@@ -451,8 +456,11 @@ class Transaction:
     def __setitem__(self, what: tuple[int, str], value: Any) -> None:
         """`tx[key, "health.hp"] = 10`: as `update` with one field."""
         key, path = _key_and_path(what)
-        field = self._names.path(path)
-        self.update(key, field.table.name, **{field.name: value})
+        target = self._cells.get(path)
+        if target is None:
+            field = self._names.path(path)
+            target = self._cells[path] = (field.table.name, field.name)
+        self.update(key, target[0], **{target[1]: value})
 
     def __contains__(self, what: object) -> bool:
         """`entity in tx`, or `(key, "health") in tx`: whether it is alive, whether it has the row."""
@@ -495,7 +503,7 @@ class Transaction:
 
     # --- ending ------------------------------------------------------------------------------------------------------
 
-    def commit(self) -> Version | None:
+    def commit(self, *, wait: bool = True) -> Version | None:
         """Make it so: lent cells come back, waiting operations are done, everything is checked, then all of it counts.
 
         Returns:
@@ -504,10 +512,14 @@ class Transaction:
 
         Raises:
             ConstraintError, BorrowError, LimitExceededError: refused. Nothing has changed; the transaction is closed.
-            ClosedError: it was ended before.
+            ClosedError: it was ended before. NotBuiltError: `wait=False`; nothing has happened.
         """
         if self._state == _CLOSED:
             raise self._closed_error()
+        if not wait:
+            raise NotBuiltError(
+                "commit(wait=False)", "commit() returns at once: nothing in memory has to be waited for"
+            )
         if self._state == _IDLE:
             self._state = _CLOSED
             self.version = self._writer.version
@@ -554,6 +566,13 @@ class Transaction:
             self.rollback()
         elif self._state != _CLOSED:
             self.commit()
+
+    async def __aenter__(self) -> Self:
+        """Planned."""
+        raise NotBuiltError("`async with` a transaction", "use `with`: nothing in memory blocks")
+
+    async def __aexit__(self, *failure: object) -> None:
+        """Planned."""
 
     def __del__(self) -> None:
         # `_state` is missing where the constructor itself failed.

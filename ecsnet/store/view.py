@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from ecsnet.errors import ArgumentError, ClosedError, NoRowError, NotBuiltError, StaleEntityError
+from ecsnet.errors import ArgumentError, ClosedError, NoRowError, StaleEntityError
 from ecsnet.ids import INDEX_BITS, Tick, Version
 from ecsnet.store.conditions import col
 from ecsnet.store.names import FieldName, Names, TableName, as_key
@@ -315,8 +315,3 @@ def _text(field: FieldName, cell: Any) -> str:
 
 def _closed_row(table_id: int, key: int) -> int:
     raise ClosedError("the view is closed; take a new one with store.view()")
-
-
-def changes_not_built() -> NotBuiltError:
-    """What every way of following changes says for now."""
-    return NotBuiltError("following changes", "take a view per tick and compare columns with numpy")

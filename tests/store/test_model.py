@@ -60,7 +60,7 @@ class StoreAgainstModel(RuleBasedStateMachine):
         self.model = self.committed
         # While columns are lent, queries show rows as they stood; these were removed behind that since.
         self.lending = False
-        self.removed: set[tuple[str, int]] = set()
+        self.removed: dict[tuple[str, int], dict[str, Any]] = {}
 
     def teardown(self) -> None:
         if hasattr(self, "store"):
@@ -75,7 +75,7 @@ class StoreAgainstModel(RuleBasedStateMachine):
             self.tx = self.store.transaction()
             self.model = deepcopy(self.committed)
             self.lending = False
-            self.removed = set()
+            self.removed = {}
         return self.tx
 
     @precondition(lambda self: self.tx is not None)
@@ -144,16 +144,17 @@ class StoreAgainstModel(RuleBasedStateMachine):
         entity = self.pick(number)
         tx = self.open()
         if self.expect(self.missing(entity, name), lambda: tx.delete(entity, name)):
+            self.remember(name, entity)
             del self.model.rows[name][entity]
-            self.removed.add((name, entity))
 
     @rule(number=whole)
     def despawn(self, number: int) -> None:
         entity = self.pick(number)
         tx = self.open()
         if self.expect(None if entity in self.model.alive else StaleEntityError, lambda: tx.despawn(entity)):
+            for name in COMPONENTS:
+                self.remember(name, entity)
             self.model.despawn(entity)
-            self.removed |= {(name, entity) for name in COMPONENTS}
 
     def missing(self, entity: int, name: str) -> type[EcsnetError] | None:
         if entity not in self.model.alive:
@@ -183,10 +184,8 @@ class StoreAgainstModel(RuleBasedStateMachine):
         self.lend()
         for entity in query.entity.tolist():
             row = self.seen("transform", entity)
-            speed_row = self.seen("velocity", entity)
-            if row is not None and speed_row is not None:
-                row["x"] += value
-                row["y"] = speed_row["x"] * 2
+            row["x"] += value
+            row["y"] = self.seen("velocity", entity)["x"] * 2
 
     @rule(limit=whole)
     def hurt(self, limit: int) -> None:
@@ -199,16 +198,21 @@ class StoreAgainstModel(RuleBasedStateMachine):
         entities = query.entity.tolist()
         for place, entity in enumerate(entities):
             row = self.seen("health", entity)
-            if row is not None:
-                row["hp"] = 0 if place < len(entities) // 2 else row["hp"] - 1
+            row["hp"] = 0 if place < len(entities) // 2 else row["hp"] - 1
 
     def lend(self) -> None:
         if not self.lending:
-            self.lending, self.removed = True, set()
+            self.lending, self.removed = True, {}
 
-    def seen(self, name: str, entity: int) -> dict[str, Any] | None:
-        """The model's row for what a lent column shows; None where it was removed behind it."""
-        return None if (name, entity) in self.removed else self.model.rows[name].get(entity)
+    def remember(self, name: str, entity: int) -> None:
+        row = self.model.rows[name].get(entity)
+        if row is not None:
+            # The first counts: a row inserted behind the lent ones and removed again was never seen.
+            self.removed.setdefault((name, entity), row)
+
+    def seen(self, name: str, entity: int) -> dict[str, Any]:
+        """The row that a lent column shows: the model's, or what was removed behind it."""
+        return self.removed.get((name, entity)) or self.model.rows[name][entity]
 
     # --- reading -----------------------------------------------------------------------------------------------------
 

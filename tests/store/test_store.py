@@ -17,7 +17,7 @@ from ecsnet.errors import (
     UnknownNameError,
 )
 from ecsnet.schema import Schema
-from ecsnet.store import Store, col
+from ecsnet.store import Store, col, maybe
 
 
 def test_a_store_opens_from_a_file(tmp_path: Path, schema: Schema) -> None:
@@ -165,8 +165,20 @@ def test_what_is_not_built_says_so(schema: Schema, store: Store, tmp_path: Path)
         store.changes("health")
     with pytest.raises(NotBuiltError):
         store.subscribe("health")
-    with pytest.raises(NotBuiltError, match="Trio"):
-        store.__aenter__().send(None)
+    for coroutine in (store.__aenter__(), store.transaction().__aenter__()):
+        with pytest.raises(NotBuiltError, match="use `with`"):
+            coroutine.send(None)
+    with pytest.raises(NotBuiltError, match="wait=False"):
+        store.transaction().commit(wait=False)
+    with pytest.raises(NotBuiltError, match="maybe"):
+        maybe("health")
+    with store.view() as view:
+        with pytest.raises(NotBuiltError, match="foreign key"):
+            view.query("item").join("transform", on="item.holder")
+        with pytest.raises(NotBuiltError, match="classes"):
+            view.query(int)  # type: ignore[arg-type]
+    with store.transaction() as tx, pytest.raises(NotBuiltError, match="classes"):
+        tx.spawn(object())
 
 
 def test_100000_spawn_despawn_cycles_leave_memory_flat(schema: Schema) -> None:
