@@ -293,6 +293,41 @@ def test_of_an_input_only_the_newest_of_a_tick_counts() -> None:
         assert ran == [2.0]
 
 
+def test_inputs_that_arrive_bunched_up_are_superseded_by_the_newest() -> None:
+    """A line that stopped for a moment must not make a player live through its old inputs."""
+    with Pair(arena(moving=False), latency_ticks=1) as pair:
+        pair.run_until_live()
+        pair.step(3)
+        pair.wire.up.is_cut = True
+        tickets = []
+        for angle in range(6):
+            tickets.append(pair.replica.send("steer", dx=angle / 10, dy=0.0))
+            pair.step()
+        pair.wire.up.is_cut = False
+        pair.step(6)
+
+        statuses = [ticket.status for ticket in tickets]
+        assert statuses[-1] == "accepted"
+        assert statuses.count("superseded") >= 3
+        assert pair.authority.statistics().commands_superseded >= 3
+        with pair.replica.view() as view:
+            assert view[pair.replica.entity, "velocity.x"] == pytest.approx(2.5)
+        row = session_row(pair)
+        assert (row["last_command"], row["last_status"]) == (tickets[-1].sequence, 1)
+
+
+def test_a_superseded_or_refused_command_at_the_end_of_a_tick_is_recorded_too() -> None:
+    """Or a node that was restarted would wait for its number for ever."""
+    with Pair(arena(moving=False)) as pair:
+        pair.run_until_live()
+        message = Command(session=pair.replica.session, sequence=1, tick=0, command=60_000, arguments=b"")
+        pair.wire.up.write(encode(message), pair.steps)
+        pair.step(2)
+        row = session_row(pair)
+        assert (row["last_command"], row["last_status"]) == (1, 2)
+        assert pair.authority.statistics().commands_rejected == 1
+
+
 def test_a_client_keeps_its_entity_in_its_sessions_row_and_loses_it_when_it_dies() -> None:
     """So it is there again after a crash; a despawned entity becomes 0, on both sides."""
     world = arena(moving=False)
