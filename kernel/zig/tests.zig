@@ -12,4 +12,5 @@ comptime {
     _ = @import("fuzz.zig");
     _ = @import("key_index.zig");
     _ = @import("sparse.zig");
+    _ = @import("view_test.zig");
 }

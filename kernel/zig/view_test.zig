@@ -1,0 +1,140 @@
+//! Readers on threads against a writer that never waits for them. Run under ThreadSanitizer too.
+//!
+//! Every version fills both columns of every row with its own number, so a reader that sees two numbers
+//! has seen two versions at once, and a held view whose numbers change was written under its reader.
+
+const std = @import("std");
+const catalogue = @import("catalogue.zig");
+const Store = @import("store.zig").Store;
+
+const rows = 300;
+const versions = 3000;
+
+const Reader = struct {
+    store: *Store,
+    stop: *std.atomic.Value(bool),
+    seed: u64,
+    views: u64 = 0,
+    wrong: u64 = 0,
+
+    fn check(reader: *Reader, slot: usize, version: u64) void {
+        const s = &reader.store.views.slots[slot];
+        if (s.version != version) reader.wrong += 1;
+        const table = &s.tables[1];
+        for (table.columns) |buffer| {
+            const cells = @as([*]const u32, @ptrCast(buffer.data.ptr))[0..table.rows];
+            for (cells) |cell| if (cell != version) {
+                reader.wrong += 1;
+            };
+        }
+        for (table.keyList(), 0..) |key, row| if (table.find(key) != @as(?u32, @intCast(row))) {
+            reader.wrong += 1;
+        };
+    }
+
+    fn run(reader: *Reader) void {
+        var prng = std.Random.DefaultPrng.init(reader.seed);
+        var held: ?usize = null;
+        var held_version: u64 = 0;
+        var newest: u64 = 0;
+        while (!reader.stop.load(.monotonic)) {
+            const slot = reader.store.views.acquire();
+            const version = reader.store.views.slots[slot].version;
+            if (version < newest) reader.wrong += 1;
+            newest = version;
+            reader.check(slot, version);
+            reader.views += 1;
+            if (held) |h| {
+                reader.check(h, held_version);
+                if (prng.random().uintLessThan(u8, 8) == 0) {
+                    reader.store.views.release(h);
+                    held = null;
+                }
+            }
+            if (held == null and prng.random().boolean()) {
+                held = slot;
+                held_version = version;
+            } else reader.store.views.release(slot);
+        }
+        if (held) |h| reader.store.views.release(h);
+    }
+};
+
+test "readers on threads see whole versions that never change and never go back" {
+    const gpa = std.testing.allocator;
+    const owner = [_]catalogue.FieldIn{plain(0, .u64)};
+    const cells = [_]catalogue.FieldIn{ plain(0, .u32), plain(1, .u32) };
+    const tables = [_]catalogue.TableIn{
+        .{ .id = 0, .kind = 0, .replicated = 1, .field_count = 1, .rows_max = 0, .fields = @intFromPtr(&owner) },
+        .{ .id = 16, .kind = 1, .replicated = 1, .field_count = 2, .rows_max = 0, .fields = @intFromPtr(&cells) },
+    };
+    const in: catalogue.CatalogueIn = .{ .tables = @intFromPtr(&tables), .table_count = tables.len, .entities_max = 4096 };
+    const store = try Store.create(gpa, &in);
+    defer store.destroy() catch unreachable;
+    try store.takeBaton();
+    defer store.giveBaton();
+    _ = try store.publish(0, true);
+
+    var stop: std.atomic.Value(bool) = .init(false);
+    var readers: [2]Reader = undefined;
+    var threads: [2]std.Thread = undefined;
+    for (&readers, &threads, 0..) |*reader, *thread, i| {
+        reader.* = .{ .store = store, .stop = &stop, .seed = i };
+        thread.* = try std.Thread.spawn(.{}, Reader.run, .{reader});
+    }
+    var prng = std.Random.DefaultPrng.init(9);
+    var deferred: u64 = 0;
+    for (0..versions) |_| {
+        try oneVersion(store, prng.random());
+        if (store.publishedVersion() != store.version) deferred += 1;
+    }
+    stop.store(true, .monotonic);
+    for (&threads) |thread| thread.join();
+
+    for (&readers) |*reader| {
+        try std.testing.expectEqual(@as(u64, 0), reader.wrong);
+        try std.testing.expect(reader.views > 0);
+    }
+    // Two readers hold at most two views each: there is always room to publish.
+    try std.testing.expectEqual(@as(u64, 0), deferred);
+    try std.testing.expectEqual(@as(u64, 0), store.views.pins());
+}
+
+/// Replace some entities, and write the version's number into every cell.
+fn oneVersion(store: *Store, random: std.Random) !void {
+    const head = &store.head;
+    try store.begin();
+    const number: u32 = @intCast(store.version + 1);
+    const cell: [*]const u8 = std.mem.asBytes(&number);
+    const table = &head.tables[1];
+    for (0..5) |_| {
+        if (table.rows > rows / 2) try head.despawn(table.keyAt(random.uintLessThan(u32, table.rows)));
+    }
+    while (table.rows < rows) {
+        var key: [1]u64 = undefined;
+        try head.reserve(0, 1, &key);
+        const owner: u64 = 0;
+        try head.insert(0, key[0], &.{std.mem.asBytes(&owner)});
+        try head.insert(1, key[0], &.{ cell, cell });
+    }
+    for (0..rows) |row| {
+        for (0..2) |field| try head.writeCell(1, @intCast(row), field, table.keyAt(@intCast(row)), cell[0..4]);
+    }
+    try store.commit();
+    _ = try store.publish(0, false);
+}
+
+fn plain(id: u16, kind: catalogue.Type) catalogue.FieldIn {
+    return .{
+        .id = id,
+        .type = @intFromEnum(kind),
+        .on_delete = 0,
+        .flags = 0,
+        .count = 1,
+        .enum_count = 0,
+        .minimum = 0,
+        .maximum = 0,
+        .enum_values = 0,
+        .default = 0,
+    };
+}
