@@ -19,9 +19,9 @@ Invariants:
 
 from collections import OrderedDict, deque
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
-from ecsnet.errors import LocalProtocolError, RemoteProtocolError
+from ecsnet.errors import LimitExceededError, LocalProtocolError, RemoteProtocolError
 from ecsnet.limits import (
     COMMAND_ANSWERS_KEPT,
     COMMAND_BYTES_PER_S_MAX,
@@ -33,10 +33,11 @@ from ecsnet.limits import (
     MESSAGE_TO_NODE_BYTES_MAX,
     NAME_BYTES_MAX,
     REASON_BYTES_MAX,
+    SCHEMA_TEXT_BYTES_MAX,
     SILENCE_NS_MAX,
 )
 from ecsnet.session.bucket import TokenBucket
-from ecsnet.session.commands import decode_arguments_untrusted, signatures_hash
+from ecsnet.session.commands import decode_arguments_untrusted, signatures_hash, signatures_text
 from ecsnet.session.states import NOT_BUILT, Conversation, Side, State, signal_of
 from ecsnet.wire import codec
 from ecsnet.wire.messages import (
@@ -74,13 +75,18 @@ __all__ = [
     "clip_text",
 ]
 
-# A client that takes less could not be sent one whole delta.
-_CLIENT_BYTES_MIN = FULL_SYNC_BYTES_MIN + 1024
+# A client that takes less could not be sent every delta, schema or Welcome.
+_CLIENT_BYTES_MIN: Final = max(FULL_SYNC_BYTES_MIN, SCHEMA_TEXT_BYTES_MAX) + 1024
+_SIGNATURES_BYTES_MAX: Final = _CLIENT_BYTES_MIN // 2
 
 
 @dataclass(frozen=True)
 class Offer:
-    """What a node says of itself to every client; one for all sessions."""
+    """What a node says of itself to every client; one for all sessions.
+
+    Raises:
+        LimitExceededError: the signatures of all commands are more than a client must be able to take.
+    """
 
     fingerprint: bytes
     canonical: str
@@ -95,6 +101,14 @@ class Offer:
     def __post_init__(self) -> None:
         object.__setattr__(self, "by_id", {signature.id: signature for signature in self.commands})
         object.__setattr__(self, "commands_hash", signatures_hash(self.commands))
+        # As Cap'n Proto lays them out: a name or a number takes a pointer, itself, and up to a word of padding.
+        words = sum(
+            5 + 3 * len(signature.parameters) + 3 * sum(len(parameter.values) for parameter in signature.parameters)
+            for signature in self.commands
+        )
+        found = 8 * words + 2 * len(signatures_text(self.commands).encode())
+        if found > _SIGNATURES_BYTES_MAX:
+            raise LimitExceededError("bytes of all command signatures", _SIGNATURES_BYTES_MAX, found)
 
 
 class HelloReceived(NamedTuple):
@@ -255,6 +269,8 @@ class ServerSession:
             return
         known = KIND_OF[type(message)]
         if known in NOT_BUILT:
+            if not self._command_bucket.take(1, now_ns):
+                raise RemoteProtocolError(f"{known.name} again and again", Reason.RATE_LIMITED)
             self._refuse_unbuilt(known)
             return
         self._conversation.receive(signal_of(message, known))
@@ -496,7 +512,8 @@ class ServerSession:
             # answer is coming. Older than our memory: DeltaSync.command_ack has said so for long.
             self._commands_repeated += 1
             answer = self._answers.get(sequence)
-            if answer is not None:
+            # The rate holds for repeated ones, too: a small question must not draw long answers without end.
+            if answer is not None and self._command_bucket.take(1, now_ns):
                 self._frames.append(answer)
             return
         if sequence != self._received + 1:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ecsnet.errors import LocalProtocolError, RemoteProtocolError
+from ecsnet.errors import LimitExceededError, LocalProtocolError, RemoteProtocolError
 from ecsnet.limits import (
     COMMAND_ANSWERS_KEPT,
     COMMANDS_PER_S_MAX,
@@ -15,11 +15,13 @@ from ecsnet.limits import (
 )
 from ecsnet.session.bucket import TokenBucket
 from ecsnet.session.client import ClientSession
-from ecsnet.session.server import AckReceived, Outcome, PeerLeft, clip_text
+from ecsnet.session.commands import signatures_text
+from ecsnet.session.server import AckReceived, Offer, Outcome, PeerLeft, clip_text
 from ecsnet.session.states import State
 from ecsnet.wire import codec
 from ecsnet.wire import messages as m
 from tests.session.pair import COMMANDS, EPOCH, OFFER, SESSION, TARGET, Pair
+from tests.wire.strategies import signatures
 
 
 def command(sequence: int, *, number: int = 0, arguments: bytes | None = None, session: int = SESSION) -> m.Command:
@@ -361,6 +363,47 @@ def test_a_bucket_gives_no_more_than_its_rate_and_its_burst(calls: list[tuple[in
             assert TokenBucket.take(bucket, tokens, ready), "ready means ready"
             taken += tokens
             now = ready
+
+
+def test_a_repeated_command_cannot_be_made_to_draw_answers_without_end() -> None:
+    pair = Pair().shake_hands()
+    pair.give_server_message(command(1))
+    pair.run_commands()
+    for _ in range(500):
+        pair.give_server_message(command(1))
+    assert len(pair.said()) <= COMMANDS_PER_S_MAX
+
+
+def test_what_is_not_built_is_not_refused_for_ever() -> None:
+    pair = Pair().shake_hands()
+    with pytest.raises(RemoteProtocolError) as caught:
+        for _ in range(500):
+            pair.give_server_message(m.Auth())
+    assert caught.value.reason == m.Reason.RATE_LIMITED
+
+
+def test_more_commands_than_a_welcome_can_carry_are_refused_when_the_node_starts() -> None:
+    """And not when the first client comes."""
+    values = tuple((f"{'x' * 50}{number}", number) for number in range(200))
+    many = tuple(
+        m.CommandSignature(number, f"c{number}", (m.Parameter("p", m.ParameterKind.ENUM, values),) * 4)
+        for number in range(10)
+    )
+    with pytest.raises(LimitExceededError):
+        Offer(fingerprint=bytes(16), canonical="", commands=many, hz=30)
+
+
+@given(st.lists(signatures, max_size=6))
+def test_the_size_of_signatures_is_never_underestimated(found: list[m.CommandSignature]) -> None:
+    """What `Offer` accepts must fit the Welcome that carries it."""
+    offer = Offer(fingerprint=bytes(16), canonical="", commands=tuple(found), hz=30)
+    pair = Pair(ClientSession(), offer)
+    pair.give_server_message(m.Hello(commands_hash=1))
+    pair.server.welcome(session=1, client_id=1, epoch=1, version=0, tick=0)
+    frame = pair.server.next_frame()
+    assert frame is not None
+    words = sum(5 + 3 * len(s.parameters) + 3 * sum(len(p.values) for p in s.parameters) for s in found)
+    assert len(frame) <= 256 + 8 * words + 2 * len(signatures_text(found).encode())
 
 
 def test_the_offer_is_the_same_for_every_session() -> None:
