@@ -38,7 +38,7 @@ from ecsnet.store.lending import Lending
 from ecsnet.store.names import FieldName, Names, TableName, as_key, as_keys, typed_not_built
 from ecsnet.store.query import Query, Selection, query_of
 from ecsnet.store.queued import Queue
-from ecsnet.store.shapes import PACKING_ERRORS, writable
+from ecsnet.store.shapes import PACKING_ERRORS, InsertRecipe, writable
 
 if TYPE_CHECKING:
     from ecsnet.store.store import Writer
@@ -241,6 +241,14 @@ class Transaction:
             UnknownNameError, ArgumentError, ConstraintError, LimitExceededError: as `spawn`.
             StaleEntityError: the entity is not alive. RowExistsError: it has that component.
         """
+        if self._state == _DIRECT and len(components) == 1 and what.__class__ is int and row is None:
+            # What games do most, without the questions that only the other cases need.
+            ((name, given),) = components.items()
+            recipe = self._inserts.get((name, tuple(given))) if given.__class__ is dict else None
+            if recipe is not None and given is not None and recipe.table.component:
+                self._insert_row(recipe, what, given)
+                self._structure += 1
+                return self
         self._enter()
         if isinstance(what, str):
             if components:
@@ -252,7 +260,7 @@ class Transaction:
         recipes = []
         for name, given in components.items():
             self._names.component(name)
-            cells = _cells(name, given or {})
+            cells = _cells(name, {} if given is None else given)
             recipes.append((self._recipes.insert(name, cells), cells))
         if self._state == _LENDING:
             for recipe, _ in recipes:
@@ -263,19 +271,19 @@ class Transaction:
 
         def insert_each() -> None:
             for recipe, cells in recipes:
-                try:
-                    self._kernel.insert(recipe.shape, entity, recipe.values(cells.values()))
-                except EcsnetError:
-                    raise
-                except PACKING_ERRORS as error:
-                    raise recipe.explain(cells.values(), error) from error
+                self._insert_row(recipe, entity, cells)
 
-        if len(recipes) == 1:
-            insert_each()
-            self._structure += 1
-        else:
-            self._whole(insert_each)
+        self._whole(insert_each)
         return self
+
+    def _insert_row(self, recipe: InsertRecipe, entity: int, cells: Cells) -> None:
+        try:
+            self._kernel.insert(recipe.shape, entity, recipe.values(cells.values()))
+        except EcsnetError:
+            raise
+        except PACKING_ERRORS as error:
+            as_key(entity)
+            raise recipe.explain(cells.values(), error) from error
 
     def _insert_keyed(self, name: str, given: Cells) -> int:
         table = self._names.table(name)
@@ -397,9 +405,11 @@ class Transaction:
         Raises:
             StaleEntityError, NoRowError: the key is not alive, or has no such row. UnknownNameError.
         """
-        self._enter()
+        if self._state != _DIRECT:
+            self._enter()
         name = self._deletable(table)
-        key = as_key(key)
+        if key.__class__ is not int:
+            key = as_key(key)
         if self._state == _LENDING:
             self._demand(name, key)
             self._queue.delete(name, as_keys([key]))
@@ -682,10 +692,10 @@ class Transaction:
         return self._kernel.reserve(table.id, rows)
 
     def _deletable(self, name: str) -> TableName:
-        table = writable(self._names.table(name))
+        table = self._names.tables.get(name) or self._names.table(name)
         if table.id == 0:
             raise ArgumentError("an entity is removed by despawn(entity)")
-        return table
+        return writable(table)
 
     def _has(self, table: TableName, key: int) -> bool:
         noted = self._queue.exists(table, key) if self._queue else None
