@@ -64,8 +64,8 @@ def server(folder: Path) -> Iterator["subprocess.Popen[str]"]:
             pytest.fail(f"arena.py does not listen: {process.communicate()}")
         time.sleep(0.05)
     yield process
-    process.kill()
-    process.communicate()
+    process.terminate()
+    process.communicate(timeout=10)
 
 
 def test_the_readme_has_the_files_it_explains() -> None:
