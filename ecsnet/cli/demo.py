@@ -1,0 +1,145 @@
+"""`ecsnet demo`: a node and its clients on this machine, live."""
+
+import contextlib
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ecsnet.cli import new_app
+from ecsnet.errors import NotBuiltError
+
+if TYPE_CHECKING:
+    from ecsnet.demo.run import Demo
+
+app = new_app()
+
+PLANNED = "Planned: refused for now"
+
+
+@app.command()
+def demo(
+    seconds: Annotated[
+        float, typer.Option(metavar="S", help="How long the world runs once every bot is there.")
+    ] = 10.0,
+    clients: Annotated[int, typer.Option(metavar="N", help="Bots, each a client of its own.")] = 20,
+    entities: Annotated[int, typer.Option(metavar="N", help="Entities beside the bots' own.")] = 1000,
+    hz: Annotated[int, typer.Option(metavar="N", help="Ticks a second.")] = 30,
+    moving: Annotated[
+        float, typer.Option(metavar="SHARE", help="Share of the entities that move, each of them in every tick.")
+    ] = 1.0,
+    seed: Annotated[int, typer.Option(metavar="N", help="Seed of the world and of what the bots do.")] = 0,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print nothing but one JSON object, on the last line; see below.")
+    ] = False,
+    data: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Keep the world on disk.", rich_help_panel=PLANNED, show_default=False),
+    ] = None,
+    kill_node_every: Annotated[
+        float | None,
+        typer.Option(metavar="S", help="Kill and restart the node.", rich_help_panel=PLANNED, show_default=False),
+    ] = None,
+    drop_client_every: Annotated[
+        float | None,
+        typer.Option(metavar="S", help="Cut a client's connection.", rich_help_panel=PLANNED, show_default=False),
+    ] = None,
+    link_profile: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Links with delay and loss.", rich_help_panel=PLANNED, show_default=False),
+    ] = None,
+    interest: Annotated[
+        bool, typer.Option("--interest", help="Send each client what is near it.", rich_help_panel=PLANNED)
+    ] = False,
+    tls: Annotated[bool, typer.Option("--tls", help="Encrypt the links.", rich_help_panel=PLANNED)] = False,
+) -> None:
+    """Run a node and bots in processes of their own over real sockets, show what happens, and check the outcome.
+
+    The world is the README's: ships that fly. Bots join, steer, attack, leave and come back. When the time is over
+    the world stands still, every bot comes back, and within five seconds each must hold what the authority holds, bit
+    for bit. **The exit status is 0 only then.** Ctrl-C ends the run early and still compares.
+
+    What --json prints:
+
+    **converged**: every client acked the final version and has the digest of what the authority holds.
+
+    **lag_ms** p50, p99, max: from just before a tick's first transaction until a client has applied the tick's version;
+    all clients, after the first second. **applied_share**: versions that clients applied ÷ versions that were made.
+
+    **bytes_per_client_s**: bytes to a client with headers; **bytes_per_moved_entity**: bytes of deltas ÷ moved rows
+    delivered; full syncs are in neither. **cpu_cores**: CPU seconds of the node's process ÷ seconds.
+
+    **commands_lost**: neither answered nor superseded, or answered as accepted without an effect.
+    **commands_applied_twice** are counted by session and number where they take effect.
+
+    **resumes**, **kills** and **acked_lost** are 0: resuming, restarts and storage are planned, so nothing of the kind
+    is tried.
+    """
+    _refuse_planned(data, kill_node_every, drop_client_every, link_profile, interest, tls)
+
+    import msgspec
+    import trio
+    from rich.console import Console
+
+    from ecsnet.demo.options import Options
+    from ecsnet.demo.run import Demo
+    from ecsnet.demo.screen import Screen, print_result
+
+    options = Options(seconds=seconds, clients=clients, entities=entities, hz=hz, moving=moving, seed=seed)
+    console = Console(stderr=False)
+    with contextlib.ExitStack() as stack:
+        show = None if as_json else stack.enter_context(Screen(console))
+        running = Demo(options, show)
+        trio.run(_run_until_signal, running)
+    if running.figures is not None and not as_json:
+        print_result(console, running)
+    if running.cut_short:
+        # Not what was asked for: programs get no figures, people those of the shorter run.
+        raise typer.Exit(130)
+    assert running.figures is not None
+    if as_json:
+        for trouble in running.troubles:
+            print(trouble, file=sys.stderr)
+        print(msgspec.json.encode(running.figures).decode(), flush=True)
+    if not running.figures.converged:
+        raise typer.Exit(1)
+
+
+def _refuse_planned(
+    data: Any, kill_node_every: Any, drop_client_every: Any, link_profile: Any, interest: bool, tls: bool
+) -> None:
+    planned = {
+        "a world on disk (--data)": data,
+        "killing the node (--kill-node-every)": kill_node_every,
+        "cutting clients (--drop-client-every)": drop_client_every,
+        "links with delay and loss (--link-profile)": link_profile,
+        "interest management (--interest)": interest,
+        "TLS (--tls)": tls,
+    }
+    for feature, given in planned.items():
+        if given is not None and given is not False:
+            raise NotBuiltError(feature, "leave it out")
+
+
+async def _run_until_signal(running: "Demo") -> None:
+    """Run it. The first Ctrl-C or SIGTERM ends the play and goes on to the comparison; another, or one at any other
+    time, ends all at once."""
+    import trio
+
+    from ecsnet.node.waiting import unwrapping
+
+    async def watch_signals() -> None:
+        with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+            async for _ in signals:
+                if running.cut_short or not running.playing:
+                    running.cut_short = True
+                    nursery.cancel_scope.cancel()
+                running.hurry()
+
+    with unwrapping():
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(watch_signals)
+            await running.run()
+            nursery.cancel_scope.cancel()

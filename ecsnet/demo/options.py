@@ -1,0 +1,66 @@
+"""What is asked of a demo, checked once, before any process is started."""
+
+import math
+import os
+
+import msgspec
+
+from ecsnet.errors import ArgumentError
+from ecsnet.limits import CLIENTS_MAX, HZ_MAX, HZ_MIN
+
+BOTS_PROCESSES_MAX = 4
+"""Beside the node's process: more would measure the machine's scheduler."""
+
+ENTITIES_MAX = 1_000_000
+"""Beyond that the bots' memory, a replica each, is what is measured."""
+
+CONVERGE_S = 5.0
+"""From the world's stop until every client must hold what the authority holds."""
+
+WARM_UP_S = 1.0
+"""Lag counts from here on: joining and first touches of memory are over."""
+
+STATUS_S = 0.2
+"""How often each process reports: often enough for the eye, rarely enough to cost nothing."""
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True):
+    """One demo.
+
+    Attributes:
+        seconds: how long the world runs once every bot is there.
+        moving: share of the entities that move, in [0, 1]; those move in every tick.
+        liars: bots that report a digest which is not theirs. For tests: is a difference noticed?
+    """
+
+    seconds: float = 10.0
+    clients: int = 20
+    entities: int = 1000
+    hz: int = 30
+    moving: float = 1.0
+    seed: int = 0
+    liars: int = 0
+
+    def __post_init__(self) -> None:
+        _check("seconds", self.seconds, 0.1, 86_400.0)
+        _check("clients", self.clients, 1, CLIENTS_MAX)
+        _check("entities", self.entities, 0, ENTITIES_MAX)
+        _check("hz", self.hz, HZ_MIN, HZ_MAX)
+        _check("moving", self.moving, 0.0, 1.0)
+        _check("seed", self.seed, 0, 2**63 - 1)
+        assert 0 <= self.liars <= self.clients
+
+    @property
+    def warm_up_s(self) -> float:
+        """A run of a second or two has no whole second to give away."""
+        return min(WARM_UP_S, self.seconds / 2)
+
+    @property
+    def processes(self) -> int:
+        """Processes of bots. One for each core that is there: two on one core would only wait for each other."""
+        return min(BOTS_PROCESSES_MAX, self.clients, max(1, os.cpu_count() or 1))
+
+
+def _check(name: str, value: float, least: float, greatest: float) -> None:
+    if not math.isfinite(value) or not least <= value <= greatest:
+        raise ArgumentError(f"{name} is {value:g}; it must be in [{least:g}, {greatest:g}]")

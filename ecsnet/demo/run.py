@@ -1,0 +1,277 @@
+"""The course of a demo, in the parent.
+
+    start      the node, then the bots; until every bot holds a whole world
+    play       `seconds`: bots steer, attack, leave, come back; everything is measured
+    rest       the world stands still; bots come back and wait for their last answers
+    compare    the node names its version and digest; every bot must hold both, and have acked, within `CONVERGE_S` of
+               the beginning of rest
+    end        bots leave, the node says goodbye, every process is gone
+
+Invariant: `converged` is true only if every client of the run was heard, and held and had acked the final version with
+the authority's digest of it.
+"""
+
+import enum
+import math
+from collections.abc import Callable
+
+import trio
+
+from ecsnet.demo.figures import Figures, Tally, Verdict
+from ecsnet.demo.messages import (
+    BotsStatus,
+    Compare,
+    Compared,
+    FromChild,
+    Held,
+    NodeStatus,
+    Play,
+    Ready,
+    Rest,
+    SetUp,
+    Trouble,
+)
+from ecsnet.demo.options import CONVERGE_S, STATUS_S, Options
+from ecsnet.demo.processes import Child, Children, children
+from ecsnet.errors import EcsnetError
+
+NODE = "the node"
+
+START_S = 30.0
+START_PER_CLIENT_S = 0.05
+"""What a slow machine has to start everything; a thousand clients join one after the other."""
+
+TROUBLES_KEPT = 20
+
+
+class Phase(enum.Enum):
+    """Where in its course the demo is; the value is for people."""
+
+    START = "starting"
+    PLAY = "running"
+    REST = "comparing"
+    END = "ending"
+
+
+class NotStartedError(EcsnetError):
+    """The processes did not get ready in time."""
+
+
+class Demo:
+    """One demo. `on_change` is called whenever there is something new to show: at every status, and on a new phase."""
+
+    def __init__(self, options: Options, on_change: Callable[["Demo"], None] | None = None) -> None:
+        self.options = options
+        self.tally = Tally(options)
+        self.phase = Phase.START
+        self.verdict: Verdict | None = None
+        self.figures: Figures | None = None
+        self.troubles: list[str] = []
+        """What went wrong on the way without ending the demo."""
+        self.troubles_more = 0
+        self.played_s = 0.0
+        self.cut_short = False
+        self._on_change = on_change
+        self._play_began = math.inf
+        self._hurry = trio.Event()
+        # What is awaited from each child, and what it answered.
+        self._marks: dict[str, Callable[[str], None]] = {}
+        self._answers: dict[str, Ready | Compared] = {}
+        self._answered = trio.Event()
+
+    async def run(self) -> Figures:
+        """Run it to its end.
+
+        Raises:
+            ChildFailedError: a process ended before its time. NotStartedError: not all was ready in time. Every process
+            is gone in both cases.
+        """
+        try:
+            async with children(self._take) as started:
+                self._change()
+                node, bots = await self._start(started)
+                await self._play(node, bots)
+                self.verdict = await self._compare(node, bots)
+                self.phase = Phase.END
+                self.figures = self.tally.figures(self.verdict)
+                self._change()
+        except BaseExceptionGroup as group:
+            error: BaseException = group
+            while isinstance(error, BaseExceptionGroup):
+                error = error.exceptions[0]
+            raise error from error.__cause__
+        assert self.figures is not None
+        return self.figures
+
+    @property
+    def playing(self) -> bool:
+        return self.phase is Phase.PLAY
+
+    def hurry(self) -> None:
+        """Play no longer: compare, and end."""
+        self.cut_short = True
+        self._hurry.set()
+
+    # --- the course --------------------------------------------------------------------------------------------------
+
+    async def _start(self, started: Children) -> tuple[Child, list[Child]]:
+        options = self.options
+        limit_s = START_S + START_PER_CLIENT_S * options.clients
+        with trio.move_on_after(limit_s):
+            # All interpreters start at once; the bots are told where to go when the node listens.
+            node = await started.start("node_process", NODE)
+            await node.tell(SetUp(options))
+            bots = [await started.start("bots_process", f"bots {number}") for number in range(1, options.processes + 1)]
+            address = (await self._ready([node]))[0].address
+            first = 0
+            for number, child in enumerate(bots):
+                count = options.clients // len(bots) + (number < options.clients % len(bots))
+                await child.tell(SetUp(options, address, first, count))
+                first += count
+            await self._ready(bots)
+            return node, bots
+        raise NotStartedError(
+            f"after {limit_s:g} s {self.tally.live} of {options.clients} clients had joined; "
+            + ("; ".join(self.troubles[-3:]) or "no client reported an error")
+        )
+
+    async def _play(self, node: Child, bots: list[Child]) -> None:
+        await self._draw_line(node, bots, Play(), self.tally.begin_node, self.tally.begin_bots)
+        self.phase = Phase.PLAY
+        self._play_began = trio.current_time()
+        with trio.move_on_after(self.options.seconds):
+            while not self._hurry.is_set():
+                with trio.move_on_after(STATUS_S / 2):
+                    await self._hurry.wait()
+                self.played_s = trio.current_time() - self._play_began
+                self._change()
+        self.played_s = trio.current_time() - self._play_began
+        self.phase = Phase.REST
+        self._change()
+
+    async def _compare(self, node: Child, bots: list[Child]) -> Verdict:
+        began = trio.current_time()
+        held: list[Held] = []
+        truth: Held | None = None
+        with trio.move_on_after(CONVERGE_S):
+            self._expect([node, *bots])
+            await self._draw_line(node, bots, Rest(), self.tally.end_node, self.tally.end_bots)
+            await self._ready_again(bots)
+            while True:
+                (truth,) = (await self._compared([node], 0))[0].held
+                # A client that joined late makes a version; then this is not the final one yet.
+                held = [one for answer in await self._compared(bots, truth.version) for one in answer.held]
+                (after,) = (await self._compared([node], truth.version))[0].held
+                same_version = after.version == truth.version
+                truth = after
+                if same_version and not self._differences(truth, held):
+                    break
+                await trio.sleep(0.05)
+        took_s = trio.current_time() - began
+        if truth is None:
+            with trio.move_on_after(CONVERGE_S):
+                (truth,) = (await self._compared([node], 0))[0].held
+        if truth is None:
+            truth = Held(NODE, 0, "")
+        why_not = self._differences(truth, held)
+        if took_s >= CONVERGE_S and not why_not:
+            why_not = [f"not all clients were back within {CONVERGE_S:g} s"]
+        return Verdict(
+            converged=not why_not,
+            version=truth.version,
+            digest=truth.digest,
+            tick=truth.tick,
+            epoch=truth.epoch,
+            took_s=took_s,
+            why_not=tuple(why_not),
+        )
+
+    def _differences(self, truth: Held, held: list[Held]) -> list[str]:
+        found = []
+        if len(held) < self.options.clients:
+            found.append(f"{self.options.clients - len(held)} of {self.options.clients} clients were not heard in time")
+        for one in held:
+            if one.version != truth.version:
+                where = f"holds version {one.version}, the authority {truth.version}" if one.version else "is not back"
+                found.append(f"{one.name} {where}")
+            elif one.digest != truth.digest:
+                found.append(f"{one.name} has digest {one.digest}, the authority {truth.digest}")
+        if not truth.acked and not found:
+            found.append(f"not every client has acked version {truth.version}")
+        return found
+
+    # --- talking with the children -----------------------------------------------------------------------------------
+
+    async def _ready(self, from_children: list[Child]) -> list[Ready]:
+        self._expect(from_children)
+        return await self._ready_again(from_children)
+
+    async def _ready_again(self, from_children: list[Child]) -> list[Ready]:
+        answers = await self._answers_of(from_children)
+        return [answer for answer in answers if isinstance(answer, Ready)]
+
+    async def _compared(self, from_children: list[Child], version: int) -> list[Compared]:
+        self._expect(from_children)
+        for child in from_children:
+            await child.tell(Compare(version))
+        answers = await self._answers_of(from_children)
+        return [answer for answer in answers if isinstance(answer, Compared)]
+
+    def _expect(self, from_children: list[Child]) -> None:
+        for child in from_children:
+            self._answers.pop(child.name, None)
+
+    async def _answers_of(self, from_children: list[Child]) -> list[Ready | Compared]:
+        while not all(child.name in self._answers for child in from_children):
+            self._answered = trio.Event()
+            await self._answered.wait()
+        return [self._answers[child.name] for child in from_children]
+
+    async def _draw_line(
+        self,
+        node: Child,
+        bots: list[Child],
+        message: Play | Rest,
+        on_node: Callable[[], None],
+        on_bots: Callable[[str], None],
+    ) -> None:
+        """Send a message to all; each answers with a status first, and that is where a measurement begins or ends."""
+        for child in (node, *bots):
+            self._marks[child.name] = lambda name: on_node() if name == NODE else on_bots(name)
+        for child in (node, *bots):
+            await child.tell(message)
+        while self._marks:
+            self._answered = trio.Event()
+            await self._answered.wait()
+
+    def _take(self, child: Child, message: FromChild) -> None:
+        match message:
+            case NodeStatus():
+                self.tally.take_node(message)
+                self._mark(child)
+            case BotsStatus():
+                self.tally.take_bots(child.name, message)
+                self._mark(child)
+            case Ready() | Compared():
+                self._answers[child.name] = message
+                self._answered.set()
+            case Trouble(what):
+                if len(self.troubles) < TROUBLES_KEPT:
+                    self.troubles.append(what)
+                else:
+                    self.troubles_more += 1
+
+    def _mark(self, child: Child) -> None:
+        mark = self._marks.pop(child.name, None)
+        if mark is not None:
+            mark(child.name)
+            self._answered.set()
+
+    def _change(self) -> None:
+        if self._on_change is not None:
+            self._on_change(self)
+
+
+async def run_demo(options: Options) -> Figures:
+    """Run a demo without showing it."""
+    return await Demo(options).run()
