@@ -1,5 +1,6 @@
 """The README's programs run just as they stand there; its commands and its tables agree with the project."""
 
+import ast
 import re
 import socket
 import subprocess
@@ -9,6 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from ecsnet.schema import load
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -21,6 +24,11 @@ def files_in_readme() -> dict[str, str]:
     """The fenced blocks that begin with a comment naming a file, by that name."""
     blocks = re.findall(r"^```(?:python|toml)\n(# (\S+\.(?:py|toml))\n.*?)^```$", README, re.MULTILINE | re.DOTALL)
     return {name: text for text, name in blocks}
+
+
+def functions_of(text: str) -> dict[str, str]:
+    """Each function of a module, with its decorators and without its layout and comments."""
+    return {node.name: ast.dump(node) for node in ast.parse(text).body if isinstance(node, ast.FunctionDef)}
 
 
 def free_port() -> int:
@@ -92,6 +100,14 @@ def test_the_store_of_the_readme_prints_what_the_readme_says(folder: Path) -> No
     promised = re.search(r"print\(.*\)\s+# (.*)$", files_in_readme()["tools.py"], re.MULTILINE)
     assert promised is not None
     assert printed.strip() == promised[1]
+
+
+def test_the_world_of_the_readme_is_the_demos(folder: Path) -> None:
+    """Who has seen the demo has read the README's rules, and the other way about."""
+    ours, theirs = files_in_readme()["arena.py"], (ROOT / "ecsnet" / "demo" / "arena.py").read_text(encoding="utf-8")
+
+    assert functions_of(ours) == functions_of(theirs)
+    assert load(folder / "arena.toml").fingerprint == load(ROOT / "ecsnet" / "demo" / "arena.toml").fingerprint
 
 
 def test_the_readme_has_a_state_for_every_requirement() -> None:
