@@ -1,5 +1,10 @@
 """A replica holds what the authority has: joined late, behind a slow line, cut off and back, and never by halves."""
 
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -135,6 +140,39 @@ def test_the_same_seed_twice_gives_equal_bytes() -> None:
     first = run(5)
     assert first == run(5)
     assert first != run(6), "sessions and the epoch follow from the seed"
+
+
+def test_two_processes_with_one_seed_send_equal_bytes() -> None:
+    """Python orders its sets and hashes its strings differently in each process; none of that may show."""
+    code = """
+        import hashlib
+        from tests.arena import arena
+        from tests.helpers import Pair
+        with Pair(arena(seed=3), clients=3, seed=5, latency_ticks=1) as pair:
+            for wire in pair.wires:
+                wire.down.record = wire.up.record = True
+            pair.run_until_live()
+            for number, replica in enumerate(pair.replicas):
+                replica.send("steer", dx=0.5, dy=0.1 * number)
+                replica.send("hit", target=pair.replicas[number - 1].entity)
+            pair.step(20)
+            sent = b"".join(b"".join(wire.down.written + wire.up.written) for wire in pair.wires)
+            print(hashlib.sha256(sent).hexdigest(), len(sent))
+    """
+    root = Path(__file__).parent.parent
+    printed = {
+        subprocess.run(
+            [sys.executable, "-c", textwrap.dedent(code)],
+            env=os.environ | {"PYTHONHASHSEED": seed, "PYTHONPATH": str(root)},
+            cwd=root,
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout
+        for seed in ("1", "2")
+    }
+    assert len(printed) == 1
+    assert int(printed.pop().split()[1]) > 10_000
 
 
 def test_a_cut_client_catches_up_without_a_second_full_sync() -> None:
