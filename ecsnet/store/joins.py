@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Joins"]
 
-# A head and a few held views may take turns; more than that would only keep memory.
-_PLANS_PER_JOIN: Final = 4
+# The head and the newest view may take turns; more than that would only keep memory.
+_PLANS_PER_JOIN: Final = 2
 
 Tables = tuple[TableName, ...]
 

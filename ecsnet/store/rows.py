@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ecsnet.errors import ArgumentError
+
 if TYPE_CHECKING:
     from ecsnet.store.names import TableName
     from ecsnet.store.query import Selection, Source
@@ -48,8 +50,18 @@ class Rows:
         field = self._table.fields.get(name) or self._table.field(name)
         self._source.assign(self._selection, self._position, field, value)
 
-    __getitem__ = __getattr__
-    __setitem__ = __setattr__
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        if not isinstance(name, str):
+            raise ArgumentError(f"rows are columns: body.x[{name!r}] or body['x'], not body[{name!r}]")
+        return self.__getattr__(name)
+
+    def __setitem__(self, name: str, value: object) -> None:
+        if not isinstance(name, str):
+            raise ArgumentError(f"rows are columns: body.x[{name!r}] = ..., not body[{name!r}] = ...")
+        self.__setattr__(name, value)
+
+    # Without this, Python would iterate by asking for item 0, 1, ...
+    __iter__ = None
 
     @property
     def copied(self) -> bool:

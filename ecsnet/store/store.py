@@ -64,7 +64,7 @@ class Writer:
     def committed(self, transaction: Transaction) -> None:
         """Publish, and give the baton back."""
         try:
-            made = self._store.publish(self._store.tick_number)
+            made = self._store.publish(transaction.tick)
             transaction.version = self._store.version if made is None else made
         finally:
             self.kernel.release_baton()
@@ -222,8 +222,8 @@ class Store:
 
     @property
     def tick_number(self) -> Tick:
-        """The tick in which the newest version was made."""
-        return self._tick
+        """The tick in which the newest version was made, here or by the authority that it came from."""
+        return self.view().tick
 
     @property
     def closed(self) -> bool:

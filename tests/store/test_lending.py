@@ -6,7 +6,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ecsnet.errors import ArgumentError, BorrowError, ClosedError, ConstraintError, NoRowError, StaleEntityError
+from ecsnet.errors import (
+    ArgumentError,
+    BorrowError,
+    ClosedError,
+    ConstraintError,
+    NoRowError,
+    StaleEntityError,
+    UnknownNameError,
+)
 from ecsnet.store import Store, col
 
 
@@ -71,6 +79,25 @@ def test_assigning_copies_into_the_lent_cells(store: Store, fleet: np.ndarray[An
     assert xs(store) == [2.0] * 6
     with store.view() as view:
         assert sorted(view["transform.y"].tolist()) == [2, 3, 4, 5, 6, 7]
+
+
+def test_rows_are_columns(store: Store, fleet: np.ndarray[Any, Any]) -> None:
+    with store.transaction() as tx:
+        (body,) = tx.query("transform")
+        assert len(body) == 6
+        assert body.fields == ("x", "y", "entity_id")
+        assert {"x", "y", "copied", "key"} <= set(dir(body))
+        assert repr(body) == "<6 rows of transform, whole: x, y, entity_id>"
+        with pytest.raises(ArgumentError, match="columns"):
+            body[0]  # type: ignore[index]
+        with pytest.raises(ArgumentError, match="columns"):
+            body[0] = 1  # type: ignore[index]
+        with pytest.raises(TypeError, match="not iterable"):
+            list(body)  # type: ignore[call-overload]
+        with pytest.raises(UnknownNameError):
+            body.z
+        with pytest.raises(UnknownNameError):
+            body.z = 1
 
 
 def test_assigning_checks_type_range_and_shape(store: Store, fleet: np.ndarray[Any, Any]) -> None:

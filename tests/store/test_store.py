@@ -2,6 +2,7 @@
 
 import gc
 import random
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from ecsnet.errors import (
     SchemaError,
     UnknownNameError,
 )
-from ecsnet.schema import Schema
+from ecsnet.schema import Schema, loads
 from ecsnet.store import Store, col, maybe
 
 
@@ -133,6 +134,89 @@ def test_a_filter_counts_changes_and_deletes(store: Store) -> None:
     assert len(health) == 1
     with pytest.raises(UnknownNameError):
         health.filter(col("hpp") < 3)
+
+
+def test_deleting_settles_references_as_the_schema_declares() -> None:
+    declared = loads(
+        """
+        [database]
+        name = "references"
+        version = "1.0.0"
+        [tables.pet]
+        parent_table = "entities"
+        fields = [{ name = "entity_id", type = "u64", foreign_key = "entities.id" },
+                  { name = "of", type = "u64", foreign_key = "entities.id", on_delete = "cascade" }]
+        [tables.guard]
+        parent_table = "entities"
+        fields = [{ name = "entity_id", type = "u64", foreign_key = "entities.id" },
+                  { name = "of", type = "u64", foreign_key = "entities.id", on_delete = "restrict" }]
+        [tables.flag]
+        parent_table = "entities"
+        fields = [{ name = "entity_id", type = "u64", foreign_key = "entities.id" }]
+        """
+    )
+    with Store(declared) as store:
+        with store.transaction() as tx:
+            owner = tx.spawn(flag={})
+            pet = tx.spawn(pet={"of": owner})
+            guarded = tx.spawn()
+            guard = tx.spawn(guard={"of": guarded})
+            flags = tx.spawn_many(3, flag={})
+            with pytest.raises(ConstraintError, match="required"):
+                tx.spawn(pet={})
+
+        store.transaction().despawn(owner).commit()
+        with pytest.raises(ConstraintError) as caught:
+            store.transaction().despawn(guarded).commit()
+        assert (caught.value.table, caught.value.rule) == ("guard", "restrict")
+        with store.view() as view:
+            assert (pet, "pet") not in view, "cascade removes the row that refers"
+            assert guarded in view
+            assert len(view["flag"]) == 3, "a component without fields is a flag"
+
+        store.transaction().despawn(guard).despawn(guarded).delete_many(flags[:2], "flag").commit()
+        with store.view() as view:
+            assert guarded not in view
+            assert view.query("flag").entity.tolist() == [int(flags[2])]
+
+
+def test_readers_on_other_threads_always_see_whole_versions(store: Store) -> None:
+    """The writer keeps x, y and hp equal in every row of every version; nobody may ever see them differ."""
+    with store.transaction() as tx:
+        tx.spawn_many(500, transform={"x": 0.0, "y": 0.0}, health={"hp": 0})
+    stop = threading.Event()
+    seen: list[int] = []
+    wrong: list[object] = []
+
+    def read() -> None:
+        last = 0
+        try:
+            while not stop.is_set():
+                with store.view() as view:
+                    body, health = view.query("transform", "health")
+                    if view.version < last or not ((body.x == body.y).all() and (body.x == health.hp).all()):
+                        wrong.append(view.version)
+                    last = view.version
+            seen.append(last)
+        except Exception as error:  # noqa: BLE001  (a thread's error must reach the test)
+            wrong.append(error)
+
+    threads = [threading.Thread(target=read) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for count in range(150):
+        with store.transaction() as tx:
+            body, health = tx.query("transform", "health")
+            body.x = body.y = count % 100
+            health.hp = count % 100
+            if count % 10 == 0:
+                tx.despawn(int(body.key[count]))
+                tx.spawn(transform={"x": count % 100, "y": count % 100}, health={"hp": count % 100})
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+    assert len(seen) == 3
 
 
 def test_a_batch_is_one_transaction(store: Store) -> None:
