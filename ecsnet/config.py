@@ -12,11 +12,12 @@ Invariants:
 
 import os
 import re
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import tomli
 
 from ecsnet import limits
 from ecsnet.errors import ConfigError, did_you_mean
@@ -187,10 +188,9 @@ def _read_file(path: Path) -> dict[str, _Given]:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise ConfigError(source, "", f"cannot read the settings file: {reason}") from error
     try:
-        document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        place = re.search(r"at line (\d+)", str(error))
-        raise ConfigError(source, "", f"not TOML: {error}", line=int(place[1]) if place else None) from error
+        document = tomli.loads(text)
+    except tomli.TOMLDecodeError as error:
+        raise ConfigError(source, "", f"not TOML: {error.msg}", line=error.lineno) from error
 
     lines = _key_lines(text)
     given = {}
