@@ -27,7 +27,15 @@ pub const DirtySet = struct {
     }
 
     /// Mark one row of a column with `rows` rows. Never fails: without memory the set becomes `all`.
-    pub fn mark(set: *DirtySet, gpa: std.mem.Allocator, row: u32, rows: u32) void {
+    pub inline fn mark(set: *DirtySet, gpa: std.mem.Allocator, row: u32, rows: u32) void {
+        if (row / 64 < set.words.len) {
+            set.words[row / 64] |= @as(u64, 1) << @intCast(row & 63);
+            return;
+        }
+        set.markSlow(gpa, row, rows);
+    }
+
+    fn markSlow(set: *DirtySet, gpa: std.mem.Allocator, row: u32, rows: u32) void {
         if (set.all) return;
         if (set.words.len == 0) {
             const items = set.list.items;
@@ -44,6 +52,13 @@ pub const DirtySet = struct {
         set.words[row / 64] |= @as(u64, 1) << @intCast(row & 63);
     }
 
+    /// `n` marks are coming: many of them go to a bitmap from the start.
+    pub fn expect(set: *DirtySet, gpa: std.mem.Allocator, n: u32, rows: u32) void {
+        if (set.all or set.words.len > 0) return;
+        if (set.list.items.len + n < @max(64, rows / 32)) return;
+        set.toBitmap(gpa, rows) catch set.markAll(gpa);
+    }
+
     /// Mark the rows `[first, first + n)`.
     pub fn markRange(set: *DirtySet, gpa: std.mem.Allocator, first: u32, n: u32, rows: u32) void {
         if (set.all or n == 0) return;
@@ -52,7 +67,13 @@ pub const DirtySet = struct {
             return;
         }
         set.toBitmap(gpa, @max(rows, first + n)) catch return set.markAll(gpa);
-        for (first..first + n) |row| set.words[row / 64] |= @as(u64, 1) << @intCast(row & 63);
+        var at = first;
+        while (at < first + n) {
+            const bits = @min(64 - (at & 63), first + n - at);
+            const ones = if (bits == 64) ~@as(u64, 0) else (@as(u64, 1) << @intCast(bits)) - 1;
+            set.words[at / 64] |= ones << @intCast(at & 63);
+            at += bits;
+        }
     }
 
     /// Mark 64 rows at once, from a comparison.

@@ -15,6 +15,7 @@ const entity = @import("entity.zig");
 const failure = @import("failure.zig");
 const limits = @import("limits.zig");
 const sparse = @import("sparse.zig");
+const Column = @import("column.zig").Column;
 const Table = @import("table.zig").Table;
 
 const Undo = enum(u8) { write, insert, remove, reserve, release, occupy, cells, insert_many };
@@ -167,7 +168,10 @@ pub const Head = struct {
                 .insert_many => for (0..entry.row) |_| table.undoInsert(),
                 .remove => table.undoRemove(entry.row, entry.key, payload),
                 // The id stays spent: whoever saw it in the failed transaction holds a stale one.
-                .reserve => table.space.abandon(entry.key),
+                .reserve => {
+                    var n = payload.len;
+                    while (n > 0) : (n -= 8) table.space.abandon(std.mem.readInt(u64, payload[n - 8 ..][0..8], .little));
+                },
                 .release => table.space.undoRelease(entry.key),
                 .occupy => table.space.undoOccupy(entry.key, entry.row),
                 .cells => {
@@ -193,11 +197,10 @@ pub const Head = struct {
         assert(keys.len == n);
         if (t.spec.kind == .component) return head.failKey(error.BadArgument, table, 0);
         t.space.ensure(head.gpa, n) catch |err| return head.failKey(@as(failure.Error, err), table, 0);
-        try head.undo.ensureUnusedCapacity(head.gpa, n * UndoEntry.bytes);
-        for (keys) |*key| {
-            key.* = t.space.reserve();
-            head.pushUndo(.reserve, table, 0, 0, key.*, 0);
-        }
+        try head.ensureUndo(n * 8);
+        for (keys) |*key| key.* = t.space.reserve();
+        head.undo.appendSliceAssumeCapacity(std.mem.sliceAsBytes(keys));
+        head.pushUndo(.reserve, table, 0, 0, 0, n * 8);
     }
 
     /// Take in a key that the authority handed out.
@@ -351,18 +354,12 @@ pub const Head = struct {
         try head.ensureUndo(rows.len * (4 + width));
         // Rows first, then their old cells: written in place, trimmed to what really changed.
         const area = head.undo.allocatedSlice()[from..];
-        var n: u32 = 0;
         const old = area[rows.len * 4 ..];
-        for (rows, 0..) |row, i| {
-            const cell = column.cell(row);
-            const fresh = cells[i * stride ..][0..width];
-            if (std.mem.eql(u8, cell, fresh)) continue;
-            std.mem.writeInt(u32, area[n * 4 ..][0..4], row, .little);
-            @memcpy(old[n * width ..][0..width], cell);
-            @memcpy(cell, fresh);
-            column.dirty.mark(head.gpa, row, t.rows);
-            n += 1;
-        }
+        column.dirty.expect(head.gpa, @intCast(rows.len), t.rows);
+        const n = switch (width) {
+            inline 1, 2, 4, 8 => |fixed| writeFixed(fixed, head.gpa, column, t.rows, rows, cells, stride, area, old),
+            else => writeAny(head.gpa, column, t.rows, rows, cells, stride, area, old),
+        };
         if (n == 0) return 0;
         if (n < rows.len) @memmove(area[n * 4 ..][0 .. n * width], old[0 .. n * width]);
         column.writes += 1;
@@ -426,13 +423,21 @@ pub const Head = struct {
         const first = t.rows;
         var placed: u32 = 0;
         errdefer for (keys[0..placed]) |key| t.index.remove(entity.Key.of(key).index);
-        for (keys) |key| {
-            const index = entity.Key.of(key).index;
-            if (!t.space.alive(key)) return head.failKey(error.StaleKey, table, key);
-            if (t.findIndex(index) != null) return head.failKey(error.RowExists, table, key);
-            try t.index.ensure(head.gpa, index, head.open, &head.retired);
-            t.index.insert(index, first + placed);
-            placed += 1;
+        while (placed < n) {
+            const run = head.freshRun(t, keys[placed..]);
+            const start = entity.Key.of(keys[placed]).index;
+            if (run > 1 and try t.index.insertRun(head.gpa, start, first + placed, run, head.open, &head.retired)) {
+                placed += run;
+                continue;
+            }
+            for (keys[placed..][0..@max(1, run)]) |key| {
+                const index = entity.Key.of(key).index;
+                if (!t.space.alive(key)) return head.failKey(error.StaleKey, table, key);
+                if (t.findIndex(index) != null) return head.failKey(error.RowExists, table, key);
+                try t.index.ensure(head.gpa, index, head.open, &head.retired);
+                t.index.insert(index, first + placed);
+                placed += 1;
+            }
         }
         // Nothing can fail from here on.
         for (t.spec.fields, t.columns, cells) |*field, *column, from| {
@@ -454,6 +459,19 @@ pub const Head = struct {
         t.finishBulk(keys);
         if (t.has_auto) for (first..first + n) |row| head.noteAuto(t, @intCast(row));
         head.pushUndo(.insert_many, table, 0, n, 0, 0);
+    }
+
+    /// How many of the first keys are alive, of consecutive indices, and in one page.
+    fn freshRun(head: *const Head, t: *const Table, keys: []const u64) u32 {
+        _ = head;
+        const first = entity.Key.of(keys[0]).index;
+        const room = limits.page_entities - first % limits.page_entities;
+        var n: u32 = 0;
+        for (keys[0..@min(keys.len, room)]) |key| {
+            if (entity.Key.of(key).index != first + n or !t.space.alive(key)) break;
+            n += 1;
+        }
+        return n;
     }
 
     // Ending.
@@ -526,6 +544,60 @@ pub const Head = struct {
         head.in_transaction = false;
     }
 };
+
+/// Write cells of a width known to the compiler; note rows and old cells of those that differ.
+fn writeFixed(
+    comptime width: u32,
+    gpa: std.mem.Allocator,
+    column: *Column,
+    table_rows: u32,
+    rows: []const u32,
+    cells: [*]const u8,
+    stride: usize,
+    area: []u8,
+    old: []u8,
+) u32 {
+    const Cell = std.meta.Int(.unsigned, width * 8);
+    var n: u32 = 0;
+    for (rows, 0..) |row, i| {
+        assert(row < table_rows);
+        const at = @as(usize, row) * width;
+        const before: Cell = @bitCast(column.head[at..][0..width].*);
+        const fresh: Cell = @bitCast(cells[i * stride ..][0..width].*);
+        if (before == fresh) continue;
+        std.mem.writeInt(u32, area[n * 4 ..][0..4], row, .little);
+        old[n * width ..][0..width].* = @bitCast(before);
+        column.head[at..][0..width].* = @bitCast(fresh);
+        column.dirty.mark(gpa, row, table_rows);
+        n += 1;
+    }
+    return n;
+}
+
+fn writeAny(
+    gpa: std.mem.Allocator,
+    column: *Column,
+    table_rows: u32,
+    rows: []const u32,
+    cells: [*]const u8,
+    stride: usize,
+    area: []u8,
+    old: []u8,
+) u32 {
+    const width = column.width;
+    var n: u32 = 0;
+    for (rows, 0..) |row, i| {
+        const cell = column.cell(row);
+        const fresh = cells[i * stride ..][0..width];
+        if (std.mem.eql(u8, cell, fresh)) continue;
+        std.mem.writeInt(u32, area[n * 4 ..][0..4], row, .little);
+        @memcpy(old[n * width ..][0..width], cell);
+        @memcpy(cell, fresh);
+        column.dirty.mark(gpa, row, table_rows);
+        n += 1;
+    }
+    return n;
+}
 
 /// Cells in a caller's memory, `stride` bytes apart.
 pub const Strided = struct {

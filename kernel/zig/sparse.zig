@@ -180,6 +180,50 @@ pub const Index = struct {
         self.changed = true;
     }
 
+    /// Add `n` entities with consecutive indices in one page, whose rows are consecutive too, behind all
+    /// that the page has: how bulk insertion of fresh entities goes. False when it is not that case;
+    /// nothing has changed then.
+    pub fn insertRun(
+        self: *Index,
+        gpa: std.mem.Allocator,
+        index: u32,
+        row: u32,
+        n: u32,
+        open: u64,
+        retired: *std.ArrayList(Retired),
+    ) error{OutOfMemory}!bool {
+        const first = index % limits.page_entities;
+        assert(n > 0 and first + n <= limits.page_entities);
+        try self.ensure(gpa, index, open, retired);
+        const page = self.pages.items[index / limits.page_entities].?;
+        const behind = page.bitmap[first >> 6] >> @intCast(first & 63);
+        if (behind != 0) return false;
+        for (page.bitmap[(first >> 6) + 1 ..]) |word| if (word != 0) return false;
+        const need = page.count + n;
+        if (need > page.cap) {
+            const cap = @min(limits.page_entities, @max(need, page.cap * 2));
+            const rows = try gpa.realloc(page.rows[0..page.cap], cap);
+            page.rows = rows.ptr;
+            page.cap = cap;
+        }
+        for (page.rows[page.count..need], row..) |*to, r| to.* = @intCast(r);
+        var at = first;
+        while (at < first + n) {
+            const bits = @min(64 - (at & 63), first + n - at);
+            const ones = if (bits == 64) ~@as(u64, 0) else (@as(u64, 1) << @intCast(bits)) - 1;
+            page.bitmap[at >> 6] |= ones << @intCast(at & 63);
+            at += bits;
+        }
+        page.count = need;
+        var before: u16 = 0;
+        for (page.bitmap, &page.rank) |word, *rank| {
+            rank.* = before;
+            before += @popCount(word);
+        }
+        self.changed = true;
+        return true;
+    }
+
     /// Call `ensure` for the index first. It must be present.
     pub fn remove(self: *Index, index: u32) void {
         const page = self.pages.items[index / limits.page_entities].?;
@@ -223,6 +267,34 @@ test "an index finds what was put in, in any order, and iterates by entity" {
     for (expected) |entity| try std.testing.expectEqual(entity, it.next().?.index);
     try std.testing.expect(it.next() == null);
     try std.testing.expectEqual(@as(usize, 0), retired.items.len);
+}
+
+test "a run goes in at once where it can, and equals one by one" {
+    const gpa = std.testing.allocator;
+    var random = std.Random.DefaultPrng.init(5);
+    for (0..200) |_| {
+        var runs: Index = .{};
+        defer runs.deinit(gpa);
+        var singles: Index = .{};
+        defer singles.deinit(gpa);
+        var retired: std.ArrayList(Retired) = .empty;
+        defer retired.deinit(gpa);
+        var next: u32 = random.random().uintLessThan(u32, 900);
+        var row: u32 = 0;
+        while (next < limits.page_entities) {
+            const n = 1 + random.random().uintLessThan(u32, limits.page_entities - next);
+            try std.testing.expect(try runs.insertRun(gpa, next, row, n, 1, &retired));
+            for (next..next + n, row..) |index, r| {
+                try singles.ensure(gpa, @intCast(index), 1, &retired);
+                singles.insert(@intCast(index), @intCast(r));
+            }
+            row += n;
+            next += n + random.random().uintLessThan(u32, 100);
+        }
+        for (0..limits.page_entities) |index|
+            try std.testing.expectEqual(find(singles.pages.items, @intCast(index)), find(runs.pages.items, @intCast(index)));
+        try std.testing.expect(!try runs.insertRun(gpa, 0, 0, 1, 1, &retired) or find(singles.pages.items, 0) == null);
+    }
 }
 
 test "a page that views may read is never changed in place" {

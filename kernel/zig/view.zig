@@ -467,7 +467,10 @@ fn reopen(head: *Head, set: *ChangeSet) void {
 fn netKeys(gpa: std.mem.Allocator, table: *const Table, list: []const u64, present: bool) error{OutOfMemory}![]u64 {
     var kept: std.ArrayList(u64) = .empty;
     errdefer kept.deinit(gpa);
-    for (list) |key| {
+    if (present and table.removed.items.len == 0) {
+        // Undone insertions left the list, so without a removal all of it is there.
+        try kept.appendSlice(gpa, list);
+    } else for (list) |key| {
         if ((table.find(key) != null) == present) try kept.append(gpa, key);
     }
     sortUnique(&kept);
