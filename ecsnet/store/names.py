@@ -18,10 +18,10 @@ from typing import Any, Final, Literal, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from ecsnet.errors import ArgumentError, ConstraintError, NotBuiltError, UnknownNameError
+from ecsnet.errors import ArgumentError, ConstraintError, NoRowError, NotBuiltError, UnknownNameError
 from ecsnet.schema.model import MISSING, Field, Schema, Table
 
-__all__ = ["FieldName", "Names", "TableName", "as_key", "as_keys", "typed_not_built"]
+__all__ = ["FieldName", "Names", "TableName", "as_key", "as_keys", "no_such_row", "typed_not_built"]
 
 _KEY_MAX: Final = 2**64 - 1
 
@@ -31,7 +31,8 @@ class FieldName:
 
     `kind` says where the value lives: "stored" in a column; "key" is the row's own key (an entity's id, a
     component's entity); "generation" is the high half of that key. `lendable` is False where a transaction hands the
-    column out read-only: virtual fields, foreign keys and unique fields, whose indexes the kernel keeps per operation.
+    column out read-only: virtual fields, the tables that describe the schema, and foreign keys and unique fields, whose
+    indexes the kernel keeps per operation.
     """
 
     __slots__ = (
@@ -72,7 +73,7 @@ class FieldName:
             self.dtype = field.dtype
             self.shape = field.shape
             self.enum = field.enum
-            self.lendable = not (field.unique or field.foreign_key is not None)
+            self.lendable = not (field.unique or field.foreign_key is not None or table.read_only)
         # A plain field's Python value goes to `struct.pack` as it is: that checks type and range well enough. A bool
         # would take anything for true, the others need converting.
         self.plain = not self.shape and self.enum is None and self.dtype.kind in "iuf"
@@ -384,6 +385,13 @@ class Names:
 def typed_not_built() -> NotBuiltError:
     """What tables written as Python classes say for now."""
     return NotBuiltError("a schema of Python classes", "name tables and fields by strings, as in query('transform')")
+
+
+def no_such_row(field: FieldName, value: object) -> NoRowError:
+    """The error for a row that was looked for by the value of a field."""
+    error = NoRowError(0, field.table.name)
+    error.args = (f"no row of {field.table.name} has {field.name} == {value!r}",)
+    return error
 
 
 def as_keys(keys: object) -> NDArray[np.uint64]:

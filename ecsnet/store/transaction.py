@@ -35,7 +35,7 @@ from ecsnet.errors import (
 from ecsnet.ids import INDEX_BITS, Entity, Tick, Version
 from ecsnet.store.conditions import col
 from ecsnet.store.lending import Lending
-from ecsnet.store.names import FieldName, Names, TableName, as_key, as_keys, typed_not_built
+from ecsnet.store.names import FieldName, Names, TableName, as_key, as_keys, no_such_row, typed_not_built
 from ecsnet.store.query import Query, Selection, query_of
 from ecsnet.store.queued import Queue
 from ecsnet.store.shapes import PACKING_ERRORS, InsertRecipe, writable
@@ -502,7 +502,7 @@ class Transaction:
         """
         found = self.find(path, value)
         if found is None:
-            raise NoRowError(value if isinstance(value, int) else 0, path)
+            raise no_such_row(self._names.path(path), value)
         return found
 
     def find(self, path: str, value: object) -> int | None:
@@ -631,14 +631,13 @@ class Transaction:
         if field.kind != "stored":
             return _virtual(field, selection.keys)
         if field.lendable and self._state == _DIRECT:
-            if field.table.read_only:
-                raise ArgumentError(f"{field.table.name} describes the schema and is read-only")
             self._state = _LENDING
         return self._lending.column(selection, position, field)
 
     def assign(self, selection: Selection, position: int, field: FieldName, value: object) -> None:
         """Copy `value` into those cells: floats to floats, integers to integers with the range checked."""
         if not field.lendable:
+            writable(field.table)
             why = "follows from the key" if field.kind != "stored" else "is a foreign key or unique"
             raise ArgumentError(f"{field.path} {why} and is read-only as a column: use tx.update(key, ...)")
         cells = self.column(selection, position, field)

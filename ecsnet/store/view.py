@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ecsnet.errors import ArgumentError, ClosedError, NoRowError, StaleEntityError
 from ecsnet.ids import INDEX_BITS, Tick, Version
 from ecsnet.store.conditions import col
-from ecsnet.store.names import FieldName, Names, TableName, as_key
+from ecsnet.store.names import FieldName, Names, TableName, as_key, no_such_row
 from ecsnet.store.places import INDEX_MASK, READS_BEFORE_PLACES
 from ecsnet.store.query import Query, Selection, query_of
 
@@ -143,7 +143,7 @@ class View:
         """
         found = self.find(path, value)
         if found is None:
-            raise NoRowError(value if isinstance(value, int) else 0, path)
+            raise no_such_row(self._names.path(path), value)
         return found
 
     def find(self, path: str, value: object) -> int | None:

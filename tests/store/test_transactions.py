@@ -245,6 +245,10 @@ def test_a_value_of_every_type_comes_back_as_it_was(store: Store, field: str, va
         ("an_array", ["a", "b", "c"]),
         ("some_bytes", b"abcde"),
         ("some_bytes", "ab"),
+        ("some_bytes", 3),
+        ("an_f64", 10**400),
+        ("an_array", [1e39, 0.0, 0.0]),
+        ("an_enum", [["RED"], ["GREEN"]]),
     ],
 )
 def test_a_value_of_the_wrong_type_length_or_range_names_the_field(store: Store, field: str, value: Any) -> None:
@@ -332,6 +336,38 @@ def test_what_a_verb_cannot_do_it_says(store: Store) -> None:
             tx.insert("schema_tables", {})
         with pytest.raises(NotBuiltError, match="savepoint"):
             tx.savepoint()
+        with pytest.raises(ArgumentError, match="one row"):
+            tx.insert("item", {"kind": 1}, health={})  # type: ignore[call-overload]
+        with pytest.raises(ArgumentError, match="components by name"):
+            tx.insert(ship)
+        with pytest.raises(ArgumentError, match="components by name"):
+            tx.insert_many([ship])
+        with pytest.raises(ArgumentError, match="keys of its own"):
+            tx.insert_many("health", {"hp": [1]})
+        with pytest.raises(ArgumentError, match="names no field"):
+            tx.update_many([ship], "health")
+        with pytest.raises(ArgumentError, match="how many rows"):
+            tx.spawn_many(-1)
+        with pytest.raises(ArgumentError, match="name of a table"):
+            tx.query(3)  # type: ignore[arg-type]
+        with pytest.raises(ArgumentError, match="expected a path"):
+            tx[ship, 3]  # type: ignore[index]
+        with pytest.raises(UnknownNameError, match="'health'"):
+            tx[ship, "health"]
+        for hp in (1.5, "1", None, 70_000):
+            with pytest.raises(ArgumentError, match=r"health\.hp \(u16\)"):
+                tx.spawn(health={"hp": hp})
+            with pytest.raises(ArgumentError, match=r"transform\.x"):
+                tx.insert(ship, transform={"x": "x" * 100})
+            with pytest.raises(ArgumentError, match=r"item\.id"):
+                tx.insert("item", {"kind": 1, "id": hp if hp != 70_000 else -1})
+        (tables,) = tx.query("schema_tables")
+        with pytest.raises(ValueError, match="read-only"):
+            tables.name[:] = 0
+        with pytest.raises(ArgumentError, match="describes the schema"):
+            tables.name = b""
+        assert repr(tx) == "<transaction 'transaction', open>"
+        assert repr(tx.query("health", without=["velocity"])) == "query('health', without=['velocity'])"
         with pytest.raises(ArgumentError, match="inside a tick"):
             tx.random.random()
 
@@ -403,10 +439,13 @@ def test_rows_are_found_by_a_field(store: Store) -> None:
         sword = tx.insert("item", {"id": 7, "kind": "SWORD"})
         assert tx.key("item.id", 7) == sword
         assert tx.find("item.id", 8) is None
-        with pytest.raises(NoRowError):
+        with pytest.raises(NoRowError, match="no row of item has id == 8"):
             tx.key("item.id", 8)
     with store.view() as view:
         assert view.key("item.id", 7) == sword
+        assert view.find("item.id", 9) is None
+        with pytest.raises(NoRowError, match="no row of item has id == 9"):
+            view.key("item.id", 9)
 
 
 def test_a_key_may_be_a_numpy_scalar(store: Store) -> None:

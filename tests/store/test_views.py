@@ -57,6 +57,46 @@ def test_cells_come_as_python_values(store: Store, world: dict[str, int]) -> Non
             view["ada", "health.hp"]
 
 
+def test_reading_cell_by_cell_goes_on_right_when_an_index_takes_over(store: Store) -> None:
+    """After some reads an array from entity index to row answers instead of the kernel."""
+    with store.transaction() as tx:
+        ships = tx.spawn_many(300, transform={"x": np.arange(300.0)}, everything={"an_array": [1.0, 2.0, 3.0]})
+        lone = tx.spawn(health={"hp": 7})
+    gone = int(ships[5])
+    store.transaction().despawn(gone).commit()
+    with store.transaction() as tx:
+        reborn = tx.spawn(transform={"x": -1.0})
+    assert reborn & 0xFFFF_FFFF == gone & 0xFFFF_FFFF, "the place is reused"
+
+    for _ in range(2):
+        view = store.view()
+        for number, ship in enumerate(ships.tolist()):
+            if ship == gone:
+                with pytest.raises(StaleEntityError):
+                    view[ship, "transform.x"]
+                continue
+            assert view[ship, "transform.x"] == number
+            assert view[ship, "everything.an_array"].tolist() == [1, 2, 3]
+        for _ in range(100):
+            assert view[lone, "health.hp"] == 7, "a lone row far out pays for no index"
+            with pytest.raises(NoRowError):
+                view[lone, "transform.x"]
+            with pytest.raises(NoRowError):
+                view[reborn, "everything.a_u8"]
+            with pytest.raises(StaleEntityError):
+                view[2**40 + 3, "transform.x"]
+            with pytest.raises(StaleEntityError):
+                view[2**64 - 1, "transform.x"]
+            with pytest.raises(ArgumentError):
+                view[-1, "transform.x"]
+            with pytest.raises(StaleEntityError):
+                view[lone, "item.kind"]
+        assert view[reborn, "transform.x"] == -1
+        view.close()
+        with pytest.raises(ClosedError):
+            view[lone, "health.hp"]
+
+
 def test_a_held_view_never_changes_while_the_world_does(store: Store, world: dict[str, int]) -> None:
     """Twice as many versions as the kernel has slots, in every way a world can change."""
     held = store.view()
