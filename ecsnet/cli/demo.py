@@ -1,6 +1,7 @@
 """`ecsnet demo`: a node and its clients on this machine, live."""
 
 import contextlib
+import io
 import signal
 import sys
 from pathlib import Path
@@ -88,7 +89,10 @@ def demo(
     from ecsnet.demo.screen import Screen, print_result
 
     options = Options(seconds=seconds, clients=clients, entities=entities, hz=hz, moving=moving, seed=seed)
-    console = Console(stderr=False)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A terminal that lacks a sign shows another; it is no reason to fail.
+        sys.stdout.reconfigure(errors="replace")
+    console = Console()
     with contextlib.ExitStack() as stack:
         show = None if as_json else stack.enter_context(Screen(console))
         running = Demo(options, show)

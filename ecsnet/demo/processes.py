@@ -52,6 +52,10 @@ class Child:
         self._encoder = msgspec.json.Encoder()
         self._heard_all = trio.Event()
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
     async def tell(self, message: ToChild) -> None:
         """Send a message. To a child that is gone it is lost; that it is gone is told by `listen`."""
         assert self._process.stdin is not None

@@ -69,6 +69,8 @@ class Demo:
         self.troubles: list[str] = []
         """What went wrong on the way without ending the demo."""
         self.troubles_more = 0
+        self.children: list[Child] = []
+        """The node, then the bots."""
         self.played_s = 0.0
         self.cut_short = False
         self._on_change = on_change
@@ -88,6 +90,7 @@ class Demo:
         """
         try:
             async with children(self._take) as started:
+                self.children = started.all
                 self._change()
                 node, bots = await self._start(started)
                 await self._play(node, bots)

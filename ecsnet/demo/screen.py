@@ -156,7 +156,7 @@ class Screen:
 
     @property
     def _fancy(self) -> bool:
-        return bool(self.console.encoding.lower().startswith("utf")) and not self.console.legacy_windows
+        return str(self.console.encoding).lower().startswith("utf") and not self.console.legacy_windows
 
     def _sparks(self, values: deque[float], style: str) -> Text:
         """From nothing to the greatest of them."""
@@ -172,7 +172,7 @@ class Screen:
         if demo.phase is Phase.START or node is None:
             return f"{demo.phase.value}: a node and {demo.options.clients} clients"
         if demo.phase is Phase.END:
-            return demo.phase.value
+            return str(demo.phase.value)
         if demo.phase is Phase.REST:
             return f"{demo.phase.value} what every client holds with what the authority holds"
         bytes_s = pulse.bytes_s[-1] if pulse.bytes_s else 0.0
