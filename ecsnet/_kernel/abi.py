@@ -129,6 +129,11 @@ class TableOut(Structure):
     _fields_ = (("rows", c_uint32), ("columns", c_uint32), ("struct_seq", c_uint64), ("keys", c_uint64))
 
 
+class LentOut(Structure):
+    __slots__ = ()
+    _fields_ = (("address", c_uint64), ("bytes", c_uint64), ("rows", c_uint64))
+
+
 class ViewOut(Structure):
     __slots__ = ()
     _fields_ = (("version", c_uint64), ("tick", c_uint64), ("cut", c_uint64), ("tables", c_uint64))
@@ -176,6 +181,7 @@ STRUCTURES: Final[tuple[type[Structure], ...]] = (
     CatalogueIn,
     Info,
     TableOut,
+    LentOut,
     ViewOut,
     ColumnIn,
     BlockIn,
@@ -211,8 +217,8 @@ _SIGNATURES: Final[dict[str, tuple[Any, tuple[Any, ...]]]] = {
     "ecs_tx_row": (c_int64, (c_void_p, c_uint16, c_uint64)),
     "ecs_tx_cell": (c_int32, (c_void_p, c_uint16, c_uint16, c_uint64, _u64p)),
     "ecs_tx_table": (c_int32, (c_void_p, c_uint16, POINTER(TableOut))),
-    "ecs_tx_column": (c_int32, (c_void_p, c_uint16, c_uint16, _u64p)),
-    "ecs_tx_lend": (c_int32, (c_void_p, c_uint16, c_uint16, c_uint32, _u64p, _u64p)),
+    "ecs_tx_column": (c_int32, (c_void_p, c_uint32, c_uint32, POINTER(LentOut))),
+    "ecs_tx_lend": (c_int32, (c_void_p, c_uint32, c_uint32, POINTER(LentOut))),
     "ecs_tx_settle": (c_int32, (c_void_p,)),
     "ecs_tx_orphan": (c_int32, (c_void_p, c_uint16, c_uint16, _u64p, _u64p)),
     "ecs_publish": (c_int32, (c_void_p, c_uint64, c_uint32, _u64p, _u64p)),

@@ -193,8 +193,7 @@ class Pin:
     def __init__(self, store: "KernelStore") -> None:
         self._store = store
         self._hold: _Hold | None = _Hold(store)
-        info = store._view_out
-        out = abi.ViewOut() if info is None else info
+        out = abi.ViewOut()
         store._fast.ecs_view_info(self._hold.handle.pointer, self._hold.slot, out)
         self.version: int = out.version
         self.tick: int = out.tick
@@ -215,9 +214,7 @@ class Pin:
             out = abi.TableOut()
             addresses = (ctypes.c_uint64 * max(1, len(store._fields[table_id])))()
             store._check(
-                store._fast.ecs_view_table(
-                    store._handle.pointer, slot, table_id, out, ctypes.addressof(addresses)
-                )
+                store._fast.ecs_view_table(store._handle.pointer, slot, table_id, out, ctypes.addressof(addresses))
             )
             known = (out.rows, out.struct_seq, out.keys, list(addresses))
             self._tables[table_id] = known
@@ -300,13 +297,21 @@ class KernelStore:
         address = self._library.ecs_tx_operations(pointer, length)
         self._buffer = (ctypes.c_char * length.value).from_address(address)
         self._buffer_bytes = length.value
-        # Declared without argument types: converting three arguments costs three times the call.
-        self._apply_now = ctypes.PyDLL(self._library._name, handle=self._library._handle).ecs_tx_apply
-        self._apply_now.restype = ctypes.c_int32
+        # The hot calls, without declared types: converting three arguments costs three times the call. What they
+        # take is made once (the pointer, references to results) or is an int below 2**31.
+        hot = ctypes.PyDLL(self._library._name, handle=self._library._handle)
+        self._apply_now, self._begin_now, self._lend_now = hot.ecs_tx_apply, hot.ecs_tx_begin, hot.ecs_tx_lend
+        self._column_now, self._table_now = hot.ecs_tx_column, hot.ecs_tx_table
+        long = ctypes.CDLL(self._library._name, handle=self._library._handle)
+        self._commit_now, self._publish_now = long.ecs_tx_commit, long.ecs_publish
         self._key = ctypes.c_uint64()
         self._key_ref = ctypes.byref(self._key)
-        self._u64 = (ctypes.c_uint64 * 2)()
-        self._view_out: abi.ViewOut | None = None
+        self._lent_out = abi.LentOut()
+        self._lent_ref = ctypes.byref(self._lent_out)
+        self._table_out = abi.TableOut()
+        self._table_ref = ctypes.byref(self._table_out)
+        self._tick, self._version, self._published = ctypes.c_uint64(), ctypes.c_uint64(), ctypes.c_uint64()
+        self._version_ref, self._published_ref = ctypes.byref(self._version), ctypes.byref(self._published)
         self._shapes: dict[tuple[int, tuple[int, ...]], Shape] = {}
         self._lent: dict[tuple[int, int], NDArray[Any]] = {}
         self._spare: dict[tuple[int, int], tuple[int, int, NDArray[Any]]] = {}
@@ -365,7 +370,9 @@ class KernelStore:
         if status == codes["RowExists"]:
             return RowExistsError(key, table_name)
         if status == codes["Busy"]:
-            return BusyError("another transaction is writing to this store; nothing changed, try again when it has ended")
+            return BusyError(
+                "another transaction is writing to this store; nothing changed, try again when it has ended"
+            )
         if status == codes["OutOfMemory"]:
             return StorageError("out of memory; nothing changed")
         if status == codes["Limit"]:
@@ -417,7 +424,9 @@ class KernelStore:
 
     def begin(self, label: str = "transaction") -> None:
         """Begin a transaction; `label` is what a warning about its arrays calls it."""
-        self._check(self._fast.ecs_tx_begin(self._pointer))
+        status = self._begin_now(self._pointer)
+        if status < 0:
+            raise self._error(status)
         self.label = label
 
     def commit(self) -> None:
@@ -426,8 +435,11 @@ class KernelStore:
         Raises:
             ConstraintError: refused; it is still open, and `rollback` undoes it.
         """
-        self._check(self._library.ecs_tx_commit(self._pointer))
-        self._take_back()
+        status = self._commit_now(self._pointer)
+        if status < 0:
+            raise self._error(status)
+        if self._lent:
+            self._take_back()
 
     def rollback(self) -> None:
         """Undo everything since `begin`."""
@@ -587,8 +599,10 @@ class KernelStore:
 
     def head_table(self, table_id: int) -> TableInfo:
         """A table of the head as it is now."""
-        out = abi.TableOut()
-        self._check(self._fast.ecs_tx_table(self._pointer, table_id, out))
+        out = self._table_out
+        status = self._table_now(self._pointer, table_id, self._table_ref)
+        if status < 0:
+            raise self._error(status)
         return TableInfo(out.rows, out.struct_seq, array(out.keys, "<u8", (out.rows,), self._handle))
 
     def lend(self, table_id: int, field_id: int, writable: bool) -> NDArray[Any]:
@@ -601,31 +615,20 @@ class KernelStore:
         if known is not None:
             return known
         field = self._fields[table_id][field_id][1]
-        rows = self._rows(table_id)
+        out = self._lent_out
+        status = (self._lend_now if writable else self._column_now)(self._pointer, table_id, field_id, self._lent_ref)
+        if status < 0:
+            raise self._error(status)
+        address, rows = out.address, out.rows
         if not writable:
-            address = self._u64
-            self._check(
-                self._fast.ecs_tx_column(
-                    self._pointer, table_id, field_id, ctypes.cast(address, ctypes.POINTER(ctypes.c_uint64))
-                )
-            )
-            return array(address[0], field.dtype.str, (rows, *field.shape), self._handle)
-        address, size = ctypes.c_uint64(), ctypes.c_uint64()
-        self._check(self._library.ecs_tx_lend(self._pointer, table_id, field_id, 1, address, size))
+            return array(address, field.dtype.str, (rows, *field.shape), self._handle)
         spare = self._spare.pop((table_id, field_id), None)
-        if spare is not None and spare[:2] == (address.value, rows):
+        if spare is not None and spare[0] == address and spare[1] == rows:
             lent = spare[2]
         else:
-            shape = (rows, *field.shape)
-            lent = array(address.value, field.dtype.str, shape, self._handle, writable=True)
+            lent = array(address, field.dtype.str, (rows, *field.shape), self._handle, writable=True)
         self._lent[table_id, field_id] = lent
         return lent
-
-    def _rows(self, table_id: int) -> int:
-        out = abi.TableOut()
-        self._check(self._fast.ecs_tx_table(self._pointer, table_id, out))
-        rows: int = out.rows
-        return rows
 
     def settle(self) -> None:
         """Apply what was lent now; operations that waited for it may follow. Raises ConstraintError."""
@@ -640,12 +643,11 @@ class KernelStore:
         if not self._lent:
             return
         lent, self._lent = self._lent, {}
-        self._spare.clear()
         while lent:
             (table_id, field_id), column = lent.popitem()
             # Held by: the local name, and the argument of getrefcount.
             if sys.getrefcount(column) <= 2:
-                self._spare[table_id, field_id] = (column.ctypes.data, len(column), column)
+                self._spare[table_id, field_id] = (owner(column).address, len(column), column)
                 continue
             address, size = ctypes.c_uint64(), ctypes.c_uint64()
             self._check(self._library.ecs_tx_orphan(self._pointer, table_id, field_id, address, size))
@@ -698,11 +700,11 @@ class KernelStore:
     def publish(self, tick: int, *, genesis: bool = False) -> int | None:
         """Make a version of what was committed since the last; None when nothing was. Held views may defer that readers
         see it: `published_version` is then behind `head_version`."""
-        self._u64[0] = 0
-        version, published = ctypes.c_uint64(), ctypes.c_uint64()
-        made = self._library.ecs_publish(self._pointer, tick, int(genesis), version, published)
-        self._check(made)
-        self.head_version, self.published_version = version.value, published.value
+        self._tick.value = tick
+        made = self._publish_now(self._pointer, self._tick, int(genesis), self._version_ref, self._published_ref)
+        if made < 0:
+            raise self._error(made)
+        self.head_version, self.published_version = self._version.value, self._published.value
         return self.head_version if made else None
 
     def catch_up(self) -> None:

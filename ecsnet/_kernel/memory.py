@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 class Memory:
     """A range of kernel memory and what keeps it valid."""
 
-    __slots__ = ("__array_interface__", "__weakref__", "_free", "_keeper")
+    __slots__ = ("__array_interface__", "__weakref__", "_free", "_keeper", "address")
 
     def __init__(self, address: int, typestr: str, shape: tuple[int, ...], keeper: object, *, writable: bool) -> None:
         # A null address with no rows is legal in the kernel and not in numpy.
@@ -25,6 +25,7 @@ class Memory:
             "typestr": typestr,
             "data": (address or 64, not writable),
         }
+        self.address = address
         self._keeper = keeper
         self._free: Callable[[], None] | None = None
 

@@ -259,27 +259,34 @@ export fn ecs_tx_table(store: *Store, table: u16, out: *TableOut) i32 {
     return 0;
 }
 
-/// The address of a whole column as the transaction sees it, for reading at once.
-export fn ecs_tx_column(store: *Store, table: u16, field: u16, address: *u64) i32 {
-    const number = store.head.tableIndex(table) catch |err| return failure.code(err);
-    const f = store.head.fieldIndex(number, field) catch |err| return failure.code(err);
+/// A whole column as the transaction sees it, for reading at once.
+export fn ecs_tx_column(store: *Store, table: u32, field: u32, out: *LentOut) i32 {
+    const number = store.head.tableIndex(@truncate(table)) catch |err| return failure.code(err);
+    const f = store.head.fieldIndex(number, @truncate(field)) catch |err| return failure.code(err);
     const column = &store.head.tables[number].columns[f];
     const memory = if (column.scratch.lent != .no) column.scratch.data else column.head;
-    address.* = @intFromPtr(memory.ptr);
+    out.* = .{ .address = @intFromPtr(memory.ptr), .bytes = memory.len, .rows = store.head.tables[number].rows };
     return 0;
 }
 
-export fn ecs_tx_lend(store: *Store, table: u16, field: u16, writable: u32, address: *u64, bytes: *u64) i32 {
-    return status(txLend(store, table, field, writable != 0, address, bytes));
+/// What was lent: where, how many rows, and how much memory is behind it.
+pub const LentOut = extern struct { address: u64, bytes: u64, rows: u64 };
+
+/// Lend a whole column to the transaction as private, writable memory.
+export fn ecs_tx_lend(store: *Store, table: u32, field: u32, out: *LentOut) i32 {
+    return status(txLend(store, @truncate(table), @truncate(field), out));
 }
 
-fn txLend(store: *Store, table: u16, field: u16, writable: bool, address: *u64, bytes: *u64) failure.Error!void {
+fn txLend(store: *Store, table: u16, field: u16, out: *LentOut) failure.Error!void {
     try store.needTransaction();
     const number = try store.head.tableIndex(table);
     const f = try store.head.fieldIndex(number, field);
-    const column = try lend.lend(&store.head, &store.views, number, f, writable);
-    address.* = @intFromPtr(column.scratch.data.ptr);
-    bytes.* = column.scratch.data.len;
+    const column = try lend.lend(&store.head, &store.views, number, f, true);
+    out.* = .{
+        .address = @intFromPtr(column.scratch.data.ptr),
+        .bytes = column.scratch.data.len,
+        .rows = store.head.tables[number].rows,
+    };
 }
 
 /// Apply what was lent now, since operations that were queued behind it follow.
@@ -449,6 +456,7 @@ const manifest: []const u8 = text: {
         .{ "CatalogueIn", catalogue.CatalogueIn },
         .{ "Info", failure.Info },
         .{ "TableOut", TableOut },
+        .{ "LentOut", LentOut },
         .{ "ViewOut", ViewOut },
         .{ "ColumnIn", ColumnIn },
         .{ "BlockIn", BlockIn },

@@ -56,6 +56,10 @@ pub const Head = struct {
     /// Keys are handed out here, not taken in from an authority.
     replica: bool = false,
     info: failure.Info = .{},
+    /// Room for one row's cells, as many as the widest table has fields: on the stack it would be
+    /// cleared for every row.
+    given: []?[*]const u8,
+    cells: [][*]const u8,
 
     pub fn init(gpa: std.mem.Allocator, in: *const catalogue.CatalogueIn) (error{ OutOfMemory, BadCatalogue })!Head {
         var cat = try catalogue.Catalogue.init(gpa, in);
@@ -71,7 +75,12 @@ pub const Head = struct {
             table.* = try .init(gpa, spec, if (spec.kind == .component) &spaces[0] else space);
             made += 1;
         }
-        return .{ .gpa = gpa, .catalogue = cat, .tables = tables, .spaces = spaces };
+        var widest: usize = 0;
+        for (cat.tables) |*spec| widest = @max(widest, spec.fields.len);
+        const given = try gpa.alloc(?[*]const u8, widest);
+        errdefer gpa.free(given);
+        const cells = try gpa.alloc([*]const u8, widest);
+        return .{ .gpa = gpa, .catalogue = cat, .tables = tables, .spaces = spaces, .given = given, .cells = cells };
     }
 
     pub fn deinit(head: *Head) void {
@@ -84,6 +93,8 @@ pub const Head = struct {
         head.undo.deinit(head.gpa);
         head.touched.deinit(head.gpa);
         head.despawned.deinit(head.gpa);
+        head.gpa.free(head.given);
+        head.gpa.free(head.cells);
         head.catalogue.deinit();
     }
 
@@ -219,7 +230,7 @@ pub const Head = struct {
         if (t.find(key) != null) return head.failKey(error.RowExists, table, key);
         assert(t.findIndex(entity.Key.of(key).index) == null);
 
-        var cells: [limits.fields_max][*]const u8 = undefined;
+        const cells = head.cells;
         var auto: u64 = undefined;
         for (t.spec.fields, 0..) |*field, f| {
             if (given[f]) |cell| {

@@ -59,7 +59,8 @@ fn one(head: *Head, header: *const [header_bytes]u8, rest: []const u8, key_out: 
         }
         return;
     }
-    var given: [limits.fields_max]?[*]const u8 = @splat(null);
+    const given = head.given[0..head.tables[table].spec.fields.len];
+    @memset(given, null);
     var cells = Cells.init(head, table, rest, fields) orelse return error.BadArgument;
     while (try cells.next()) |cell| given[cell.field] = cell.bytes.ptr;
     if (kind == .spawn) {
@@ -68,7 +69,7 @@ fn one(head: *Head, header: *const [header_bytes]u8, rest: []const u8, key_out: 
         key = fresh[0];
         key_out.* = key;
     } else if (key == 0) key = key_out.*;
-    try head.insert(table, key, given[0..head.tables[table].spec.fields.len]);
+    try head.insert(table, key, given);
 }
 
 const Cells = struct {
