@@ -551,8 +551,8 @@ class KernelStore:
             single = cells.shape == field.shape
             if not single and cells.shape != (len(keys), *field.shape):
                 raise ArgumentError(
-                    f"{self._tables[table_id].name}.{field.name}: expected shape {(len(keys), *field.shape)} or one cell "
-                    f"{field.shape}, found {cells.shape}"
+                    f"{self._tables[table_id].name}.{field.name}: expected shape {(len(keys), *field.shape)} or one "
+                    f"cell {field.shape}, found {cells.shape}"
                 )
             keep.append(cells)
             description.cells = cells.ctypes.data

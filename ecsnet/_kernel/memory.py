@@ -47,6 +47,6 @@ def array(
 
 def owner(of: NDArray[Any]) -> Memory:
     """The `Memory` under an array made by `array`."""
-    base = of.base
+    base: Any = of.base
     assert isinstance(base, Memory)
     return base
