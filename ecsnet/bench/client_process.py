@@ -1,0 +1,208 @@
+"""Clients of the replication benchmark, many to a process.
+
+Arguments: "probe" or "sinks", URL, how many. A probe is one embedded client as a game has it: it applies every version
+and notes when each became visible. Sinks join for real, ack each delta that came whole, and throw its rows away, so
+that 50 clients do not take the cores that the node needs.
+"""
+
+import selectors
+import sys
+import time
+from struct import Struct
+
+import ecsnet
+from ecsnet.bench.node_process import moving_schema
+from ecsnet.bench.workers import Counts, answer_marks
+from ecsnet.limits import FRAME_HEADER_BYTES, MESSAGE_TO_CLIENT_BYTES_MAX
+from ecsnet.node.tcp import connect
+from ecsnet.session.client import ClientSession
+from ecsnet.session.states import State
+from ecsnet.wire.codec import delta_head
+from ecsnet.wire.framing import parse_header_untrusted
+from ecsnet.wire.messages import DeltaSync, Kind, SyncBegin, SyncChunk
+
+__all__ = ["main"]
+
+_VERSION = Struct("<Q")
+
+
+def _version_offset() -> int:
+    """Where the version is in the frame of a delta: found by writing one."""
+    marked = 0x1122_3344_5566_7788
+    head = delta_head(session=1, epoch=1, base=1, version=marked, tick=1, entity=0, command_ack=0, block_bytes=8)
+    return bytes(head).index(_VERSION.pack(marked))
+
+
+_VERSION_AT = _version_offset()
+_DELTA_HEAD_BYTES = _VERSION_AT + _VERSION.size
+_RECEIVE_BYTES = 256 * 1024
+
+
+class Sink:
+    """A session without a replica. Until its full sync is whole it reads every frame; after that, of each delta the
+    version alone."""
+
+    def __init__(self, url: str) -> None:
+        self.socket = connect(url, 5.0)
+        self.deltas = 0
+        self.delta_bytes = 0
+        self._session = ClientSession(name="sink", fingerprint=moving_schema().fingerprint)
+        self._session.connect(time.monotonic_ns())
+        self._held = 0
+        self._chunks = 0
+        self._start = bytearray()  # of a frame of which not all that is needed is there
+        self._needed = FRAME_HEADER_BYTES
+        self._skip = 0
+        self._frame_bytes = 0
+        self._version = 0
+        self._ack_due = False
+
+    @property
+    def joined(self) -> bool:
+        return self._held > 0
+
+    def receive(self, buffer: memoryview) -> None:
+        """Take in what has arrived, then answer it."""
+        while True:
+            try:
+                got = self.socket.recv_into(buffer)
+            except BlockingIOError:
+                break
+            if not got:
+                raise ConnectionError("the node ended the connection")
+            self._take(buffer[:got])
+            if got < len(buffer):
+                break
+        self.flush()
+
+    def flush(self) -> None:
+        """Send what there is to send; a sink's few bytes always have room."""
+        if self._ack_due:
+            self._session.ack(self._held, chunks=self._chunks)
+            self._ack_due = False
+        frames = self._session.frames_to_send(time.monotonic_ns())
+        if frames:
+            self.socket.sendall(b"".join(frames))
+
+    def _take(self, data: memoryview) -> None:
+        at = 0
+        while at < len(data):
+            if self._skip:
+                skipped = min(self._skip, len(data) - at)
+                at += skipped
+                self._skip -= skipped
+                if not self._skip:
+                    self._delta_is_whole()
+                continue
+            piece = data[at : at + self._needed - len(self._start)]
+            self._start += piece
+            at += len(piece)
+            if len(self._start) == self._needed:
+                self._step()
+
+    def _step(self) -> None:
+        """All bytes that were needed are there: a header, the head of a delta, or a frame."""
+        start = self._start
+        payload_bytes, kind, _ = parse_header_untrusted(start, 0, MESSAGE_TO_CLIENT_BYTES_MAX)
+        frame_bytes = FRAME_HEADER_BYTES + payload_bytes
+        to_skip = kind == Kind.DELTA_SYNC and self._session.state is State.LIVE
+        needed = _DELTA_HEAD_BYTES if to_skip else frame_bytes
+        if len(start) < needed:
+            self._needed = needed
+            return
+        if to_skip:
+            (self._version,) = _VERSION.unpack_from(start, _VERSION_AT)
+            self._frame_bytes = frame_bytes
+            self._skip = frame_bytes - len(start)
+            assert self._skip, "a delta has a block"
+        else:
+            self._session.receive_frame(kind, bytes(start[FRAME_HEADER_BYTES:]), time.monotonic_ns())
+            self._note_events()
+        start.clear()
+        self._needed = FRAME_HEADER_BYTES
+
+    def _delta_is_whole(self) -> None:
+        self._held = self._version
+        self.deltas += 1
+        self.delta_bytes += self._frame_bytes
+        self._ack_due = True
+
+    def _note_events(self) -> None:
+        while (event := self._session.next_event()) is not None:
+            if isinstance(event, SyncBegin):
+                self._chunks = 0
+            elif isinstance(event, SyncChunk):
+                self._chunks += 1
+                self._ack_due = True
+            elif isinstance(event, DeltaSync):
+                self._held, self._chunks = event.version, 0
+                self._ack_due = True
+
+
+def run_sinks(url: str, count: int) -> None:
+    """Join one after the other, then count until standard input ends."""
+    selector = selectors.DefaultSelector()
+    buffer = memoryview(bytearray(_RECEIVE_BYTES))
+    sinks: list[Sink] = []
+
+    def step() -> None:
+        for key, _ in selector.select(0.2):
+            key.data.receive(buffer)
+
+    for _ in range(count):
+        sink = Sink(url)
+        sinks.append(sink)
+        selector.register(sink.socket, selectors.EVENT_READ, sink)
+        sink.flush()
+        while not sink.joined:
+            step()
+
+    def counts() -> Counts:
+        taken = {"deltas": sum(s.deltas for s in sinks), "delta_bytes": sum(s.delta_bytes for s in sinks)}
+        new = {name: value - before[name] for name, value in taken.items()}
+        before.update(taken)
+        return new
+
+    before = {"deltas": 0, "delta_bytes": 0}
+    answer_marks({"joined": count}, counts)
+    due = time.monotonic()
+    while True:
+        step()
+        if time.monotonic() >= due:
+            # Pings, for one.
+            for sink in sinks:
+                sink.flush()
+            due = time.monotonic() + 0.2
+
+
+def run_probe(url: str) -> None:
+    """One client with its replica, in a thread of its own as in a game."""
+    applied: list[tuple[int, int]] = []
+
+    def counts() -> Counts:
+        nonlocal applied
+        taken, applied = applied, []
+        statistics = client.statistics()
+        new = statistics.delta_bytes_received - before[0]
+        before[0] = statistics.delta_bytes_received
+        return {"deltas": len(taken), "delta_bytes": new, "applied": taken}
+
+    before = [0]
+    with ecsnet.connect(url, moving_schema(), name="probe", on_version=lambda *seen: applied.append(seen)) as client:
+        answer_marks({"joined": 1}, counts)
+        while client.state == "live":
+            time.sleep(1 / 60)
+            client.poll()
+        raise ConnectionError(f"the probe's session ended: {client.reason or client.error}")
+
+
+def main(kind: str, url: str, count: int) -> None:
+    """Join and count until standard input ends."""
+    if kind == "probe":
+        run_probe(url)
+    else:
+        run_sinks(url, count)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2], int(sys.argv[3]))

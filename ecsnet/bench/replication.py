@@ -1,0 +1,207 @@
+"""Replication over real TCP, beside a JSON broadcast and the bare sends of the same bytes.
+
+All entities move in each tick. The node is a process of its own; one probe, in another, applies everything and takes
+the lag; the other clients, in four more at most, join for real and only count. After a warm-up come the windows: rates
+are medians over them, lag quantiles are over all of them. The probe joins first, as at the peers.
+
+Lag: CLOCK_MONOTONIC just before the tick's first transaction → the probe has that version visible.
+
+Invariant: the three sides run one after the other with the same number of clients and entities and the same rate, and
+what a side cannot hold (fewer ticks than asked) is printed with its other figures.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from statistics import median
+from typing import Final
+
+from ecsnet.bench.broadcast_process import json_name
+from ecsnet.bench.figures import Better, Figure
+from ecsnet.bench.goals import GOALS, Goal
+from ecsnet.bench.timing import quantile
+from ecsnet.bench.workers import Counts, Worker, WorkerError
+
+__all__ = ["SIZES_DEFAULT", "Plan", "run"]
+
+SIZES_DEFAULT: Final = (1_000, 10_000)
+_CLIENT_PROCESSES_MAX: Final = 4
+_MS_PER_NS: Final = 1e-6
+_NODE: Final = "ecsnet.bench.node_process"
+_CLIENTS: Final = "ecsnet.bench.client_process"
+_BROADCAST: Final = "ecsnet.bench.broadcast_process"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How it is run."""
+
+    hz: int = 60
+    clients: int = 50
+    warm_up_s: float = 1.0
+    windows: int = 5
+    window_s: float = 1.2
+
+    @property
+    def goals_hold(self) -> bool:
+        """Whether this is what the goals are for."""
+        return self.hz == 60 and self.clients == 50
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """One side's figures for one number of entities."""
+
+    side: str
+    ticks_per_s: float
+    bytes_per_moved_entity: float
+    server_cpu: float
+    applied_share: float
+    lag_p50: float | None
+    lag_p99: float | None
+    frame_bytes: float
+
+
+_METRICS: Final[tuple[tuple[str, str, Better], ...]] = (
+    ("bytes_per_moved_entity", "B", "lower"),
+    ("server_cpu", "cores", "lower"),
+    ("lag_p50", "ms", "lower"),
+    ("lag_p99", "ms", "lower"),
+    ("ticks_per_s", "1/s", "higher"),
+    ("applied_share", "share", "higher"),
+)
+
+
+def run(
+    sizes: Sequence[int] = SIZES_DEFAULT,
+    plan: Plan | None = None,
+    *,
+    note: Callable[[str], None] = lambda text: None,
+    progress: Callable[[str], None] = lambda text: None,
+) -> Iterator[Figure]:
+    """The figures, size after size.
+
+    Args:
+        sizes: numbers of entities.
+        plan: how it is run; the peers' protocol unless it says otherwise.
+        note: called with what a reader must know.
+        progress: called with what is measured next.
+
+    Raises:
+        WorkerError: one of our processes failed. One of a peer is a note, and no figures beside it.
+    """
+    plan = plan or Plan()
+    note("quantised positions are not built: the figures are of lossless f32")
+    if json_name() == "json":
+        note("orjson is not installed: the JSON peer uses the standard library's (pip install 'ecsnet[bench]')")
+    for n in sizes:
+        progress(f"ecsnet, n = {n:,}")
+        ours = _ecsnet(n, plan)
+        peers = []
+        for side, name in (("json", f"{json_name()} broadcast"), ("bare", "bare sends")):
+            progress(f"{name}, n = {n:,}")
+            try:
+                peers.append(_broadcast(side, name, n, plan, round(ours.frame_bytes)))
+            except WorkerError as error:
+                note(f"{name}, n = {n}: no figures beside it: {error}")
+        yield from _figures(n, plan, ours, peers)
+
+
+def _figures(n: int, plan: Plan, ours: Measured, peers: Sequence[Measured]) -> Iterator[Figure]:
+    goals: dict[str, Goal] = {}
+    if plan.goals_hold:
+        goals = {**GOALS["replication"], **GOALS.get(f"replication {n}", {})}
+    for metric, unit, better in _METRICS:
+        value = getattr(ours, metric)
+        if value is None:
+            continue
+        beside: list[tuple[str | None, float | None]] = [(peer.side, getattr(peer, metric)) for peer in peers]
+        measured = [one for one in beside if one[1] is not None]
+        for name, peer_value in measured or [(None, None)]:
+            yield Figure("replication", metric, n, value, unit, better, name, peer_value, goals.get(metric))
+
+
+def _ecsnet(n: int, plan: Plan) -> Measured:
+    with ExitStack() as stack:
+        node = stack.enter_context(Worker(_NODE, n, plan.hz))
+        url = node.answer()["url"]
+
+        def clients(kind: str, count: int) -> Worker:
+            return stack.enter_context(Worker(_CLIENTS, kind, url, count))
+
+        windows = _windows(node, clients, plan)
+    began: dict[int, int] = {}
+    for window in windows:
+        began.update(window.server["began"])
+    # Versions made before the first window have no stamp here.
+    lags = [at - began[version] for window in windows for version, at in window.probe["applied"] if version in began]
+    return _measured("ecsnet", n, windows, lags)
+
+
+def _broadcast(side: str, name: str, n: int, plan: Plan, frame_bytes: int) -> Measured:
+    with ExitStack() as stack:
+        server = stack.enter_context(Worker(_BROADCAST, "serve", side, n, plan.hz, frame_bytes))
+        port = server.answer()["port"]
+
+        def clients(kind: str, count: int) -> Worker:
+            return stack.enter_context(Worker(_BROADCAST, kind, side, port, count))
+
+        windows = _windows(server, clients, plan)
+    return _measured(name, n, windows, [lag for window in windows for lag in window.probe["lags_ns"]])
+
+
+@dataclass(frozen=True, slots=True)
+class _Window:
+    server: Counts
+    probe: Counts
+    sinks: list[Counts]
+
+
+def _windows(server: Worker, clients: Callable[[str, int], Worker], plan: Plan) -> list[_Window]:
+    """Join everybody, warm up, and take the windows."""
+    probe = clients("probe", 1)
+    probe.answer()
+    sinks = []
+    left = plan.clients - 1
+    processes = min(left, _CLIENT_PROCESSES_MAX)
+    for i in range(processes):
+        count = left // (processes - i)
+        left -= count
+        sinks.append(clients("sinks", count))
+    for sink in sinks:
+        sink.answer()
+
+    def mark() -> _Window:
+        everybody = [server, probe, *sinks]
+        for one in everybody:
+            one.ask()
+        first, second, *rest = [one.answer() for one in everybody]
+        return _Window(first, second, rest)
+
+    time.sleep(plan.warm_up_s)
+    mark()
+    taken = []
+    for _ in range(plan.windows):
+        time.sleep(plan.window_s)
+        taken.append(mark())
+    return taken
+
+
+def _measured(side: str, n: int, windows: Sequence[_Window], lags_ns: Sequence[int]) -> Measured:
+    def rate(name: str) -> float:
+        return median(float(window.server[name] / window.server["wall_s"]) for window in windows)
+
+    deltas = sum(window.probe["deltas"] for window in windows)
+    ticks = sum(window.server["ticks"] for window in windows)
+    frame_bytes = sum(window.probe["delta_bytes"] for window in windows) / max(1, deltas)
+    return Measured(
+        side,
+        ticks_per_s=rate("ticks"),
+        bytes_per_moved_entity=frame_bytes / n,
+        server_cpu=rate("cpu_s"),
+        applied_share=deltas / max(1, ticks),
+        lag_p50=quantile(lags_ns, 0.5) * _MS_PER_NS if lags_ns else None,
+        lag_p99=quantile(lags_ns, 0.99) * _MS_PER_NS if lags_ns else None,
+        frame_bytes=frame_bytes,
+    )

@@ -1,0 +1,335 @@
+"""The store from Python, beside numpy (columns without a database: the limit) and esper (objects in dictionaries).
+
+What the sides hold: `n` entities with position (3 × f32), velocity (3 × f32) and health (2 × u32), 32 bytes of data an
+entity. ecsnet's figures contain their share of a commit that readers see; a point write's share is that of a
+transaction of `ROWS_PER_TRANSACTION` rows.
+
+Invariant: each work leaves the side as it found it, so that runs are alike and may come in any order.
+"""
+
+import random
+from collections.abc import Callable, Iterator, Sequence
+from time import perf_counter
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ecsnet.bench.figures import Figure
+from ecsnet.bench.goals import GOALS
+from ecsnet.bench.peers_in_process import EsperSide, NumpySide
+from ecsnet.bench.timing import Work, by_turns
+from ecsnet.ids import Tick
+from ecsnet.schema import Schema, loads
+from ecsnet.store import Store
+
+__all__ = ["METRICS", "N_DEFAULT", "RUNS_DEFAULT", "run"]
+
+N_DEFAULT: Final = (10_000, 100_000)
+RUNS_DEFAULT: Final = 5
+ROWS_PER_TRANSACTION: Final = 1000
+POINT_OPERATIONS_MAX: Final = 20_000
+"""Point operations in one run: enough for a steady figure, few enough to end soon."""
+
+_KEY: Final = '{ name = "entity_id", type = "u64", foreign_key = "entities.id" }'
+
+
+def _component(name: str, fields: Sequence[str], cell: str) -> str:
+    cells = "".join(f'  {{ name = "{field}", type = "{cell}", default = 0 }},\n' for field in fields)
+    return f'[tables.{name}]\nparent_table = "entities"\nfields = [\n  {_KEY},\n{cells}]\n'
+
+
+_BODY: Final = ("px", "py", "pz", "vx", "vy", "vz", "hp", "max_hp")
+
+
+def bench_schema() -> Schema:
+    """Position, velocity and health of the three-component world, and `body`: all of it as one row of 32 bytes."""
+    body = "".join(
+        f'  {{ name = "{field}", type = "{"u32" if "hp" in field else "f32"}", default = 0 }},\n' for field in _BODY
+    )
+    return loads(
+        '[database]\nname = "bench"\nversion = "1.0.0"\n'
+        + _component("position", "xyz", "f32").replace("default = 0", "default = 0.0")
+        + _component("velocity", "xyz", "f32").replace("default = 0", "default = 0.0")
+        + _component("health", ("hp", "max_hp"), "u32")
+        + f'[tables.body]\nparent_table = "entities"\nfields = [\n  {_KEY},\n'
+        + body.replace('"f32", default = 0', '"f32", default = 0.0')
+        + "]\n"
+    )
+
+
+METRICS: Final = (
+    "insert_row",
+    "update_row",
+    "delete_row",
+    "update_row_own_transaction",
+    "spawn_entity",
+    "despawn_entity",
+    "read_cell",
+    "read_cell_by_row",
+    "bulk_insert",
+    "bulk_update",
+    "bulk_read",
+    "iterate_committed",
+    "spawn_bulk",
+    "kernel_spawn_bulk",
+    "kernel_update_random",
+)
+"""Nanoseconds per row, cell or entity, lower is better; and after these `memory_overhead`, in per cent."""
+
+
+class EcsnetSide:
+    """A store with `n` entities, and the works on it by metric."""
+
+    name = "ecsnet"
+
+    def __init__(self, n: int) -> None:
+        self.n = n
+        self.store = Store(bench_schema())
+        ramp = np.arange(n, dtype=np.float32)
+        self._vectors = {"x": ramp, "y": ramp + 1, "z": ramp + 2}
+        self._health = {"hp": np.full(n, 100, np.uint32), "max_hp": np.full(n, 100, np.uint32)}
+        self._body = {name: np.zeros(n, np.uint32 if "hp" in name else np.float32) for name in _BODY}
+        with self.store.transaction() as tx:
+            self.keys = tx.spawn_many(position=self._vectors, velocity=self._vectors, health=self._health)
+        order = list(range(n))
+        random.Random(7).shuffle(order)
+        self._order: NDArray[np.intp] = np.array(order)
+        self._shuffled = self.keys[self._order]
+        self._rows = order[:POINT_OPERATIONS_MAX]
+        self._some: list[int] = self._shuffled[:POINT_OPERATIONS_MAX].tolist()
+        self._some_array = self._shuffled[:POINT_OPERATIONS_MAX]
+        self._chunks = [
+            self._some[i : i + ROWS_PER_TRANSACTION] for i in range(0, len(self._some), ROWS_PER_TRANSACTION)
+        ]
+        self._values = np.arange(n, dtype=np.uint32)
+        self._product = np.empty(n, np.float32)
+        self._tick = 0
+        self.works: dict[str, Work] = {name: getattr(self, name) for name in METRICS}
+
+    # --- point writes ------------------------------------------------------------------------------------------------
+
+    def insert_row(self) -> float:
+        with self.store.transaction() as tx:
+            tx.delete_many(self._some_array, "health")
+        started = perf_counter()
+        for chunk in self._chunks:
+            with self.store.transaction() as tx:
+                for entity in chunk:
+                    tx.insert(entity, health={"hp": 5, "max_hp": 100})
+        return (perf_counter() - started) / len(self._some)
+
+    def update_row(self) -> float:
+        started = perf_counter()
+        for chunk in self._chunks:
+            with self.store.transaction() as tx:
+                for entity in chunk:
+                    tx.update(entity, "health", hp=5)
+        return (perf_counter() - started) / len(self._some)
+
+    def delete_row(self) -> float:
+        started = perf_counter()
+        for chunk in self._chunks:
+            with self.store.transaction() as tx:
+                for entity in chunk:
+                    tx.delete(entity, "health")
+        seconds = perf_counter() - started
+        with self.store.transaction() as tx:
+            tx.insert_many(self._some_array, health={"hp": 100, "max_hp": 100})
+        return seconds / len(self._some)
+
+    def update_row_own_transaction(self) -> float:
+        store, some = self.store, self._some[: max(1, len(self._some) // 10)]
+        started = perf_counter()
+        for entity in some:
+            with store.transaction() as tx:
+                tx.update(entity, "health", hp=6)
+        return (perf_counter() - started) / len(some)
+
+    def spawn_entity(self) -> float:
+        made: list[int] = []
+        started = perf_counter()
+        for chunk in self._chunks:
+            with self.store.transaction() as tx:
+                for _ in chunk:
+                    made.append(
+                        tx.spawn(
+                            position={"x": 1.0, "y": 2.0, "z": 3.0},
+                            velocity={"x": 1.0, "y": 2.0, "z": 3.0},
+                            health={"hp": 100, "max_hp": 100},
+                        )
+                    )
+        seconds = perf_counter() - started
+        with self.store.transaction() as tx:
+            tx.despawn(np.array(made, np.uint64))
+        return seconds / len(made)
+
+    def despawn_entity(self) -> float:
+        count = len(self._some)
+        with self.store.transaction() as tx:
+            made = tx.spawn_many(count, position={}, velocity={}, health={})
+        # Random order: the last-made first is the easiest there is for dense tables.
+        doomed: list[int] = made[np.random.default_rng(7).permutation(count)].tolist()
+        started = perf_counter()
+        for at in range(0, count, ROWS_PER_TRANSACTION):
+            with self.store.transaction() as tx:
+                for entity in doomed[at : at + ROWS_PER_TRANSACTION]:
+                    tx.despawn(entity)
+        return (perf_counter() - started) / count
+
+    # --- reads -------------------------------------------------------------------------------------------------------
+
+    def read_cell(self) -> float:
+        with self.store.view() as view:
+            started = perf_counter()
+            for entity in self._some:
+                view[entity, "health.hp"]
+            return (perf_counter() - started) / len(self._some)
+
+    def read_cell_by_row(self) -> float:
+        with self.store.view() as view:
+            started = perf_counter()
+            for row in self._rows:
+                view["health.hp"][row]
+            return (perf_counter() - started) / len(self._rows)
+
+    # --- bulk --------------------------------------------------------------------------------------------------------
+
+    def bulk_insert(self) -> float:
+        started = perf_counter()
+        with self.store.transaction() as tx:
+            tx.insert_many(self.keys, body=self._body)
+        seconds = perf_counter() - started
+        with self.store.transaction() as tx:
+            tx.delete_many(self.keys, "body")
+        return seconds / self.n
+
+    def bulk_update(self) -> float:
+        started = perf_counter()
+        with self.store.transaction() as tx:
+            tx.update_many(self._shuffled, "health", hp=self._values)
+        return (perf_counter() - started) / self.n
+
+    def bulk_read(self) -> float:
+        started = perf_counter()
+        with self.store.view() as view:
+            view["health.hp"][self._order]
+        return (perf_counter() - started) / self.n
+
+    def iterate_committed(self) -> float:
+        times = max(5, 1_000_000 // self.n)
+        product = self._product
+        started = perf_counter()
+        for _ in range(times):
+            self._tick += 1
+            with self.store.tick(Tick(self._tick)) as tick:
+                with tick.transaction("move", dt=1 / 60) as tx:
+                    body, speed = tx.query("position", "velocity")
+                    dt = np.float32(tx.dt)
+                    body.x += np.multiply(speed.x, dt, out=product)
+                    body.y += np.multiply(speed.y, dt, out=product)
+                    body.z += np.multiply(speed.z, dt, out=product)
+                tick.publish()
+        return (perf_counter() - started) / times / self.n
+
+    def spawn_bulk(self) -> float:
+        started = perf_counter()
+        with self.store.transaction() as tx:
+            made = tx.spawn_many(position=self._vectors, velocity=self._vectors, health=self._health)
+        seconds = perf_counter() - started
+        with self.store.transaction() as tx:
+            tx.despawn(made)
+        return seconds / self.n
+
+    # --- the kernel alone --------------------------------------------------------------------------------------------
+
+    def _kernel_transaction(self, work: Callable[[], None]) -> float:
+        kernel = self.store.kernel
+        started = perf_counter()
+        kernel.take_baton()
+        kernel.begin()
+        work()
+        kernel.commit()
+        kernel.publish(self._tick)
+        kernel.release_baton()
+        return perf_counter() - started
+
+    def kernel_spawn_bulk(self) -> float:
+        kernel, schema = self.store.kernel, self.store.schema
+        registry, position, velocity, health = (
+            schema.table(name) for name in ("entities", "position", "velocity", "health")
+        )
+        made: list[NDArray[np.uint64]] = []
+        vector = {field.id: self._vectors[field.name] for field in position.fields}
+        cells = {field.id: self._health[field.name] for field in health.fields}
+        owner = {registry.fields[0].id: np.zeros(1, np.uint64)[0]}
+
+        def spawn() -> None:
+            keys = kernel.reserve(registry.id, self.n)
+            kernel.insert_many(registry.id, keys, owner)
+            kernel.insert_many(position.id, keys, vector)
+            kernel.insert_many(velocity.id, keys, vector)
+            kernel.insert_many(health.id, keys, cells)
+            made.append(keys)
+
+        seconds = self._kernel_transaction(spawn)
+        self._kernel_transaction(lambda: kernel.despawn_many(made[0]))
+        return seconds / self.n
+
+    def kernel_update_random(self) -> float:
+        health = self.store.schema.table("health")
+        cells = {field.id: self._values for field in health.fields if field.name == "hp"}
+        kernel = self.store.kernel
+        return self._kernel_transaction(lambda: kernel.update_many(health.id, self._shuffled, cells)) / self.n
+
+
+def run(
+    sizes: Sequence[int] = N_DEFAULT,
+    *,
+    runs: int = RUNS_DEFAULT,
+    note: Callable[[str], None] = lambda text: None,
+    progress: Callable[[str], None] = lambda text: None,
+) -> Iterator[Figure]:
+    """The figures, each as soon as it is measured.
+
+    Args:
+        sizes: numbers of entities.
+        runs: of which the median is taken.
+        note: called with what a reader must know, a peer that is not installed for one.
+        progress: called with the name of what is measured next.
+    """
+    if not EsperSide.installed():
+        note("esper is not installed: no figures beside it (pip install 'ecsnet[bench]')")
+    note("prepared writers, cell reads by an optional builtin and reads of many cells by key are not built: no figures")
+    goals = GOALS["store"]
+    for n in sizes:
+        ours = EcsnetSide(n)
+        peers: list[Any] = [NumpySide(n)]
+        if EsperSide.installed():
+            peers.append(EsperSide(n, POINT_OPERATIONS_MAX))
+        for metric in METRICS:
+            progress(f"{metric}, n = {n:,}")
+            works = {side.name: side.works[metric] for side in (ours, *peers) if metric in side.works}
+            taken = by_turns(works, runs)
+            value = taken.pop("ecsnet")
+            for peer, peer_value in taken.items() or ((None, None),):
+                yield Figure("store", metric, n, value, "ns", "lower", peer, peer_value, goals.get(metric))
+        ours.store.close()
+        del ours, peers
+        progress(f"memory_overhead, n = {n:,}")
+        yield Figure("store", "memory_overhead", n, _memory_overhead(n), "%", "lower", goal=goals["memory_overhead"])
+
+
+def _memory_overhead(n: int) -> float:
+    """What the kernel has allocated for `n` entities with a `body`, beyond two buffers of its columns, in per cent of
+    the data; after every cell has changed twice."""
+    with Store(bench_schema()) as store:
+        empty = store.statistics().bytes_allocated
+        with store.transaction() as tx:
+            keys = tx.spawn_many(n, body={})
+        for value in (1, 2):
+            with store.transaction() as tx:
+                tx.update_many(keys, "body", **dict.fromkeys(_BODY, value))
+        data_bytes = 32 * n
+        allocated = store.statistics().bytes_allocated - empty
+    return 100 * (allocated - 2 * data_bytes) / data_bytes

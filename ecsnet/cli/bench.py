@@ -1,0 +1,81 @@
+"""`ecsnet bench NAME`: the figures, beside the peers', measured now on this machine."""
+
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ecsnet.cli import new_app
+
+if TYPE_CHECKING:
+    from ecsnet.bench.figures import Figure
+    from ecsnet.bench.reporting import Reporter
+
+app = new_app(no_args_is_help=True)
+
+_JSON = Annotated[bool, typer.Option("--json", help="Print each figure as a JSON object on its line.")]
+
+
+@app.callback()
+def bench() -> None:
+    """Measure ecsnet beside others, in the same run, and say which goals are met.
+
+    Ratios hold on other machines too, roughly; what is in ns, ms or cores says what this machine did just now. Run one
+    at a time on a machine with nothing else to do.
+    """
+
+
+@app.command()
+def store(
+    n: Annotated[
+        list[int] | None,
+        typer.Option("--n", min=1, metavar="N", help="Entities; may be given again. Default: 10000 and 100000."),
+    ] = None,
+    runs: Annotated[int, typer.Option(min=1, help="Runs of each, of which the median counts.")] = 5,
+    as_json: _JSON = False,
+) -> None:
+    """The store from Python, beside numpy and esper: point writes and reads, bulk, iteration, memory.
+
+    A point write's figure contains its share of the commit of a transaction of 1000.
+    """
+    from ecsnet.bench import store as benchmark
+    from ecsnet.bench.reporting import reporter
+
+    with reporter("ecsnet bench store", as_json) as report:
+        _print(report, benchmark.run(n or benchmark.N_DEFAULT, runs=runs, note=_note, progress=report.progress))
+
+
+@app.command()
+def replication(
+    n: Annotated[
+        list[int] | None,
+        typer.Option("--n", min=1, metavar="N", help="Entities; may be given again. Default: 1000 and 10000."),
+    ] = None,
+    hz: Annotated[int, typer.Option(min=1, help="Ticks a second.")] = 60,
+    clients: Annotated[int, typer.Option(min=1, help="Clients: a probe that applies, others that count.")] = 50,
+    windows: Annotated[int, typer.Option(min=1, help="Windows, of which medians are taken.")] = 5,
+    window_s: Annotated[float, typer.Option(min=0.1, metavar="SECONDS", help="Length of a window.")] = 1.2,
+    warm_up_s: Annotated[float, typer.Option(min=0.0, metavar="SECONDS", help="Not counted, before them.")] = 1.0,
+    as_json: _JSON = False,
+) -> None:
+    """A node and its clients over TCP while everything moves, beside a JSON broadcast and the bare sends of the same
+    bytes: bytes, server CPU, lag.
+
+    Every side runs in processes of its own, one after the other. Goals are for 50 clients at 60 Hz.
+    """
+    from ecsnet.bench import replication as benchmark
+    from ecsnet.bench.reporting import reporter
+
+    plan = benchmark.Plan(hz=hz, clients=clients, warm_up_s=warm_up_s, windows=windows, window_s=window_s)
+    with reporter("ecsnet bench replication", as_json) as report:
+        _print(report, benchmark.run(n or benchmark.SIZES_DEFAULT, plan, note=_note, progress=report.progress))
+
+
+def _print(report: "Reporter", figures: "Iterator[Figure]") -> None:
+    for figure in figures:
+        report.figure(figure)
+
+
+def _note(text: str) -> None:
+    print(f"note: {text}", file=sys.stderr)

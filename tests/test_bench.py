@@ -1,0 +1,86 @@
+"""The benchmarks run, tiny, so that they never rot. What they say is worth nothing at this size."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from ecsnet.bench.figures import Figure
+from ecsnet.bench.goals import GOALS, Goal
+from ecsnet.bench.store import METRICS
+from ecsnet.bench.workers import Worker, WorkerError
+
+KEYS = {"bench", "metric", "n", "value", "unit", "better", "peer", "peer_value", "ratio", "goal", "met"}
+
+
+def figures_of(*arguments: str) -> list[dict[str, object]]:
+    done = subprocess.run(
+        [sys.executable, "-m", "ecsnet", "bench", *arguments, "--json"], capture_output=True, text=True, timeout=90
+    )
+    assert done.returncode == 0, done.stderr
+    figures = [json.loads(line) for line in done.stdout.splitlines()]
+    for figure in figures:
+        assert figure.keys() >= KEYS
+        assert figure["better"] in ("lower", "higher")
+        assert (figure["goal"] is None) == (figure["met"] is None)
+        if figure["peer_value"]:
+            assert figure["ratio"] == pytest.approx(figure["value"] / figure["peer_value"], rel=1e-3)
+    return figures
+
+
+def test_the_store_is_measured_beside_numpy_and_esper() -> None:
+    """Every metric of the table comes out once for each peer that does the same work."""
+    pytest.importorskip("esper")
+
+    figures = figures_of("store", "--n", "64", "--runs", "1")
+
+    assert {figure["metric"] for figure in figures} == {*METRICS, "memory_overhead"}
+    assert {figure["peer"] for figure in figures} == {"numpy", "esper", None}
+    assert {figure["n"] for figure in figures} == {64}
+    assert all(figure["value"] > 0 for figure in figures)  # type: ignore[operator]
+
+
+def test_replication_is_measured_beside_a_broadcast_and_bare_sends() -> None:
+    """A node, clients of both kinds and both peers, all over TCP."""
+    plan = ["--n", "32", "--clients", "4", "--windows", "1", "--window-s", "0.3", "--warm-up-s", "0.1"]
+
+    figures = figures_of("replication", *plan)
+
+    by_metric = {figure["metric"]: figure for figure in figures}
+    assert {"bytes_per_moved_entity", "server_cpu", "lag_p50", "lag_p99", "ticks_per_s"} <= by_metric.keys()
+    assert {figure["peer"] for figure in figures} >= {"bare sends"}
+    assert len({figure["peer"] for figure in figures}) == 2
+    assert by_metric["ticks_per_s"]["value"] > 0  # type: ignore[operator]
+    assert {figure["goal"] for figure in figures} == {None}, "the goals are for 50 clients"
+
+
+def test_a_relative_goal_is_judged_beside_its_own_peer_only() -> None:
+    """'Twice numpy' says nothing about esper."""
+    goal = Goal("≤ {} × numpy alone", ratio=2, peer="numpy")
+
+    beside_numpy = Figure("store", "iterate", 10, 3.0, "ns", "lower", "numpy", 1.0, goal)
+    beside_esper = Figure("store", "iterate", 10, 3.0, "ns", "lower", "esper", 100.0, goal)
+
+    assert beside_numpy.met is False
+    assert beside_esper.met is None
+    assert json.loads(beside_numpy.line())["goal"] == "≤ 2 × numpy alone"
+    assert json.loads(beside_esper.line())["goal"] is None
+
+
+def test_a_goal_between_two_sizes_is_the_smaller_ones() -> None:
+    """Caches make small sizes cheap: judging 500,000 rows by the bound for a million would be lenient."""
+    goal = GOALS["store"]["kernel_update_random"]
+
+    assert [goal.bound(n) for n in (10, 10_000, 99_999, 100_000, 500_000, 1_000_000)] == [7, 7, 7, 10, 10, 31]
+
+
+def test_a_worker_that_fails_says_why() -> None:
+    """A benchmark without one of its processes must not print figures."""
+    nobody = "tcp://127.0.0.1:1"
+
+    with (
+        Worker("ecsnet.bench.client_process", "probe", nobody, 1) as worker,
+        pytest.raises(WorkerError, match="nobody listens there"),
+    ):
+        worker.answer()
