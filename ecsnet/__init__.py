@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ecsnet.store import Transaction as Transaction
     from ecsnet.store import View as View
     from ecsnet.store import col as col
+    from ecsnet.store import maybe as maybe
     from ecsnet.world import Client as Client
     from ecsnet.world import World as World
 
@@ -40,9 +41,18 @@ _HOMES = {
     "col": "ecsnet.store",
     "connect": "ecsnet.embed",
     "errors": "",
+    "maybe": "ecsnet.store",
     "open_client": "ecsnet.node",
     "open_node": "ecsnet.node",
     "run": "ecsnet.node",
+}
+
+# The names of a schema written as Python classes. `from ecsnet import Component` is how a reader of the design begins,
+# and shall hear more than that there is no such name.
+_PLANNED = {"Component", "Event", "Table", "auto", "enum", "field", "read", "ref"} | {
+    f"{kind}{bits}"
+    for kind, widths in (("u", (8, 16, 32, 64)), ("i", (8, 16, 32, 64)), ("f", (32, 64)))
+    for bits in widths
 }
 
 __all__ = ["__version__", *sorted(_HOMES)]  # noqa: PLE0604  (all of them are strings)
@@ -50,6 +60,13 @@ __all__ = ["__version__", *sorted(_HOMES)]  # noqa: PLE0604  (all of them are st
 
 def __getattr__(name: str) -> Any:
     home = _HOMES.get(name)
+    if name in _PLANNED:
+        from ecsnet.errors import NotBuiltError
+
+        raise NotBuiltError(
+            f"ecsnet.{name} (a schema of Python classes)",
+            "write the schema in TOML and name tables and fields by strings, as in query('transform')",
+        )
     if home is None:
         raise AttributeError(f"module 'ecsnet' has no attribute {name!r}")
     # Imported here: `importlib` is loaded anyway, the name would otherwise be public.

@@ -7,6 +7,7 @@ import sys
 import pytest
 
 import ecsnet
+from ecsnet.errors import NotBuiltError
 
 HEAVY = ["capnp", "trio", "numpy", "msgspec", "typer", "rich", "ctypes", "ecsnet._kernel"]
 
@@ -30,6 +31,12 @@ def test_a_bare_import_starts_no_thread() -> None:
 def test_an_unknown_public_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="no attribute 'Wrold'"):
         ecsnet.Wrold  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("name", ["Component", "Table", "field", "f32", "u64", "read"])
+def test_a_planned_name_says_that_it_is_planned(name: str) -> None:
+    with pytest.raises(NotBuiltError, match=f"{name}.*planned.*TOML"):
+        getattr(ecsnet, name)
 
 
 @pytest.mark.parametrize("name", ecsnet.__all__)
