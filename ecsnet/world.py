@@ -7,7 +7,8 @@ Invariants:
 - a decorator returns the function it was given, so that game code can go on calling it and tests can call it alone;
 - systems run in the order of registration; commands are numbered by name, so the order in a file is not part of the
   wire; a name is given once;
-- everything that can be wrong with a function is found when it is registered, not in the first tick that runs it.
+- everything that can be wrong with a function is found when it is registered, not in the first tick that runs it;
+- while an authority runs a world, nothing more is registered: its clients have been told what there is.
 """
 
 import enum
@@ -136,10 +137,12 @@ class World:
         self.systems: list[SystemSpec] = []
         self.join_hook: Callable[..., Any] | None = None
         self.leave_hook: Callable[..., Any] | None = None
+        self._sealed = False
 
     def on_join(self, function: Function) -> Function:
         """Run `function(tx, client)` once for each new session, in the first tick after its handshake. The entity it
         returns becomes `client.entity`. `Reject` refuses the client: it is told the reason, and nothing is kept."""
+        self._check_open("on_join", function)
         if self.join_hook is not None:
             raise ArgumentError(f"on_join is {_name_of(self.join_hook)} already; a world has one")
         _check_arguments(function, "on_join", 2)
@@ -148,6 +151,7 @@ class World:
 
     def on_leave(self, function: Function) -> Function:
         """Run `function(tx, client)` when a session ends, in the next tick. Its row goes away with that transaction."""
+        self._check_open("on_leave", function)
         if self.leave_hook is not None:
             raise ArgumentError(f"on_leave is {_name_of(self.leave_hook)} already; a world has one")
         _check_arguments(function, "on_leave", 2)
@@ -212,6 +216,11 @@ class World:
             raise UnknownNameError("command", name, self.commands)
         return name
 
+    def seal(self) -> None:
+        """Take no more registrations: an authority runs this world, and its clients were told the commands there are.
+        `Authority` calls it."""
+        self._sealed = True
+
     def __repr__(self) -> str:
         return (
             f"World({self.schema.name!r}, hz={self.hz}, commands={list(self.commands)}, "
@@ -220,8 +229,14 @@ class World:
 
     # --- registering --------------------------------------------------------------------------------------------------
 
-    def _register_command(self, function: Callable[..., Any], *, latest: bool, predict: bool) -> None:
+    def _check_open(self, role: str, function: Callable[..., Any]) -> str:
         name = _name_of(function)
+        if self._sealed:
+            raise LocalProtocolError(f"{role} {name!r} was registered while the world runs; register it before that")
+        return name
+
+    def _register_command(self, function: Callable[..., Any], *, latest: bool, predict: bool) -> None:
+        name = self._check_open("command", function)
         if predict:
             raise NotBuiltError(f"prediction (predict=True of command {name!r})", "leave it out: it runs on the node")
         if name in self.commands:
@@ -256,7 +271,7 @@ class World:
         self.commands[name] = CommandSpec(name, tuple(parameters), latest, function, enums)
 
     def _register_system(self, function: Callable[..., Any], *, every: int, predict: bool) -> None:
-        name = _name_of(function)
+        name = self._check_open("system", function)
         if predict:
             raise NotBuiltError(f"prediction (predict=True of system {name!r})", "leave it out: it runs on the node")
         if isinstance(every, bool) or not isinstance(every, int) or every < 1:

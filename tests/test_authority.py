@@ -161,6 +161,15 @@ def test_systems_run_in_order_every_so_many_ticks_with_exact_time_and_repeatable
     assert first != run(2)
 
 
+def test_nothing_is_registered_while_the_world_runs() -> None:
+    """Clients were told the commands in their handshake; one more would be there for some of them."""
+    world = arena()
+    with Pair(world, clients=0):
+        for register in (world.command, world.system, world.on_join, world.on_leave):
+            with pytest.raises(LocalProtocolError, match="while the world runs"):
+                register(test_nothing_is_registered_while_the_world_runs)
+
+
 def test_a_transaction_from_elsewhere_goes_between_ticks_and_reaches_the_clients() -> None:
     with Pair(arena(moving=False)) as pair:
         pair.run_until_live()

@@ -91,6 +91,7 @@ class Authority:
         digest_every_version: bool = False,
     ) -> None:
         self.world = world
+        world.seal()
         self._owns_store = store is None
         self.store = Store(world.schema) if store is None else store
         self._seed = seed.to_bytes(max(8, (seed.bit_length() + 7) // 8), "little")[:64]
