@@ -1,7 +1,7 @@
 """A store in plain Python: what the kernel must equal, and a driver that does the same to both.
 
-The schema has one of everything that the kernel treats differently: narrow and wide cells, arrays, bytes, ranges, a unique
-field, references that cascade and clear, a tag without fields.
+The schema has one of everything that the kernel treats differently: narrow and wide cells, arrays, bytes, ranges, a
+unique field, references that cascade and clear, a tag without fields.
 """
 
 import random
