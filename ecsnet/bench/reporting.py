@@ -62,4 +62,6 @@ def reporter(title: str, as_json: bool) -> Iterator[Reporter]:
         if table.figures:
             console = Console()
             # Cut off names are worth nothing: a pipe, or a narrow window, gets long lines.
-            console.print(table_of(title, table.figures), width=max(console.width, _TABLE_COLUMNS), crop=False)
+            if console.width < _TABLE_COLUMNS:
+                console = Console(width=_TABLE_COLUMNS)
+            console.print(table_of(title, table.figures))
