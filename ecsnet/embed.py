@@ -91,7 +91,7 @@ class Client(BaseClient):
         if getattr(self, "_view", None) is not None:
             message = "a client was not closed; use `with ecsnet.connect(...)`"
             warnings.warn(message, ResourceWarning, stacklevel=2, source=self)
-            self.close()
+            self._network.abandon(threaded=self._thread is not None)
 
     def _sent(self) -> None:
         if self._thread is not None:
@@ -111,12 +111,18 @@ class _Network:
         self._selector.register(self.wakeup.socket, selectors.EVENT_READ)
         self._selector.register(link.socket, selectors.EVENT_READ)
         self._for_room = False
+        self._abandoned = False
 
     def run(self) -> None:
         """Until the session is over and its last frame is out; then part from the node."""
         try:
-            self.run_while(lambda: True)
+            self.run_while(lambda: not self._abandoned)
+            if self._abandoned:
+                self.link.say_goodbye()
+                self.link.flush()
             self._linger()
+            if self._abandoned:
+                self.close()
         except Exception as error:  # noqa: BLE001  (handed to the game's thread by `poll`)
             self.failure = error
 
@@ -141,6 +147,16 @@ class _Network:
         self.link.receive(time.monotonic_ns() + int(budget_ms * NS_PER_MS))
         self.link.handle_timeout()
         self.link.flush()
+
+    def abandon(self, *, threaded: bool) -> None:
+        """Nobody polls any more. Called by a finaliser, which may run at any point of any thread: it takes no lock
+        that somebody could be holding, and leaves what remains to be done to the network's thread where there is one.
+        """
+        self._abandoned = True
+        if threaded:
+            self.wakeup.set()
+        else:
+            self.close()
 
     def close(self) -> None:
         """Give every descriptor back. Idempotent."""

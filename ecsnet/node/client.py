@@ -63,11 +63,13 @@ class AsyncClient(BaseClient):
     async def _run(self) -> None:
         """Until the session is over. The socket is left to the caller."""
         self._work.set()
-        async with trio.open_nursery() as tasks:
-            tasks.start_soon(self._receive)
-            await self._send()
-            tasks.cancel_scope.cancel()
-        self._ended.set()
+        try:
+            async with trio.open_nursery() as tasks:
+                tasks.start_soon(self._receive)
+                await self._send()
+                tasks.cancel_scope.cancel()
+        finally:
+            self._ended.set()
 
     async def _receive(self) -> None:
         link = self._link
@@ -83,6 +85,8 @@ class AsyncClient(BaseClient):
     async def _leave(self) -> None:
         """Say goodbye and let it arrive, for a moment at most."""
         self._link.say_goodbye()
+        # Here and not in a task, which may have been cancelled together with the caller.
+        self._link.flush()
         self._work.set()
         with trio.CancelScope(shield=True), trio.move_on_after(_LINGER_S):
             await self._ended.wait()

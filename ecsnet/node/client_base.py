@@ -1,7 +1,7 @@
 """What a game sees of its client, however the network is driven: a pinned version, events, commands.
 
 Invariants:
-- `view` and `entity` change in `poll` and nowhere else: all that a game reads between two polls is of one version;
+- `view`, `entity` and `state` change in `poll` and nowhere else: what a game reads between two polls is of one moment;
 - the game's thread waits for the network's at most as long as one frame takes to apply, and never for the network.
 """
 
@@ -30,6 +30,7 @@ class BaseClient:
         self._link = link
         self._view: View | None = None
         self._entity = Entity(0)
+        self._state: ReplicaState = "joining"
         self._reason = ""
 
     # --- what it is --------------------------------------------------------------------------------------------------
@@ -59,8 +60,9 @@ class BaseClient:
 
     @property
     def state(self) -> ReplicaState:
-        """`joining`, `live` or `closed`, now. (`resuming` is planned: a client whose connection is lost is closed.)"""
-        return self._replica.state
+        """`live` or `closed`, as of the last `poll`. (`resuming` is planned: a client that lost its connection is
+        closed, and `reason` says so.)"""
+        return self._state
 
     @property
     def reason(self) -> str:
@@ -155,6 +157,7 @@ class BaseClient:
                 # The old one is let go, not closed: the game may still hold it.
                 self._view = self._replica.view()
                 self._entity = self._replica.entity
+            self._state = self._replica.state
         for event in events:
             if isinstance(event, StateChanged) and event.new == "closed":
                 self._reason = event.reason
@@ -162,6 +165,7 @@ class BaseClient:
 
     def _let_go(self) -> None:
         self._view = None
+        self._state = "closed"
         self._reason = self._reason or "closed here"
         with self._link.lock:
             self._replica.release()

@@ -117,6 +117,7 @@ class AuthoritativeNode:
         self._handed_in: deque[socket.socket] = deque()
         self._state_lock = threading.Lock()
         self._stop_reason: str | None = None
+        self._failed = False
         self._ended = False
         self._stop_seen = trio.Event()
         self._stopped = trio.Event()
@@ -209,11 +210,8 @@ class AuthoritativeNode:
             self._close(listeners)
 
     async def _run(self, listeners: list[socket.socket], task_status: trio.TaskStatus[None]) -> None:
-        reason = "the node failed"
-        async with trio.open_nursery() as self._nursery:
-            # A cancellation from outside ends the services below, and then goodbyes are said; it must not reach the
-            # connections before that.
-            self._nursery.cancel_scope.shield = True
+        async with trio.open_nursery() as all_tasks:
+            self._nursery = await all_tasks.start(self._hold_connections)
             try:
                 async with trio.open_nursery() as services:
                     services.start_soon(self._watch_wakeup)
@@ -221,19 +219,24 @@ class AuthoritativeNode:
                         services.start_soon(self._accept, listener)
                     services.start_soon(self._tick_for_ever)
                     task_status.started()
-                    try:
-                        await self._stop_seen.wait()
-                        reason = self._stop_reason or ""
-                    except trio.Cancelled:
-                        reason = "the node shuts down"
-                        raise
+                    await self._stop_seen.wait()
                     services.cancel_scope.cancel()
             finally:
                 for listener in listeners:
                     trio.lowlevel.notify_closing(listener)
                     listener.close()
-                await self._say_goodbye(reason)
+                unasked = "the node failed" if self._failed else "the node shuts down"
+                await self._say_goodbye(self._stop_reason or unasked)
                 self._nursery.cancel_scope.cancel()
+
+    @staticmethod
+    async def _hold_connections(task_status: trio.TaskStatus[trio.Nursery]) -> None:
+        """The nursery of the connections. A cancellation from outside must not reach them before their goodbyes are
+        said."""
+        async with trio.open_nursery() as nursery:
+            nursery.cancel_scope.shield = True
+            task_status.started(nursery)
+            await trio.sleep_forever()
 
     def cut(self) -> None:
         """End without waiting for anybody. On Trio's thread, while the node runs."""
@@ -294,7 +297,11 @@ class AuthoritativeNode:
                 if (late := self._lateness.add(dropped)) is not None:
                     period_ms = 1e3 / self.world.hz
                     log.warning("%d ticks came too late and were dropped; a tick has %.1f ms", late, period_ms)
-            self._tick()
+            try:
+                self._tick()
+            except Exception:
+                self._failed = True
+                raise
 
     def _tick(self) -> None:
         """One tick from the drain to the fan-out. Never a coroutine: nothing else runs in between."""

@@ -22,8 +22,9 @@ class Wakeup:
         self._reader, self._writer = socket.socketpair()
         self._reader.setblocking(False)
         self._writer.setblocking(False)
-        # Between `set` and `close` alone: a descriptor that was closed may already be somebody else's.
-        self._lock = threading.Lock()
+        # Between `set` and `close` alone: a descriptor that was closed may already be somebody else's. Reentrant, since
+        # a finaliser may call `set` in the middle of either.
+        self._lock = threading.RLock()
 
     @property
     def socket(self) -> socket.socket:
