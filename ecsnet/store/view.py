@@ -23,7 +23,7 @@ from ecsnet.store.query import Query, Selection, query_of
 if TYPE_CHECKING:
     from ecsnet._kernel.kernel import Pin
     from ecsnet.store.joins import Joins
-    from ecsnet.store.places import Places, PlacesCache
+    from ecsnet.store.places import PlacesCache
 
 __all__ = ["View", "ViewTable"]
 
@@ -33,18 +33,16 @@ _PRINTED_ROWS = 10
 class View:
     """One version. Made by `Store.view()`; a context manager, though letting it go does as well."""
 
-    __slots__ = ("__weakref__", "_cells", "_columns", "_joins", "_names", "_pin", "_places", "_reads", "_row")
+    __slots__ = ("__weakref__", "_columns", "_joins", "_names", "_pin", "_places", "_quick", "_reads")
 
     def __init__(self, names: Names, pin: "Pin", joins: "Joins", places: "PlacesCache"):
         self._names = names
         self._pin: Pin | None = pin
         self._joins = joins
         self._places = places
-        self._row = pin.row
-        # path -> (table id, its rows by key once that pays, cells by row, field or None where a cell is a Python scalar
-        # as it comes)
-        self._cells: dict[str, tuple[int, Places | None, Any, FieldName | None]] = {}
-        self._reads: dict[int, int] = {}
+        # path -> its cells by row, and where the row of a key is, once asking for them has paid.
+        self._quick: dict[str, tuple[memoryview, memoryview, memoryview]] = {}
+        self._reads: dict[str, int] = {}
         self._columns: dict[str, NDArray[Any]] = {}
 
     # --- what it is --------------------------------------------------------------------------------------------------
@@ -88,23 +86,17 @@ class View:
         """
         if what.__class__ is tuple:
             key, path = what
-            reader = self._cells.get(path)
-            if reader is None:
-                reader = self._reader(path)
-            table_id, places, cells, field = reader
-            if key.__class__ is not int:
-                key = as_key(key)
-            if places is None:
-                self._count_read(path, table_id)
-                row = self._row(table_id, key)
-            else:
-                index = key & INDEX_MASK
-                row = places.rows[index] if index < len(places.rows) else 0
-                if places.keys[row] != key:
-                    # Not there: the kernel says why.
-                    row = self._row(table_id, key)
-            cell = cells[row]
-            return cell if field is None else field.python(cell)
+            quick = self._quick.get(path)
+            if quick is not None:
+                cells, rows, keys = quick
+                try:
+                    row = rows[key & INDEX_MASK]
+                    if keys[row] == key:
+                        return cells[row]
+                except (IndexError, TypeError):
+                    # Not there, or no key at all: the long way says which.
+                    pass
+            return self._cell(key, path)
         if isinstance(what, str):
             if "." in what:
                 return self._column(self._names.path(what))
@@ -157,8 +149,7 @@ class View:
         if self._pin is not None:
             self._pin.release()
             self._pin = None
-            self._row = _closed_row
-            self._cells = {}
+            self._quick = {}
             self._columns = {}
 
     def __enter__(self) -> Self:
@@ -225,22 +216,18 @@ class View:
             self._columns[field.path] = column
         return column
 
-    def _reader(self, path: str) -> tuple[int, "Places | None", Any, FieldName | None]:
+    def _cell(self, key: Any, path: str) -> Any:
+        """Read a cell through the kernel; after some of them, do without it."""
         field = self._names.path(path)
         column, table_id = self._column(field), field.table.id
-        places = None
-        if self._reads.get(table_id, 0) >= READS_BEFORE_PLACES:
+        row = self._open().row(table_id, as_key(key))
+        reads = self._reads[path] = self._reads.get(path, 0) + 1
+        if reads == READS_BEFORE_PLACES and not field.shape:
             places = self._places.of(self._open(), table_id)
-        # A memoryview gives a Python scalar at half the price of a numpy one.
-        reader = (table_id, places, column, field) if field.shape else (table_id, places, memoryview(column.data), None)
-        self._cells[path] = reader
-        return reader
-
-    def _count_read(self, path: str, table_id: int) -> None:
-        """A cell is read through the kernel: after some of them, do without it."""
-        reads = self._reads[table_id] = self._reads.get(table_id, 0) + 1
-        if reads % READS_BEFORE_PLACES == 0:
-            del self._cells[path]
+            if places is not None:
+                # Memoryviews: they give Python scalars, at half the price of numpy's.
+                self._quick[path] = memoryview(column.data), places.rows, places.keys
+        return field.python(column[row])
 
 
 class ViewTable:
@@ -311,7 +298,3 @@ def _text(field: FieldName, cell: Any) -> str:
         number = cell.item()
         return next((name for name, value in field.enum.items() if value == number), str(number))
     return f"{cell:g}" if field.dtype.kind == "f" else str(cell)
-
-
-def _closed_row(table_id: int, key: int) -> int:
-    raise ClosedError("the view is closed; take a new one with store.view()")
