@@ -766,8 +766,10 @@ class KernelStore:
         )
         if status < 0:
             raise self._apply_error(status, base, version)
-        statistics = self.statistics()
-        self.head_version, self.published_version = statistics.version, statistics.published_version
+        # A replica applies thousands of times a second: two of the numbers, not all of them as a Python object.
+        numbers = abi.Statistics()
+        self._fast.ecs_store_statistics(self._pointer, numbers)
+        self.head_version, self.published_version = numbers.version, numbers.published_version
 
     def _apply_error(self, status: int, base: int, version: int) -> EcsnetError:
         codes = abi.STATUS
