@@ -27,6 +27,7 @@ class Watch:
         """Systems do not run; whoever joins still joins."""
         self.cuts: list[tuple[int, int, int]] = []
         self.applied: list[tuple[int, int]] = []
+        self._rows: dict[int, int] = {}
         self._store = store
         self._keys: NDArray[np.uint64] = np.zeros(0, np.uint64)
         self._places: tuple[NDArray[Any], NDArray[Any]] = (np.zeros(0, np.float32), np.zeros(0, np.float32))
@@ -50,7 +51,10 @@ class Watch:
         @functools.wraps(function)
         def watched(tx: Transaction, client: Client, **arguments: Any) -> None:
             function(tx, client, **arguments)
-            key = tx.key("sessions.session", client.session)
+            key = self._rows.get(client.session)
+            if key is None:
+                # Found by a scan, and the same for as long as the session lasts.
+                key = self._rows[client.session] = tx.key("sessions.session", client.session)
             self.applied.append((client.session, tx[key, "sessions.last_command"]))
 
         return replace(spec, function=watched)
