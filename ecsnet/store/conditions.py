@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ecsnet.errors import ArgumentError, UnknownNameError
-from ecsnet.store.names import FieldName
+from ecsnet.store.fields import FieldName
 
 __all__ = ["Column", "Condition", "col"]
 

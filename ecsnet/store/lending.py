@@ -26,7 +26,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ecsnet.errors import BorrowError
-from ecsnet.store.names import FieldName, TableName
+from ecsnet.store.fields import FieldName
+from ecsnet.store.names import TableName
 from ecsnet.store.query import Selection
 
 if TYPE_CHECKING:

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from ecsnet.errors import ArgumentError, NotBuiltError, UnknownNameError
 from ecsnet.store.conditions import Condition
-from ecsnet.store.names import FieldName, Names, TableName
+from ecsnet.store.fields import FieldName
+from ecsnet.store.names import Names, TableName
 from ecsnet.store.rows import Rows
 
 __all__ = ["Query", "Selection", "Source", "maybe", "query_of"]

@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ecsnet.errors import BorrowError
-from ecsnet.store.names import FieldName, TableName
+from ecsnet.store.fields import FieldName
+from ecsnet.store.names import TableName
 
 if TYPE_CHECKING:
     from ecsnet._kernel.kernel import KernelStore

@@ -14,7 +14,8 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from ecsnet.errors import ArgumentError, EcsnetError
-from ecsnet.store.names import FieldName, Names, TableName
+from ecsnet.store.fields import FieldName
+from ecsnet.store.names import Names, TableName
 
 if TYPE_CHECKING:
     from ecsnet._kernel.kernel import KernelStore, Shape

@@ -33,9 +33,11 @@ from ecsnet.errors import (
     StaleEntityError,
 )
 from ecsnet.ids import INDEX_BITS, Entity, Tick, Version
+from ecsnet.store.bulk import by_id, checked_columns, is_array, length_of, own_columns, row_cells
 from ecsnet.store.conditions import col
+from ecsnet.store.fields import FieldName
 from ecsnet.store.lending import Lending
-from ecsnet.store.names import FieldName, Names, TableName, as_key, as_keys, no_such_row, typed_not_built
+from ecsnet.store.names import Names, TableName, as_key, as_keys, no_such_row, typed_not_built
 from ecsnet.store.query import Query, Selection, query_of
 from ecsnet.store.queued import Queue
 from ecsnet.store.shapes import PACKING_ERRORS, InsertRecipe, writable
@@ -153,7 +155,7 @@ class Transaction:
         parts = []
         for table, given in components.items():
             if given.__class__ is not dict:
-                given = _cells(table, {} if given is None else given)
+                given = row_cells(table, {} if given is None else given)
             recipe = self._inserts.get((table, tuple(given)))
             if recipe is None:
                 self._names.component(table)
@@ -186,15 +188,15 @@ class Transaction:
         """
         self._enter()
         tables = [(self._names.component(name), given or {}) for name, given in components.items()]
-        rows = _length(n, [(table, given) for table, given in tables], owner)
+        rows = length_of(n, [(table, given) for table, given in tables], owner)
         registry = self._names.by_id[0]
-        owners = registry.fields["owner"].column(owner if _is_array(owner) else _client_id(owner), rows)
-        columns = [(table, _columns(table, given, rows)) for table, given in tables]
+        owners = registry.fields["owner"].column(owner if is_array(owner) else _client_id(owner), rows)
+        columns = [(table, checked_columns(table, given, rows)) for table, given in tables]
         keys = self._reserve(registry, rows)
         if self._state == _LENDING:
             self._queue.insert_many(registry, keys, {"owner": owners})
             for table, cells in columns:
-                self._queue.insert_many(table, keys, _owned(cells))
+                self._queue.insert_many(table, keys, own_columns(cells))
             return keys.copy()
         self._insert_whole(keys, [(registry, {"owner": owners}), *columns])
         return keys
@@ -253,14 +255,14 @@ class Transaction:
         if isinstance(what, str):
             if components:
                 raise ArgumentError(f"insert({what!r}, {{...}}) takes one row; components go with an entity")
-            return self._insert_keyed(what, {} if row is None else _cells(what, row))
+            return self._insert_keyed(what, {} if row is None else row_cells(what, row))
         if row is not None or not components:
             raise ArgumentError("insert(entity, ...) takes components by name: insert(ship, shield={'strength': 3})")
         entity = as_key(what)
         recipes = []
         for name, given in components.items():
             self._names.component(name)
-            cells = _cells(name, {} if given is None else given)
+            cells = row_cells(name, {} if given is None else given)
             recipes.append((self._recipes.insert(name, cells), cells))
         if self._state == _LENDING:
             for recipe, _ in recipes:
@@ -331,15 +333,15 @@ class Transaction:
             if not table.keyed:
                 raise ArgumentError(f"{what} has no keys of its own: insert_many(entities, {what}={{...}})")
             given = row or {}
-            rows = _length(n, [(table, given)], 0)
-            columns = [(table, _columns(writable(table), given, rows))]
+            rows = length_of(n, [(table, given)], 0)
+            columns = [(table, checked_columns(writable(table), given, rows))]
             keys = self._reserve(table, rows)
         else:
             if row is not None or not components:
                 raise ArgumentError("insert_many(entities, ...) takes components by name")
             keys = as_keys(what)
             columns = [
-                (component, _columns(component, cells or {}, len(keys)))
+                (component, checked_columns(component, cells or {}, len(keys)))
                 for component, cells in [(self._names.component(name), cells) for name, cells in components.items()]
             ]
         if self._state == _LENDING:
@@ -348,7 +350,7 @@ class Transaction:
                     for key in keys.tolist():
                         self._demand_none(table, key)
             for table, cells in columns:
-                self._queue.insert_many(table, keys.copy(), _owned(cells))
+                self._queue.insert_many(table, keys.copy(), own_columns(cells))
         else:
             self._insert_whole(keys, columns)
         return keys if isinstance(what, str) else self
@@ -396,7 +398,7 @@ class Transaction:
         if self._state == _LENDING:
             self._update_many_lent(name, array, columns)
         else:
-            self._kernel.update_many(name.id, array, _by_id(name, columns))
+            self._kernel.update_many(name.id, array, by_id(name, columns))
         return self
 
     def delete(self, key: int, table: str, /) -> Self:
@@ -683,7 +685,7 @@ class Transaction:
 
         def insert() -> None:
             for table, cells in columns:
-                self._kernel.insert_many(table.id, keys, _by_id(table, cells))
+                self._kernel.insert_many(table.id, keys, by_id(table, cells))
 
         self._whole(insert)
 
@@ -726,7 +728,7 @@ class Transaction:
         rows = []
         for name, given in components.items():
             table = self._names.component(name)
-            cells = _cells(name, given or {})
+            cells = row_cells(name, given or {})
             rows.append((table, self._recipes.insert(name, cells).cells(cells.values())))
         registry = self._names.by_id[0]
         owned = {"owner": registry.fields["owner"].cell(_client_id(owner))}
@@ -762,24 +764,14 @@ class Transaction:
                 self._update_lent(key, table.name, cells)
             return
         self._lending.scatter(table)
-        self._kernel.update_many(table.id, keys, _by_id(table, columns))
+        self._kernel.update_many(table.id, keys, by_id(table, columns))
         for name in columns:
             self._lending.touch(table.fields[name])
-
-
-def _cells(table: str, given: object) -> Cells:
-    if not isinstance(given, Mapping):
-        raise ArgumentError(f"{table}: expected a dict of fields such as {{'x': 1.0}}, found {given!r}")
-    return given
 
 
 def _client_id(owner: Any) -> int:
     """The client id of whoever shall own an entity: a client, or the id itself (0 is the authority)."""
     return as_key(getattr(owner, "client_id", owner))
-
-
-def _is_array(value: object) -> bool:
-    return isinstance(value, np.ndarray | list | tuple)
 
 
 def _key_and_path(what: Any) -> tuple[int, str]:
@@ -794,44 +786,3 @@ def _virtual(field: FieldName, keys: NDArray[np.uint64]) -> NDArray[Any]:
     generations = (keys >> np.uint64(INDEX_BITS)).astype(np.uint32)
     generations.flags.writeable = False
     return generations
-
-
-def _length(n: int | None, tables: Sequence[tuple[TableName, Mapping[str, Any]]], owner: Any) -> int:
-    """How many rows a bulk call makes: `n`, or what its arrays say."""
-    found: dict[int, str] = {}
-    if _is_array(owner):
-        found[len(owner)] = "owner"
-    for table, given in tables:
-        for name, value in _cells(table.name, given).items():
-            field = table.stored_field(name)
-            if isinstance(value, bytes | bytearray | str) or not hasattr(value, "__len__"):
-                continue
-            # One value of `[T; N]` for all rows says nothing about how many there are.
-            if np.ndim(field.cast(value)) == len(field.shape):
-                continue
-            found.setdefault(len(value), field.path)
-    if n is not None:
-        if not isinstance(n, int) or n < 0:
-            raise ArgumentError(f"expected how many rows to make, found {n!r}")
-        found.setdefault(n, "n")
-    if len(found) > 1:
-        lengths = ", ".join(f"{where} has {length}" for length, where in found.items())
-        raise ArgumentError(f"arrays of different lengths: {lengths}")
-    if not found:
-        raise ArgumentError("how many? Give one array, or the number first")
-    return next(iter(found))
-
-
-def _columns(table: TableName, given: Mapping[str, Any], rows: int) -> dict[str, NDArray[Any]]:
-    """The checked columns of the fields given; the kernel knows the defaults of the others."""
-    writable(table).demand_required(_cells(table.name, given))
-    return {name: table.fields[name].column(value, rows) for name, value in given.items()}
-
-
-def _by_id(table: TableName, columns: Mapping[str, NDArray[Any]]) -> dict[int, NDArray[Any]]:
-    return {table.fields[name].id: column for name, column in columns.items()}
-
-
-def _owned(columns: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-    """Copies, for an operation that runs later: the caller may change its arrays until then."""
-    return {name: column.copy() for name, column in columns.items()}

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from ecsnet.errors import ArgumentError, ClosedError, NoRowError, StaleEntityError
 from ecsnet.ids import INDEX_BITS, Tick, Version
 from ecsnet.store.conditions import col
-from ecsnet.store.names import FieldName, Names, TableName, as_key, no_such_row
+from ecsnet.store.fields import FieldName
+from ecsnet.store.names import Names, TableName, as_key, no_such_row
 from ecsnet.store.places import INDEX_MASK, READS_BEFORE_PLACES
 from ecsnet.store.query import Query, Selection, query_of
 
