@@ -58,23 +58,25 @@ _PLANNED = {"Component", "Event", "Table", "auto", "enum", "field", "read", "ref
 __all__ = ["__version__", *sorted(_HOMES)]  # noqa: PLE0604  (all of them are strings)
 
 
-def __getattr__(name: str) -> Any:
-    home = _HOMES.get(name)
-    if name in _PLANNED:
-        from ecsnet.errors import NotBuiltError
+if not TYPE_CHECKING:  # a type checker knows the names from above, and shall not take any other for one
 
-        raise NotBuiltError(
-            f"ecsnet.{name} (a schema of Python classes)",
-            "write the schema in TOML and name tables and fields by strings, as in query('transform')",
-        )
-    if home is None:
-        raise AttributeError(f"module 'ecsnet' has no attribute {name!r}")
-    # Imported here: `importlib` is loaded anyway, the name would otherwise be public.
-    from importlib import import_module
+    def __getattr__(name: str) -> Any:
+        home = _HOMES.get(name)
+        if name in _PLANNED:
+            from ecsnet.errors import NotBuiltError
 
-    value = getattr(import_module(home), name) if home else import_module(f"ecsnet.{name}")
-    globals()[name] = value
-    return value
+            raise NotBuiltError(
+                f"ecsnet.{name} (a schema of Python classes)",
+                "write the schema in TOML and name tables and fields by strings, as in query('transform')",
+            )
+        if home is None:
+            raise AttributeError(f"module 'ecsnet' has no attribute {name!r}")
+        # Imported here: `importlib` is loaded anyway, the name would otherwise be public.
+        from importlib import import_module
+
+        value = getattr(import_module(home), name) if home else import_module(f"ecsnet.{name}")
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:

@@ -110,6 +110,27 @@ def test_the_world_of_the_readme_is_the_demos(folder: Path) -> None:
     assert load(folder / "arena.toml").fingerprint == load(ROOT / "ecsnet" / "demo" / "arena.toml").fingerprint
 
 
+def test_the_programs_of_the_readme_pass_a_strict_type_checker(folder: Path) -> None:
+    """Names, commands and transactions complete in an editor: what a checker sees is what there is."""
+    cache = str(ROOT / ".mypy_cache")
+    done = subprocess.run(
+        [sys.executable, "-m", "mypy", "--strict", "--cache-dir", cache, "arena.py", "play.py", "tools.py"],
+        cwd=folder, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+    assert done.returncode == 0, done.stdout
+
+
+def test_a_misspelt_public_name_is_found_by_a_type_checker(folder: Path) -> None:
+    (folder / "typo.py").write_text("import ecsnet\n\necsnet.Wrold\n", encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-m", "mypy", "--strict", "--cache-dir", str(ROOT / ".mypy_cache"), "typo.py"],
+        cwd=folder, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+    assert 'Module has no attribute "Wrold"' in done.stdout
+
+
 def test_the_readme_has_a_state_for_every_requirement() -> None:
     rows = re.findall(r"^\| ([DTRPE]\d) \| .* \| (built|partly|planned) \| (.*)\|$", README, re.MULTILINE)
 
