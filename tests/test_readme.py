@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from ecsnet.config import SETTINGS, Settings, resolve
 from ecsnet.schema import load
 
 ROOT = Path(__file__).parent.parent
@@ -77,7 +78,16 @@ def server(folder: Path) -> Iterator["subprocess.Popen[str]"]:
 
 
 def test_the_readme_has_the_files_it_explains() -> None:
-    assert set(files_in_readme()) == {"arena.toml", "arena.py", "play.py", "tools.py"}
+    assert set(files_in_readme()) == {"arena.toml", "arena.py", "play.py", "tools.py", "ecsnet.toml"}
+
+
+def test_the_settings_of_the_readme_are_all_there_are(folder: Path) -> None:
+    resolved, default = resolve(file=folder / "ecsnet.toml", environ={}), Settings()
+
+    for key in SETTINGS:
+        section, name = key.split(".")
+        chosen, usual = (getattr(getattr(settings, section), name) for settings in (resolved, default))
+        assert chosen != usual, f"{key} is not shown, or with its default"
 
 
 def test_a_player_of_the_readme_moves_in_the_world_of_the_readme(folder: Path, server: "subprocess.Popen[str]") -> None:
