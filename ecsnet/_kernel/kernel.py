@@ -58,6 +58,19 @@ _CODES: Final = {
     "bool": "?",
     "bytes": "s",
 }
+_SCALARS: Final[dict[str, Any]] = {
+    "u8": ctypes.c_uint8,
+    "u16": ctypes.c_uint16,
+    "u32": ctypes.c_uint32,
+    "u64": ctypes.c_uint64,
+    "i8": ctypes.c_int8,
+    "i16": ctypes.c_int16,
+    "i32": ctypes.c_int32,
+    "i64": ctypes.c_int64,
+    "f32": ctypes.c_float,
+    "f64": ctypes.c_double,
+    "bool": ctypes.c_bool,
+}
 ENTITIES_MAX: Final = 1 << 22
 """Entities of a store unless it is made for more: 4 million, of the 16 that the kernel allows."""
 
@@ -302,8 +315,12 @@ class KernelStore:
         hot = ctypes.PyDLL(self._library._name, handle=self._library._handle)
         self._apply_now, self._begin_now, self._lend_now = hot.ecs_tx_apply, hot.ecs_tx_begin, hot.ecs_tx_lend
         self._column_now, self._table_now = hot.ecs_tx_column, hot.ecs_tx_table
+        self._row_now, self._cell_now = hot.ecs_tx_row, hot.ecs_tx_cell
+        self._row_now.restype = ctypes.c_int64
         long = ctypes.CDLL(self._library._name, handle=self._library._handle)
         self._commit_now, self._publish_now = long.ecs_tx_commit, long.ecs_publish
+        # A key is above 2**31 and goes by value in an object of its own.
+        self._key_in = ctypes.c_uint64()
         self._key = ctypes.c_uint64()
         self._key_ref = ctypes.byref(self._key)
         self._lent_out = abi.LentOut()
@@ -577,7 +594,8 @@ class KernelStore:
         """The head's row of a key. Raises StaleEntityError, NoRowError."""
         if not 0 <= key < 1 << 64:
             raise ArgumentError(f"a key is a u64, found {key}")
-        row: int = self._fast.ecs_tx_row(self._pointer, table_id, key)
+        self._key_in.value = key
+        row: int = self._row_now(self._pointer, table_id, self._key_in)
         if row < 0:
             raise self._missing(row, table_id, key)
         return row
@@ -586,16 +604,15 @@ class KernelStore:
         """A cell as this transaction sees it: a Python scalar, bytes, or an array of its own."""
         if not 0 <= key < 1 << 64:
             raise ArgumentError(f"a key is a u64, found {key}")
-        status = self._fast.ecs_tx_cell(self._pointer, table_id, field_id, key, self._key)
+        self._key_in.value = key
+        status = self._cell_now(self._pointer, table_id, field_id, self._key_in, self._key_ref)
         if status < 0:
             raise self._error(status)
         field = self._fields[table_id][field_id][1]
+        if not field.shape:
+            return _SCALARS[field.type].from_address(self._key.value).value
         cell = ctypes.string_at(self._key.value, field.width)
-        if field.type == "bytes":
-            return cell
-        if field.shape:
-            return np.frombuffer(cell, field.dtype).copy()
-        return struct.unpack(f"<{_CODES[field.type]}", cell)[0]
+        return cell if field.type == "bytes" else np.frombuffer(cell, field.dtype).copy()
 
     def head_table(self, table_id: int) -> TableInfo:
         """A table of the head as it is now."""
