@@ -87,13 +87,13 @@ class TableName:
 class Names:
     """Tables by name, fields by path."""
 
-    __slots__ = ("_paths", "by_id", "schema", "tables")
+    __slots__ = ("by_id", "paths", "schema", "tables")
 
     def __init__(self, schema: Schema):
         self.schema = schema
         self.tables = {table.name: TableName(table) for table in schema.tables}
         self.by_id = {table.id: table for table in self.tables.values()}
-        self._paths = {field.path: field for table in self.tables.values() for field in table.fields.values()}
+        self.paths = {field.path: field for table in self.tables.values() for field in table.fields.values()}
 
     def table(self, name: object) -> TableName:
         """Look a table up.
@@ -128,14 +128,14 @@ class Names:
         Raises:
             UnknownNameError: with the path that was probably meant. ArgumentError: not a string.
         """
-        found = self._paths.get(path) if isinstance(path, str) else None
+        found = self.paths.get(path) if isinstance(path, str) else None
         if found is not None:
             return found
         if not isinstance(path, str):
             raise ArgumentError(f"expected a path such as 'health.hp', found {show(path)}")
         table, dot, field = path.partition(".")
         if not dot:
-            raise UnknownNameError("field", path, self._paths)
+            raise UnknownNameError("field", path, self.paths)
         return self.table(table).field(field)
 
 

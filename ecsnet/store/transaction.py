@@ -446,12 +446,14 @@ class Transaction:
         Raises:
             StaleEntityError, NoRowError: the key is not alive, or has no such row. UnknownNameError.
         """
-        key, path = _key_and_path(what)
+        if what.__class__ is not tuple or len(what) != 2:
+            raise _not_a_cell(what)
+        key, path = what
         if key.__class__ is not int:
             key = as_key(key)
         if self._state != _DIRECT:
             self._enter()
-        field = self._names.path(path)
+        field = self._names.paths.get(path) or self._names.path(path)
         table = field.table
         if self._state == _LENDING:
             noted = self._queue.exists(table, key)
@@ -467,7 +469,9 @@ class Transaction:
 
     def __setitem__(self, what: tuple[int, str], value: Any) -> None:
         """`tx[key, "health.hp"] = 10`: as `update` with one field."""
-        key, path = _key_and_path(what)
+        if what.__class__ is not tuple or len(what) != 2:
+            raise _not_a_cell(what)
+        key, path = what
         target = self._cells.get(path)
         if target is None:
             field = self._names.path(path)
@@ -774,10 +778,8 @@ def _client_id(owner: Any) -> int:
     return as_key(getattr(owner, "client_id", owner))
 
 
-def _key_and_path(what: Any) -> tuple[int, str]:
-    if what.__class__ is tuple and len(what) == 2:
-        return what
-    raise ArgumentError(f"expected tx[key, 'health.hp'], found tx[{what!r}]: tx.query('health') gives columns")
+def _not_a_cell(what: object) -> ArgumentError:
+    return ArgumentError(f"expected tx[key, 'health.hp'], found tx[{what!r}]: tx.query('health') gives columns")
 
 
 def _virtual(field: FieldName, keys: NDArray[np.uint64]) -> NDArray[Any]:
