@@ -1,11 +1,5 @@
 """One accepted socket: its link in the authority, who writes to it, and what is still to be written.
 
-A connection is served by its own task while it does the handshake, while it is sent its first whole world, whenever a
-frame went out in part, and while it ends. In between the hub has it.
-
-    accepted ─► handshake, join ─► hub ◄──► the rest of a frame, or a sync ─► goodbye ─► closed
-                own task            ▲ armed   own task, disarmed               own task
-
 Invariant: `hub_writes` is true exactly while the hub has the connection armed, and then `rest` is empty: who writes is
 never in doubt, and every writer begins at the beginning of a frame.
 """

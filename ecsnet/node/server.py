@@ -1,20 +1,19 @@
 """The authoritative node: sockets, clock and loop around one `Authority`, under Trio.
 
 Once a tick: drain what arrived, step the authority, fan out, cut who is to be cut. Between ticks each connection that
-is still joining, or that took a part of a frame, is served by its own task, so that a slow client waits for itself.
+is still joining, or that took a part of a frame, is served by its own task (`connections`), so that a slow client waits
+for itself.
 
 Invariants:
 - the authority is touched by Trio's thread alone; other threads leave a note and wake it (`stop`,
   `connect_in_process`);
 - a tick never waits: nothing between the drain and the end of the fan-out is a checkpoint;
-- nothing that one connection does ends another, or the node;
 - whichever way the node ends, every client that takes it is sent a Goodbye first, within `SHUTDOWN_NS_MAX`.
 """
 
 import contextlib
 import errno
 import logging
-import math
 import secrets
 import signal
 import socket
@@ -22,24 +21,22 @@ import threading
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import trio
 
 from ecsnet.authority import Authority, AuthorityStatistics, TickReport
 from ecsnet.config import LimitSettings
-from ecsnet.errors import BusyError, ClosedError, LimitExceededError, NotBuiltError, RemoteProtocolError
-from ecsnet.limits import BLOCKED_NS_MAX, HANDSHAKES_AT_ONCE_MAX, NS_PER_S, RECEIVE_CHUNK_BYTES, SHUTDOWN_NS_MAX
-from ecsnet.node.connection import Connection
-from ecsnet.node.hub import Outgoing, PythonHub
+from ecsnet.errors import BusyError, ClosedError, NotBuiltError
+from ecsnet.node.connections import Connections
+from ecsnet.node.hub import PythonHub
 from ecsnet.node.in_process import open_pair
-from ecsnet.node.tcp import address_of, listen, peer_of, send_parts, tune
+from ecsnet.node.rates import Bucket, OncePerSecond
+from ecsnet.node.tcp import address_of, listen
 from ecsnet.node.ticker import SleepTicker
-from ecsnet.node.waiting import linger, unwrapping
+from ecsnet.node.waiting import unwrapping
 from ecsnet.node.wakeup import Wakeup
 from ecsnet.store import Store
-from ecsnet.wire.codec import encode
-from ecsnet.wire.messages import Goodbye, Kind, Reason
 from ecsnet.world import World
 
 log = logging.getLogger("ecsnet.node")
@@ -48,31 +45,34 @@ OnTick = Callable[[TickReport, int], None]
 """Called after each tick's fan-out with its report, and with what CLOCK_MONOTONIC said, in nanoseconds, just before the
 tick's first transaction. It runs between ticks on the node's own thread: keep it short."""
 
-LINGER_S = 1.0
-"""How long a connection is kept half open after its last frame, for the peer to read it and close."""
-
-_SYNC_KINDS = frozenset({Kind.SYNC_BEGIN, Kind.SYNC_CHUNK})
 _OUT_OF_DESCRIPTORS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 
 @dataclass(frozen=True, slots=True)
 class NodeStatistics:
-    """Counts since the start, but for `connections`, `handshakes` and `joining`, which are of now."""
+    """Counts since the start, but for `connections` and `handshakes` (those of them without a Welcome), which are of
+    now."""
 
     connections: int
     handshakes: int
-    joining: int
     accepted: int
     refused: int
+    """Turned away at once: the node was full."""
     handshakes_failed: int
+    """Not finished in time, or pushed out by newer ones."""
     ticks: int
     ticks_dropped: int
+    """Not run, because they came too late."""
     ticks_busy: int
+    """Not run, because a transaction on another thread was under way."""
     frames_sent: int
     sends_partial: int
+    """Of which a socket took a part at first."""
     sends_blocked: int
+    """Of which a socket took nothing; something newer went out in their place."""
     bytes_received: int
     connections_failed: int
+    """Ended by a bug in the node."""
     authority: AuthorityStatistics
 
 
@@ -106,13 +106,8 @@ class AuthoritativeNode:
         """The URLs under which clients reach the node, once it runs."""
         self._hub = PythonHub()
         self._wakeup = Wakeup()
-        self._accepting = _Bucket(self._limits.accepts_per_s)
-        self._connections: dict[int, Connection] = {}
-        self._by_place: dict[int, Connection] = {}
-        # Those before their Welcome, oldest first.
-        self._half_open: dict[int, Connection] = {}
-        self._all_gone = trio.Event()
-        self._nursery: trio.Nursery | None = None
+        self._accepting = Bucket(self._limits.accepts_per_s)
+        self._connections = Connections(self.authority, self._hub, self._limits)
         # What other threads ask for. A deque's append and popleft are atomic.
         self._handed_in: deque[socket.socket] = deque()
         self._state_lock = threading.Lock()
@@ -121,18 +116,10 @@ class AuthoritativeNode:
         self._ended = False
         self._stop_seen = trio.Event()
         self._stopped = trio.Event()
-        self._accepted = 0
-        self._refused = 0
-        self._handshakes_failed = 0
         self._ticks = 0
         self._ticks_dropped = 0
         self._ticks_busy = 0
-        self._frames_sent = 0
-        self._sends_partial = 0
-        self._sends_blocked = 0
-        self._bytes_received = 0
-        self._connections_failed = 0
-        self._lateness = _OncePerSecond()
+        self._lateness = OncePerSecond()
 
     # --- what it is --------------------------------------------------------------------------------------------------
 
@@ -150,20 +137,12 @@ class AuthoritativeNode:
         """What the node has done; on Trio's thread."""
         return NodeStatistics(
             connections=len(self._connections),
-            handshakes=len(self._half_open),
-            joining=sum(c.place is None and not c.finishing for c in self._connections.values()) - len(self._half_open),
-            accepted=self._accepted,
-            refused=self._refused,
-            handshakes_failed=self._handshakes_failed,
+            handshakes=self._connections.handshakes,
             ticks=self._ticks,
             ticks_dropped=self._ticks_dropped,
             ticks_busy=self._ticks_busy,
-            frames_sent=self._frames_sent,
-            sends_partial=self._sends_partial,
-            sends_blocked=self._sends_blocked,
-            bytes_received=self._bytes_received,
-            connections_failed=self._connections_failed,
             authority=self.authority.statistics(),
+            **asdict(self._connections.counts),
         )
 
     # --- from any thread ---------------------------------------------------------------------------------------------
@@ -211,7 +190,7 @@ class AuthoritativeNode:
 
     async def _run(self, listeners: list[socket.socket], task_status: trio.TaskStatus[None]) -> None:
         async with trio.open_nursery() as all_tasks:
-            self._nursery = await all_tasks.start(self._hold_connections)
+            await all_tasks.start(self._connections.hold)
             try:
                 async with trio.open_nursery() as services:
                     services.start_soon(self._watch_wakeup)
@@ -226,38 +205,17 @@ class AuthoritativeNode:
                     trio.lowlevel.notify_closing(listener)
                     listener.close()
                 unasked = "the node failed" if self._failed else "the node shuts down"
-                await self._say_goodbye(self._stop_reason or unasked)
-                self._nursery.cancel_scope.cancel()
-
-    @staticmethod
-    async def _hold_connections(task_status: trio.TaskStatus[trio.Nursery]) -> None:
-        """The nursery of the connections. A cancellation from outside must not reach them before their goodbyes are
-        said."""
-        async with trio.open_nursery() as nursery:
-            nursery.cancel_scope.shield = True
-            task_status.started(nursery)
-            await trio.sleep_forever()
+                await self._connections.say_goodbye(self._stop_reason or unasked)
+                self._connections.cut_all()
 
     def cut(self) -> None:
-        """End without waiting for anybody. On Trio's thread, while the node runs."""
+        """End without waiting for anybody. On Trio's thread."""
         self.stop()
-        if self._nursery is not None:
-            self._nursery.cancel_scope.cancel()
+        self._connections.cut_all()
 
     async def wait_stopped(self) -> None:
         """Wait until the node has ended and every descriptor is closed."""
         await self._stopped.wait()
-
-    async def _say_goodbye(self, reason: str) -> None:
-        self.authority.shutdown(self._now_ns(), reason)
-        for connection in self._connections.values():
-            if connection.hub_writes:
-                self._hand_to_task(connection)
-            connection.work.set()
-        with trio.CancelScope(shield=True), trio.move_on_after(SHUTDOWN_NS_MAX / NS_PER_S):
-            while self._connections:
-                self._all_gone = trio.Event()
-                await self._all_gone.wait()
 
     def _close(self, listeners: list[socket.socket]) -> None:
         with self._state_lock:
@@ -277,14 +235,10 @@ class AuthoritativeNode:
             await trio.lowlevel.wait_readable(self._wakeup.socket)
             self._wakeup.clear()
             while self._handed_in:
-                self._admit(self._handed_in.popleft())
+                self._connections.admit(self._handed_in.popleft())
             if self._stop_reason is not None:
                 self._stop_seen.set()
                 return
-
-    @staticmethod
-    def _now_ns() -> int:
-        return time.monotonic_ns()
 
     # --- the tick ----------------------------------------------------------------------------------------------------
 
@@ -305,90 +259,22 @@ class AuthoritativeNode:
 
     def _tick(self) -> None:
         """One tick from the drain to the fan-out. Never a coroutine: nothing else runs in between."""
-        for ended in self._hub.drain(self._deliver):
-            self._by_place[ended.place].scope.cancel()
-        started_ns = self._now_ns()
+        self._connections.drain()
+        before = self.authority.tick_number
+        started_ns = time.monotonic_ns()
         try:
             report = self.authority.tick(started_ns)
         except BusyError:
+            if self.authority.tick_number != before:
+                raise  # from the game's own code
             # A transaction on another thread holds the baton. The tick has not happened; what arrived waits.
             self._ticks_busy += 1
             return
         self._ticks += 1
-        self._fan_out()
-        for link in self.authority.links_to_close():
-            connection = self._connections[link.number]
-            if not connection.finishing:
-                connection.scope.cancel()
+        self._connections.fan_out()
+        self._connections.cut()
         if self._on_tick is not None:
             self._on_tick(report, started_ns)
-
-    def _fan_out(self) -> None:
-        """Offer one frame to each socket of the hub, and again to those that have more, until nobody has."""
-        now_ns = self._now_ns()
-        serving = []
-        for link in self.authority.links_to_serve(now_ns):
-            connection = self._connections[link.number]
-            if connection.hub_writes:
-                serving.append(connection)
-            else:
-                connection.work.set()
-        while serving:
-            offered, batch = [], []
-            for connection in serving:
-                transmit = self.authority.next_transmit(connection.link, now_ns)
-                if transmit is None:
-                    continue
-                if transmit.kind in _SYNC_KINDS:
-                    # A sync is sent as fast as the link takes it, not a chunk a tick.
-                    self._hand_to_task(connection)
-                    continue
-                assert connection.place is not None
-                offered.append((connection, transmit))
-                batch.append(Outgoing(connection.place, transmit.parts))
-            serving = []
-            for (connection, transmit), taken in zip(offered, self._hub.send(batch), strict=True):
-                if taken < 0:
-                    connection.scope.cancel()
-                    continue
-                if taken == 0:
-                    self._sends_blocked += 1
-                    self.authority.record_blocked(connection.link, now_ns)
-                    continue
-                self._frames_sent += 1
-                self.authority.record_sent(connection.link, transmit, now_ns)
-                connection.finishing = transmit.close_after
-                if taken < transmit.length:
-                    self._sends_partial += 1
-                    connection.record_partial(transmit, taken)
-                if taken < transmit.length or transmit.close_after:
-                    self._hand_to_task(connection)
-                elif transmit.kind != Kind.DELTA_SYNC:
-                    serving.append(connection)
-
-    def _hand_to_task(self, connection: Connection) -> None:
-        """The connection's own task writes from now on, until it finds nothing more to write."""
-        assert connection.hub_writes and connection.place is not None
-        self._hub.disarm(connection.place)
-        connection.hub_writes = False
-        connection.work.set()
-
-    def _deliver(self, place: int, data: memoryview) -> None:
-        self._take_in(self._by_place[place], data)
-
-    def _take_in(self, connection: Connection, data: memoryview) -> None:
-        """Bytes from a client, cut into frames and handed to the authority."""
-        self._bytes_received += len(data)
-        if connection.broken:
-            return
-        now_ns = self._now_ns()
-        try:
-            connection.reader.feed(data)
-            while (frame := connection.reader.next_frame()) is not None:
-                self.authority.receive_frame(connection.link, frame.kind, frame.payload, now_ns)
-        except RemoteProtocolError as error:
-            connection.broken = True
-            self.authority.receive_error(connection.link, error, now_ns)
 
     # --- accepting ---------------------------------------------------------------------------------------------------
 
@@ -406,224 +292,7 @@ class AuthoritativeNode:
                     log.error("cannot accept a connection: %s; raise the limit of open files (ulimit -n)", error)
                     await trio.sleep(0.1)
                 continue  # anything else is about the one that gave up while it waited
-            self._admit(accepted)
-
-    def _admit(self, accepted: socket.socket) -> None:
-        """Begin to serve a socket, or refuse it."""
-        assert self._nursery is not None
-        self._accepted += 1
-        tune(accepted)
-        if len(self._half_open) >= HANDSHAKES_AT_ONCE_MAX:
-            # Under a flood the oldest is the one least likely to be a client: an honest handshake takes a round trip.
-            oldest = next(iter(self._half_open.values()))
-            self._handshakes_failed += 1
-            self._forget_handshake(oldest)
-            oldest.scope.cancel()
-            self.authority.close_link(oldest.link, self._now_ns())
-        try:
-            if len(self._connections) >= self._limits.clients_max:
-                raise LimitExceededError("clients_max", self._limits.clients_max, len(self._connections) + 1)
-            link = self.authority.open_link(self._now_ns(), peer=peer_of(accepted))
-        except (LimitExceededError, ClosedError) as error:
-            self._refused += 1
-            self._nursery.start_soon(self._refuse, accepted, str(error))
-            return
-        connection = Connection(accepted, link)
-        self._connections[link.number] = connection
-        self._half_open[link.number] = connection
-        self._nursery.start_soon(self._serve, connection)
-
-    async def _refuse(self, accepted: socket.socket, message: str) -> None:
-        try:
-            accepted.send(encode(Goodbye(reason=Reason.FULL, message=message, reconnect_after_ms=1000)))
-            await linger(accepted, LINGER_S)
-        except OSError:
-            pass
-        finally:
-            trio.lowlevel.notify_closing(accepted)
-            accepted.close()
-
-    # --- one connection ----------------------------------------------------------------------------------------------
-
-    async def _serve(self, connection: Connection) -> None:
-        try:
-            with connection.scope:
-                async with trio.open_nursery() as tasks:
-                    tasks.start_soon(self._receive_until_joined, connection)
-                    await self._write(connection)
-                    tasks.cancel_scope.cancel()
-                self._leave_hub(connection)
-                await linger(connection.socket, LINGER_S)
-        except Exception:  # the last line: a bug in here must cost a connection, not the node
-            self._connections_failed += 1
-            log.exception("serving %s found a bug; its connection is closed", connection.link.peer)
-        finally:
-            self._release(connection)
-
-    def _release(self, connection: Connection) -> None:
-        """The end of a connection, whatever ended it. It leaves the hub before its descriptor is closed."""
-        self._leave_hub(connection)
-        self._forget_handshake(connection)
-        trio.lowlevel.notify_closing(connection.socket)
-        connection.socket.close()
-        self.authority.close_link(connection.link, self._now_ns())
-        del self._connections[connection.link.number]
-        if not self._connections:
-            self._all_gone.set()
-
-    async def _receive_until_joined(self, connection: Connection) -> None:
-        """Read a connection's input until its client holds a whole world; from then on the hub does."""
-        with trio.move_on_after(self._limits.handshake_deadline_s) as deadline:
-            while connection.link.state == "handshake" and await self._receive(connection):
-                pass
-        if deadline.cancelled_caught:
-            self._handshakes_failed += 1
-            late = RemoteProtocolError(
-                f"no handshake within {self._limits.handshake_deadline_s:g} s", reason=Reason.TIMEOUT
-            )
-            self.authority.receive_error(connection.link, late, self._now_ns())
-            connection.work.set()
-        self._forget_handshake(connection)
-        while connection.link.base == 0 and await self._receive(connection):
-            pass
-        if connection.link.base == 0 or connection.finishing:
-            return
-        connection.place = self._hub.add(connection.socket)
-        self._hub.disarm(connection.place)
-        self._by_place[connection.place] = connection
-        connection.work.set()
-
-    async def _receive(self, connection: Connection) -> bool:
-        """Wait for bytes and take them in; False when no more are wanted, because the link is closing or gone."""
-        await trio.lowlevel.wait_readable(connection.socket)
-        try:
-            data = connection.socket.recv(RECEIVE_CHUNK_BYTES)
-        except BlockingIOError:
-            return True
-        except OSError:
-            data = b""
-        if not data:
-            connection.scope.cancel()
-            return False
-        self._take_in(connection, memoryview(data))
-        # An answer, or room for the next chunk of a sync.
-        connection.work.set()
-        return connection.link.state not in ("closing", "closed")
-
-    async def _write(self, connection: Connection) -> None:
-        """Write what the hub does not, until the last frame is out."""
-        while not connection.finishing or connection.rest is not None:
-            await connection.work.wait()
-            connection.work = trio.Event()
-            if connection.hub_writes:
-                continue
-            try:
-                await self._flush(connection)
-            except OSError:
-                connection.scope.cancel()
-                await trio.lowlevel.checkpoint()
-            if connection.place is not None and not connection.finishing:
-                self._hub.arm(connection.place)
-                connection.hub_writes = True
-
-    async def _flush(self, connection: Connection) -> None:
-        """Write until there is nothing more to say, waiting for room where needed.
-
-        Raises:
-            OSError: the connection is gone.
-        """
-        while True:
-            if connection.rest is not None:
-                await self._flush_rest(connection)
-            if connection.finishing:
-                return
-            now_ns = self._now_ns()
-            transmit = self.authority.next_transmit(connection.link, now_ns)
-            if transmit is None:
-                return
-            try:
-                taken = send_parts(connection.socket, transmit.parts)
-            except BlockingIOError:
-                self._sends_blocked += 1
-                # The authority counts how long. What is sent when there is room is cut anew.
-                self.authority.record_blocked(connection.link, now_ns)
-            else:
-                self._frames_sent += 1
-                self.authority.record_sent(connection.link, transmit, now_ns)
-                connection.finishing = transmit.close_after
-                if taken < transmit.length:
-                    self._sends_partial += 1
-                    connection.record_partial(transmit, taken)
-                    continue
-            # With TCP_NOTSENT_LOWAT, writable means that nearly all was sent on: each chunk of a sync is cut when the
-            # link is ready for it, and ticks run in between.
-            await trio.lowlevel.wait_writable(connection.socket)
-
-    async def _flush_rest(self, connection: Connection) -> None:
-        # A peer that takes nothing of it for so long will not take a goodbye either, which could only come after it.
-        stalled_s = (BLOCKED_NS_MAX + SHUTDOWN_NS_MAX) / NS_PER_S
-        while connection.rest is not None:
-            with trio.move_on_after(stalled_s) as stalled:
-                await trio.lowlevel.wait_writable(connection.socket)
-            if stalled.cancelled_caught:
-                log.info("%s took nothing for %g s in the middle of a frame; cut", connection.link.peer, stalled_s)
-                raise TimeoutError
-            try:
-                taken = connection.socket.send(connection.rest)
-            except BlockingIOError:
-                continue
-            connection.rest = connection.rest[taken:] if taken < len(connection.rest) else None
-
-    def _leave_hub(self, connection: Connection) -> None:
-        if connection.place is not None:
-            self._hub.remove(connection.place)
-            del self._by_place[connection.place]
-            connection.place = None
-            connection.hub_writes = False
-
-    def _forget_handshake(self, connection: Connection) -> None:
-        self._half_open.pop(connection.link.number, None)
-
-
-class _Bucket:
-    """A rate with a reserve of one second: `rate` at once, then `rate` a second."""
-
-    __slots__ = ("_level", "_rate", "_then")
-
-    def __init__(self, rate: int) -> None:
-        self._rate = rate
-        self._level = float(rate)
-        self._then = -math.inf
-
-    async def wait_take(self) -> None:
-        """Take one, waiting until there is one. For one waiter, or several that do not mind their order."""
-        while True:
-            now = trio.current_time()
-            self._level = min(float(self._rate), self._level + (now - self._then) * self._rate)
-            self._then = now
-            if self._level >= 1.0:
-                self._level -= 1.0
-                return
-            await trio.sleep((1.0 - self._level) / self._rate)
-
-
-class _OncePerSecond:
-    """Sums what is to be logged, and gives the sum at most once a second."""
-
-    __slots__ = ("_sum", "_then")
-
-    def __init__(self) -> None:
-        self._sum = 0
-        self._then = -math.inf
-
-    def add(self, count: int) -> int | None:
-        self._sum += count
-        now = trio.current_time()
-        if now - self._then < 1.0:
-            return None
-        self._then = now
-        total, self._sum = self._sum, 0
-        return total
+            self._connections.admit(accepted)
 
 
 @contextlib.asynccontextmanager

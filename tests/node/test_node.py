@@ -12,10 +12,12 @@ import pytest
 import trio
 import trio.testing
 
+from ecsnet.authority import TickReport
 from ecsnet.config import LimitSettings
 from ecsnet.errors import ClosedError, ConnectError, ListenError, SchemaMismatchError
 from ecsnet.limits import NS_PER_S
-from ecsnet.node import AsyncClient, AuthoritativeNode, in_process, open_client, open_node, server
+from ecsnet.node import AsyncClient, AuthoritativeNode, connections, in_process, open_client, open_node
+from ecsnet.node.rates import Bucket
 from ecsnet.replica import StateChanged
 from ecsnet.schema import loads
 from ecsnet.store import Transaction
@@ -192,7 +194,7 @@ async def test_the_times_of_a_tick_and_of_its_version_are_reported_to_whoever_as
     started: dict[int, int] = {}
     applied: dict[int, int] = {}
 
-    def on_tick(report: server.TickReport, started_ns: int) -> None:
+    def on_tick(report: TickReport, started_ns: int) -> None:
         if report.version is not None:
             started[report.version] = started_ns
 
@@ -251,7 +253,7 @@ async def test_a_port_in_use_is_one_error_with_the_address() -> None:
 
 async def test_new_links_come_at_a_limited_rate(autojump_clock: trio.testing.MockClock) -> None:
     """One second's worth at once, for a full node that comes back; then at the rate."""
-    bucket = server._Bucket(2)
+    bucket = Bucket(2)
     start = trio.current_time()
 
     times = []
@@ -343,7 +345,7 @@ async def test_a_stranger_who_says_nothing_is_cut_after_the_deadline() -> None:
 
 async def test_a_flood_of_half_open_links_pushes_itself_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """At the limit the oldest goes: a flood ends itself, and an honest handshake takes one round trip."""
-    monkeypatch.setattr(server, "HANDSHAKES_AT_ONCE_MAX", 4)
+    monkeypatch.setattr(connections, "HANDSHAKES_AT_ONCE_MAX", 4)
     async with open_node(lively(), limits=LimitSettings(handshake_deadline_s=600)) as node:
         strangers = [await Stranger.connect(node.addresses[0]) for _ in range(12)]
         await wait_until(lambda: node.statistics().accepted == 12)
