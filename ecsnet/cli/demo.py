@@ -33,7 +33,7 @@ def demo(
     ] = 1.0,
     seed: Annotated[int, typer.Option(metavar="N", help="Seed of the world and of what the bots do.")] = 0,
     as_json: Annotated[
-        bool, typer.Option("--json", help="Print nothing but one JSON object, on the last line; see below.")
+        bool, typer.Option("--json", help="Print nothing but one JSON object, on the last line; see above.")
     ] = False,
     data: Annotated[
         Path | None,
@@ -86,7 +86,7 @@ def demo(
 
     from ecsnet.demo.options import Options
     from ecsnet.demo.run import Demo
-    from ecsnet.demo.screen import Screen, print_result
+    from ecsnet.demo.screen import Screen, print_result, troubles_of
 
     options = Options(seconds=seconds, clients=clients, entities=entities, hz=hz, moving=moving, seed=seed)
     if isinstance(sys.stdout, io.TextIOWrapper):
@@ -104,8 +104,8 @@ def demo(
         raise typer.Exit(130)
     assert running.figures is not None
     if as_json:
-        for trouble in running.troubles:
-            print(trouble, file=sys.stderr)
+        for line in troubles_of(running):
+            print(line, file=sys.stderr)
         print(msgspec.json.encode(running.figures).decode(), flush=True)
     if not running.figures.converged:
         raise typer.Exit(1)

@@ -146,6 +146,14 @@ class Tally:
         log.last = log.newest
         log.end = len(log.versions)
 
+    def end_missing(self) -> None:
+        """For those that were not heard in time, measuring ends with the last that they told."""
+        if self._node_last is None:
+            self.end_node()
+        for name, log in self._bots.items():
+            if log.last is None:
+                self.end_bots(name)
+
     # --- for the live view -------------------------------------------------------------------------------------------
 
     @property

@@ -1,5 +1,6 @@
 """The node of a demo: the arena behind an ordinary node, filled with entities that fly."""
 
+import logging
 import time
 
 import numpy as np
@@ -39,6 +40,8 @@ async def main(parent: Parent) -> None:
     set_up = await parent.receive()
     assert isinstance(set_up, SetUp)
     options = set_up.options
+    # Its warnings are of ticks that came too late, which the parent counts and tells.
+    logging.getLogger("ecsnet.node").setLevel(logging.ERROR)
     world.hz = options.hz
     world.seed = options.seed
     with Store(world.schema) as store:

@@ -171,12 +171,15 @@ class Demo:
                     break
                 await trio.sleep(0.05)
         took_s = trio.current_time() - began
+        self.tally.end_missing()
         if truth is None:
             with trio.move_on_after(CONVERGE_S):
                 (truth,) = (await self._compared([node], 0))[0].held
         if truth is None:
             truth = Held(NODE, 0, "")
-        why_not = self._differences(truth, held)
+            why_not = [f"{NODE} did not answer within {CONVERGE_S:g} s"]
+        else:
+            why_not = self._differences(truth, held)
         if took_s >= CONVERGE_S and not why_not:
             why_not = [f"not all clients were back within {CONVERGE_S:g} s"]
         return Verdict(

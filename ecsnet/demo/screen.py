@@ -98,7 +98,8 @@ class Screen:
     def picture(self, demo: Demo) -> RenderableType:
         """The whole live view."""
         options, tally, node, pulse = demo.options, demo.tally, demo.tally.node, self._pulse
-        width = min(self.console.width, WIDTH_MAX)
+        # Two columns are left over: a terminal shows Ctrl-C as ^C behind the last line, which must not wrap.
+        width = min(self.console.width, WIDTH_MAX) - 2
         done = min(demo.played_s, options.seconds)
         head = Table.grid(expand=True)
         head.add_column(ratio=1)
@@ -108,7 +109,9 @@ class Screen:
             Text.assemble((f"{spinner} ", "cyan"), (demo.phase.value, "bold cyan")),
             Text(f"{done:.1f} of {options.seconds:g} s", style="dim"),
         )
-        bar = ProgressBar(total=options.seconds, completed=done, width=width - 6)
+        bar = ProgressBar(
+            total=options.seconds, completed=done, width=width - 6, complete_style="cyan", finished_style="green"
+        )
 
         body = Table.grid(padding=(0, 2))
         body.add_column(style="dim", width=8)
@@ -125,16 +128,20 @@ class Screen:
         )
         body.add_row(
             "lag",
-            Text.assemble(_strong(f"{pulse.lag_p50:.1f}"), " ms p50   ", _strong(f"{pulse.lag_p99:.1f}"), " ms p99"),
+            Text.assemble(_strong(f"{pulse.lag_p50:.1f}"), " ms p50   ", _strong(f"{pulse.lag_p99:.1f}"), " ms p99")
+            if pulse.lag_ms
+            else "–",
             self._sparks(pulse.lag_ms, "green"),
         )
-        bytes_s = pulse.bytes_s[-1] if pulse.bytes_s else 0.0
         body.add_row(
-            "bytes", Text.assemble(_strong(_bytes(bytes_s)), "/s a client"), self._sparks(pulse.bytes_s, "blue")
+            "bytes",
+            Text.assemble(_strong(_bytes(pulse.bytes_s[-1])), "/s a client") if pulse.bytes_s else "–",
+            self._sparks(pulse.bytes_s, "blue"),
         )
-        cpu = pulse.cpu_cores[-1] if pulse.cpu_cores else 0.0
         body.add_row(
-            "CPU", Text.assemble(_strong(f"{cpu:.2f}"), " cores of the node"), self._sparks(pulse.cpu_cores, "magenta")
+            "CPU",
+            Text.assemble(_strong(f"{pulse.cpu_cores[-1]:.2f}"), " cores of the node") if pulse.cpu_cores else "–",
+            self._sparks(pulse.cpu_cores, "magenta"),
         )
         body.add_row(
             "commands",
@@ -159,9 +166,9 @@ class Screen:
         return str(self.console.encoding).lower().startswith("utf") and not self.console.legacy_windows
 
     def _sparks(self, values: deque[float], style: str) -> Text:
-        """From nothing to the greatest of them."""
+        """From nothing to a little more than the greatest of them, so that what is steady does not look full."""
         bars = _BARS if self._fancy else _BARS_ASCII
-        top = max(values, default=0.0)
+        top = 1.25 * max(values, default=0.0)
         if top <= 0.0:
             return Text("")
         marks = "".join(bars[min(len(bars) - 1, int(value / top * len(bars)))] for value in values)
@@ -202,10 +209,16 @@ def print_result(console: Console, demo: Demo) -> None:
             f"{node.ticks_dropped} ticks came too late and were dropped: this machine was too busy for {figures.hz} Hz."
         )
         console.print(Text(text, style="yellow"))
-    for trouble in demo.troubles:
-        console.print(Text(trouble, style="yellow"))
+    for line in troubles_of(demo):
+        console.print(Text(line, style="yellow"))
+
+
+def troubles_of(demo: Demo) -> list[str]:
+    """What went wrong on the way: what bots met, and what a process said on standard error."""
+    lines = list(demo.troubles)
     if demo.troubles_more:
-        console.print(Text(f"and {demo.troubles_more} more of the kind", style="yellow"))
+        lines.append(f"and {demo.troubles_more} more of the kind")
+    return lines + [f"{child.name}: {line}" for child in demo.children for line in child.words]
 
 
 def _rows(figures: Figures) -> list[tuple[str, str, str]]:
