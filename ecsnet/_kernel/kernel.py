@@ -13,7 +13,6 @@ Invariants:
 import ctypes
 import struct
 import sys
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -335,7 +334,9 @@ class KernelStore:
         self._encoder: ctypes.c_void_p | None = None
         self._entity_shape = self.shape(0, (schema.tables[0].fields[0].id,))
         self._closed = False
-        self.label = "transaction"
+        self.kept: list[str] = []
+        """Columns whose lent arrays somebody still holds, of the transaction that ended last. Whoever ended it says so,
+        once nothing can be left half done by a warning that is made an error."""
         self.head_version = 0
         self.published_version = 0
 
@@ -439,12 +440,13 @@ class KernelStore:
         """Give the role back."""
         self._fast.ecs_baton_give(self._pointer)
 
-    def begin(self, label: str = "transaction") -> None:
-        """Begin a transaction; `label` is what a warning about its arrays calls it."""
+    def begin(self) -> None:
+        """Begin a transaction."""
         status = self._begin_now(self._pointer)
         if status < 0:
             raise self._error(status)
-        self.label = label
+        if self.kept:
+            self.kept = []
 
     def commit(self) -> None:
         """Check the transaction as a whole, apply what was lent, keep it.
@@ -671,12 +673,7 @@ class KernelStore:
             free, where, how_many = self._library.ecs_memory_free, address.value, size.value
             owner(column).own(lambda free=free, where=where, n=how_many: free(where, n))  # type: ignore[misc]
             table = self._tables[table_id]
-            warnings.warn(
-                f"{self.label!r} kept an array of {table.name}.{self._fields[table_id][field_id][1].name} past its "
-                f"commit: it is private memory now, and writing to it changes nothing",
-                ResourceWarning,
-                stacklevel=4,
-            )
+            self.kept.append(f"{table.name}.{self._fields[table_id][field_id][1].name}")
 
     def join(self, tables: Sequence[int], without: Sequence[int], pin: Pin | None) -> JoinRows:
         """The keys that have a row in all of `tables` and in none of `without`, in a version or (None) in the head."""

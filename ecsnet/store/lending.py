@@ -19,7 +19,6 @@ Invariants:
 """
 
 import sys
-import warnings
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -186,30 +185,24 @@ class Lending:
             if copy.field is field and copy is not by:
                 copy.fresh = False
 
-    def finish(self) -> None:
+    def finish(self) -> list[str]:
         """Take gathered copies back at commit, and let go of lent columns, which the kernel takes back itself.
+
+        Returns:
+            the columns of which somebody still holds a gathered copy: what they do with it from now on changes nothing.
+            (The kernel counts those who hold its own arrays.)
 
         Raises:
             BorrowError, ConstraintError: as `scatter`; the caller rolls back.
         """
         for table in self._gathered:
             self.scatter(table)
-        self.warn_of_kept()
+        # Held by: `copy.array`, and the argument of getrefcount.
+        kept = [
+            copy.field.path for copies in self._gathered.values() for copy in copies if sys.getrefcount(copy.array) > 2
+        ]
         self.forget()
-
-    def warn_of_kept(self) -> None:
-        """Say which gathered copies somebody still holds: what they do with them from now on changes nothing. (The
-        kernel's own arrays are counted by the kernel.)"""
-        for copies in self._gathered.values():
-            for copy in copies:
-                # Held by: `copy.array`, and the argument of getrefcount.
-                if sys.getrefcount(copy.array) > 2:
-                    warnings.warn(
-                        f"{self._label!r} kept an array of {copy.field.path} past its commit: it is private memory "
-                        f"now, and writing to it changes nothing",
-                        ResourceWarning,
-                        stacklevel=5,
-                    )
+        return kept
 
     def forget(self) -> None:
         """Drop every reference of ours, so that only what the game kept is still held."""

@@ -56,7 +56,7 @@ class Writer:
         self._store.demand_open()
         self.kernel.take_baton()
         try:
-            self.kernel.begin(transaction.label)
+            self.kernel.begin()
         except BaseException:
             self.kernel.release_baton()
             raise
@@ -133,7 +133,7 @@ class TickScope(Writer):
             raise ClosedError(f"tick {self._tick} is over")
         if self._open is not None:
             raise BusyError(f"{self._open.label!r} is open, and transactions of a tick follow one another")
-        self.kernel.begin(transaction.label)
+        self.kernel.begin()
         self._open = transaction
 
     def committed(self, transaction: Transaction) -> None:

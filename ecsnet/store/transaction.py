@@ -529,6 +529,10 @@ class Transaction:
         Raises:
             ConstraintError, BorrowError, LimitExceededError: refused. Nothing has changed; the transaction is closed.
             ClosedError: it was ended before. NotBuiltError: `wait=False`; nothing has happened.
+
+        Warns:
+            ResourceWarning: somebody still holds a lent array; it is theirs now and changes nothing. The commit stands,
+            also where warnings are made errors.
         """
         if self._state == _CLOSED:
             raise self._closed_error()
@@ -540,9 +544,10 @@ class Transaction:
             self._state = _CLOSED
             self.version = self._writer.version
             return self.version
+        kept: list[str] = []
         try:
             if self._state == _LENDING:
-                self._lending.finish()
+                kept = self._lending.finish()
                 if self._queue:
                     # Lent cells come before what waited behind them.
                     self._kernel.settle()
@@ -552,11 +557,20 @@ class Transaction:
             self.rollback()
             raise
         self._state = _CLOSED
+        kept += self._kernel.kept
         self._writer.committed(self)
+        for path in kept:
+            warnings.warn(
+                f"{self.label!r} kept an array of {path} past its commit: it is private memory now, and writing to it "
+                f"changes nothing",
+                ResourceWarning,
+                stacklevel=3,
+            )
         return self.version
 
     def rollback(self) -> None:
-        """Undo everything. Ids that it handed out are stale. Again, or after a commit, is harmless."""
+        """Undo everything. Ids that it handed out are stale, arrays that it lent are their holder's own memory. Again,
+        or after a commit, is harmless."""
         if self._state == _CLOSED:
             return
         begun = self._state != _IDLE

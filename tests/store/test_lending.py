@@ -371,14 +371,44 @@ def test_a_kept_gathered_copy_changes_nothing_and_warns(store: Store, fleet: np.
     assert xs(store) == [0, 1, 3, 3, 5, 5]
 
 
-def test_an_array_kept_past_a_rollback_changes_nothing(store: Store, fleet: np.ndarray[Any, Any]) -> None:
+@pytest.mark.parametrize("tables", [("transform",), ("transform", "health")])
+def test_a_commit_stands_where_warnings_are_errors(
+    store: Store, fleet: np.ndarray[Any, Any], tables: tuple[str, ...]
+) -> None:
+    """Many a test suite runs so. Whatever the warning does, the store must not be left in between."""
+    before = store.version
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ResourceWarning)
-        tx = store.transaction()
-        (body,) = tx.query("transform")
-        kept = body.x
-        kept += 1
-        tx.rollback()
+        warnings.simplefilter("error")
+        with pytest.raises(ResourceWarning), store.transaction() as tx:
+            body = tx.query(*tables)[0]
+            kept, also_kept = body.x, body.y
+            kept += 1
+            also_kept += 1
+        assert tx.closed
+        assert store.version == tx.version == before + 1
+        with store.transaction() as tx:
+            tx.query("transform")[0].x += 1
+            kept[:] = also_kept[:] = 99
+    with store.view() as view:
+        assert view["transform.x"].sum() == 15 + len(kept) + 6
+        assert view["transform.y"].sum() == len(also_kept)
+
+
+def test_an_exception_is_not_hidden_by_a_warning(store: Store, fleet: np.ndarray[Any, Any]) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(ZeroDivisionError), store.transaction() as tx:
+            (body,) = tx.query("transform")
+            kept = body.x
+            kept /= 1 / 0
+
+
+def test_an_array_kept_past_a_rollback_changes_nothing(store: Store, fleet: np.ndarray[Any, Any]) -> None:
+    tx = store.transaction()
+    (body,) = tx.query("transform")
+    kept = body.x
+    kept += 1
+    tx.rollback()
     with store.transaction() as tx:
         (body,) = tx.query("transform")
         kept[:] = 77
