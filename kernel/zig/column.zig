@@ -16,6 +16,17 @@ const DirtySet = changes.DirtySet;
 pub const alignment: std.mem.Alignment = .@"64";
 pub const Memory = []align(64) u8;
 
+/// Memory for cells. Not through `Allocator.alloc` and `free`: in ReleaseSafe those overwrite all of it
+/// with a pattern, which touches every page of a buffer that is about to be filled anyway.
+pub fn take(gpa: std.mem.Allocator, bytes: usize) error{OutOfMemory}!Memory {
+    const memory = gpa.rawAlloc(bytes, alignment, @returnAddress()) orelse return error.OutOfMemory;
+    return @as([*]align(64) u8, @alignCast(memory))[0..bytes];
+}
+
+pub fn give(gpa: std.mem.Allocator, memory: Memory) void {
+    if (memory.len > 0) gpa.rawFree(memory, alignment, @returnAddress());
+}
+
 pub const Buffer = struct {
     data: Memory,
     /// The cut whose contents it holds.
@@ -48,11 +59,11 @@ pub const Column = struct {
     scratch: Scratch = .{},
 
     pub fn deinit(column: *Column, gpa: std.mem.Allocator) void {
-        gpa.free(column.head);
+        give(gpa, column.head);
         column.dirty.deinit(gpa);
         for (column.spare.items) |buffer| destroyBuffer(gpa, buffer);
         column.spare.deinit(gpa);
-        gpa.free(column.scratch.data);
+        give(gpa, column.scratch.data);
     }
 
     pub inline fn cell(column: *const Column, row: u32) []u8 {
@@ -73,10 +84,10 @@ pub const Column = struct {
     pub fn grow(column: *Column, gpa: std.mem.Allocator, cap: u32, rows: u32) error{OutOfMemory}!void {
         const bytes = @as(usize, cap) * column.width;
         if (bytes <= column.head.len) return;
-        const fresh = try gpa.alignedAlloc(u8, alignment, bytes);
+        const fresh = try take(gpa, bytes);
         const used = @as(usize, rows) * column.width;
         @memcpy(fresh[0..used], column.head[0..used]);
-        gpa.free(column.head);
+        give(gpa, column.head);
         column.head = fresh;
     }
 
@@ -95,7 +106,7 @@ pub const Column = struct {
         // Sized like the head, which grows exponentially, so a growing table does not make a
         // fresh buffer at each version.
         buffer.* = .{
-            .data = try gpa.alignedAlloc(u8, alignment, @max(bytes, column.head.len, 64)),
+            .data = try take(gpa, @max(bytes, column.head.len, 64)),
             .cut = 0,
             .refs = 0,
         };
@@ -163,7 +174,7 @@ pub const Column = struct {
 };
 
 pub fn destroyBuffer(gpa: std.mem.Allocator, buffer: *Buffer) void {
-    gpa.free(buffer.data);
+    give(gpa, buffer.data);
     gpa.destroy(buffer);
 }
 

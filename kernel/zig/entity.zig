@@ -156,8 +156,13 @@ pub const Space = struct {
     /// A version was published: what was freed before it may be handed out again.
     pub fn cut(space: *Space, replica: bool) void {
         if (!replica) {
-            space.free.appendSliceAssumeCapacity(space.freed.items);
-            space.free.appendSliceAssumeCapacity(space.abandoned.items);
+            // `free` is popped from its end. Descending there is ascending when handed out, and then bulk
+            // insertion goes into the sparse index by runs.
+            for ([_]*std.ArrayList(u32){ &space.abandoned, &space.freed }) |list| {
+                const items = list.items;
+                if (items.len > 1 and items[0] < items[items.len - 1]) std.mem.reverse(u32, items);
+                space.free.appendSliceAssumeCapacity(items);
+            }
         }
         space.freed.clearRetainingCapacity();
         space.abandoned.clearRetainingCapacity();

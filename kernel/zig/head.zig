@@ -549,7 +549,7 @@ pub const Head = struct {
     fn endTransaction(head: *Head) void {
         head.undo.clearRetainingCapacity();
         // A bulk load's log is not kept for a life of small transactions.
-        if (head.undo.capacity > 1 << 20) head.undo.clearAndFree(head.gpa);
+        if (head.undo.capacity > 16 << 20) head.undo.clearAndFree(head.gpa);
         head.touched.clearRetainingCapacity();
         head.despawned.clearRetainingCapacity();
         head.in_transaction = false;

@@ -30,8 +30,8 @@ pub fn lend(head: *Head, views: *const Views, table: u16, field: u32, writable: 
     }
     const bytes = @max(@as(usize, t.rows) * col.width, 64);
     if (scratch.data.len < bytes) {
-        const fresh = try head.gpa.alignedAlloc(u8, column.alignment, @max(bytes, col.head.len));
-        head.gpa.free(scratch.data);
+        const fresh = try column.take(head.gpa, @max(bytes, col.head.len));
+        column.give(head.gpa, scratch.data);
         scratch.* = .{ .data = fresh };
     }
     if (scratch.writes != col.writes) {
