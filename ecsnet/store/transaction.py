@@ -607,14 +607,15 @@ class Transaction:
     def __del__(self) -> None:
         # `_state` is missing where the constructor itself failed.
         if getattr(self, "_state", _CLOSED) in (_DIRECT, _LENDING):
-            warnings.warn(
-                f"{self.label!r} was let go without commit or rollback: rolled back", ResourceWarning, stacklevel=2
-            )
             if self._kernel.gone:
                 # Store and transaction were garbage together, and the store was finalised first.
                 self._state = _CLOSED
             else:
                 self.rollback()
+            # Last: made an error, a warning would leave the baton taken for ever.
+            warnings.warn(
+                f"{self.label!r} was let go without commit or rollback: rolled back", ResourceWarning, stacklevel=2
+            )
 
     def __repr__(self) -> str:
         state = ("idle", "open", "open, lending", "closed")[self._state]

@@ -1,6 +1,7 @@
 """A transaction: all or nothing, its own writes readable, one writer at a time."""
 
 import gc
+import sys
 import threading
 import warnings
 from typing import Any
@@ -557,6 +558,20 @@ def test_a_forgotten_transaction_is_rolled_back_with_a_warning(store: Store) -> 
         tx.spawn(health={})
     with store.view() as view:
         assert len(view["health"]) == 1
+
+
+def test_a_forgotten_transaction_gives_the_baton_back_where_warnings_are_errors(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unraisable: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", unraisable.append)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        store.transaction().spawn()
+        gc.collect()
+    assert len(unraisable) == 1
+    with store.transaction() as tx:
+        tx.spawn()
 
 
 def test_a_tick_makes_one_version_of_its_transactions(store: Store) -> None:
