@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 POLL_BUDGET_MS = 4.0
 """What `poll` spends on the network in a program of one thread: a quarter of a frame at 60 frames a second."""
 
+_RECEIVE_BUDGET_NS = 5 * NS_PER_MS
 _LINGER_S = 0.5
 _JOIN_S = 5.0
 
@@ -130,15 +131,17 @@ class _Network:
         """Run until the session is over, `going_on` says no, or the clock says `deadline_ns`."""
         link = self.link
         link.flush()
+        more = False
         while not link.is_over and going_on():
-            wait_s = link.timeout_s()
+            wait_s = 0.0 if more else link.timeout_s()
             if deadline_ns is not None:
                 left_s = (deadline_ns - time.monotonic_ns()) / NS_PER_S
                 if left_s <= 0:
                     return
                 wait_s = min(wait_s, left_s)
             self._wait(wait_s)
-            link.receive()
+            # Not all of a flood at once: acks and commands go out in between.
+            more = link.receive(time.monotonic_ns() + _RECEIVE_BUDGET_NS)
             link.handle_timeout()
             link.flush()
 

@@ -8,6 +8,9 @@ import trio
 
 from ecsnet.limits import RECEIVE_CHUNK_BYTES
 
+# What was on its way when the peer was told is far less; a flood is not worth reading for the sake of good manners.
+_LINGER_READS_MAX = 64
+
 
 @contextlib.contextmanager
 def unwrapping() -> Iterator[None]:
@@ -35,7 +38,7 @@ async def linger(connected: socket.socket, seconds: float) -> None:
     with trio.move_on_after(seconds):
         try:
             connected.shutdown(socket.SHUT_WR)
-            while True:
+            for _ in range(_LINGER_READS_MAX):
                 await trio.lowlevel.wait_readable(connected)
                 try:
                     if not connected.recv(RECEIVE_CHUNK_BYTES):

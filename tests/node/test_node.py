@@ -1,8 +1,10 @@
 """The node and its clients over real sockets on this machine."""
 
+import errno
 import gc
 import os
 import random
+import socket
 import subprocess
 import sys
 import threading
@@ -383,6 +385,27 @@ async def test_a_client_that_is_killed_leaves_the_world() -> None:
         assert node.statistics().connections == 0
 
 
+async def test_a_node_without_free_descriptors_goes_on_accepting_when_there_are_some(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    accept = socket.socket.accept
+    failures = [errno.EMFILE, errno.ECONNABORTED, errno.EMFILE]
+
+    def failing(listener: socket.socket) -> tuple[socket.socket, object]:
+        if failures:
+            raise OSError(failures.pop(), "no luck")
+        return accept(listener)
+
+    monkeypatch.setattr(socket.socket, "accept", failing)
+    async with (
+        open_node(lively()) as node,
+        open_client(node.addresses[0], arena(), wait_s=PATIENCE_S) as client,
+    ):
+        assert client.state == "live"
+        assert not failures
+        assert "ulimit" in caplog.text
+
+
 # --- slow and dead clients --------------------------------------------------------------------------------------------
 
 
@@ -563,6 +586,20 @@ async def test_a_tick_that_finds_another_writer_waits_for_the_next_one() -> None
         with trio.fail_after(PATIENCE_S):
             while 7 not in client.view["health.hp"]:
                 await client.wait_poll()
+
+
+async def test_a_node_that_is_cut_waits_for_nobody() -> None:
+    """What a second Ctrl-C does: this stranger never hangs up by itself."""
+    async with open_node(lively()) as node:
+        stranger = await Stranger.connect(node.addresses[0])
+        await wait_until(lambda: node.statistics().connections == 1)
+
+        node.cut()
+        with trio.fail_after(PATIENCE_S):
+            await node.wait_stopped()
+
+        assert node.statistics().connections == 0
+        await stranger.stream.aclose()
 
 
 async def test_a_node_is_stopped_from_another_thread() -> None:
