@@ -44,7 +44,7 @@ def length_of(n: int | None, tables: Sequence[tuple[TableName, Mapping[str, Any]
                 continue
             found.setdefault(len(value), field.path)
     if n is not None:
-        if not isinstance(n, int) or n < 0:
+        if not isinstance(n, int) or isinstance(n, bool) or n < 0:
             raise ArgumentError(f"expected how many rows to make, found {n!r}")
         found.setdefault(n, "n")
     if len(found) > 1:

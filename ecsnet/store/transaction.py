@@ -166,6 +166,7 @@ class Transaction:
         except EcsnetError:
             raise
         except PACKING_ERRORS as error:
+            _client_id(owner)
             for table, given in components.items():
                 if given:
                     self._recipes.insert(table, given).cells(given.values())
@@ -790,7 +791,12 @@ class Transaction:
 
 def _client_id(owner: Any) -> int:
     """The client id of whoever shall own an entity: a client, or the id itself (0 is the authority)."""
-    return as_key(getattr(owner, "client_id", owner))
+    try:
+        return as_key(getattr(owner, "client_id", owner))
+    except ArgumentError:
+        raise ArgumentError(
+            f"owner: expected a client, or a client id (an integer of 64 bits), found {owner!r}"
+        ) from None
 
 
 def _not_a_cell(what: object) -> ArgumentError:

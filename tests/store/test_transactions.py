@@ -349,6 +349,8 @@ def test_what_a_verb_cannot_do_it_says(store: Store) -> None:
             tx.update_many([ship], "health")
         with pytest.raises(ArgumentError, match="how many rows"):
             tx.spawn_many(-1)
+        with pytest.raises(ArgumentError, match="how many rows"):
+            tx.spawn_many(True, health={})
         with pytest.raises(ArgumentError, match="name of a table"):
             tx.query(3)  # type: ignore[arg-type]
         with pytest.raises(ArgumentError, match="expected a path"):
@@ -479,8 +481,11 @@ def test_an_owner_is_stored_with_its_entity(store: Store) -> None:
         several = tx.spawn_many(2, owner=np.array([1, 2], np.uint64))
         nobodys = tx.spawn()
         assert tx[mine, "entities.owner"] == 42
-        with pytest.raises(ArgumentError):
-            tx.spawn(owner="ada")
+        for nobody in ("ada", -1, 2**64, 1.5):
+            with pytest.raises(ArgumentError, match="owner: expected a client"):
+                tx.spawn(owner=nobody)
+        with pytest.raises(ArgumentError, match="different lengths"):
+            tx.spawn_many(3, owner=[1, 2])
     with store.view() as view:
         assert view[nobodys, "entities.owner"] == 0
         assert [view[entity, "entities.owner"] for entity in several.tolist()] == [1, 2]
