@@ -120,15 +120,15 @@ def test_a_tiny_demo_converges_and_has_every_key() -> None:
     assert list(figures) == KEYS
     assert figures["converged"] is True
     assert (figures["clients"], figures["entities"], figures["hz"]) == (3, 50, 30)
-    assert 30 <= figures["version"] <= figures["ticks"] + 3
+    assert 10 <= figures["version"] <= figures["ticks"] + 3
     assert re.fullmatch("[0-9a-f]{32}", figures["digest"]) and figures["epoch"] > 0
     assert 0 < figures["lag_ms"]["p50"] <= figures["lag_ms"]["p99"] <= figures["lag_ms"]["max"]
-    assert figures["applied_share"] == 1.0, "nothing is coalesced on a line that is not slow"
+    assert 0.9 < figures["applied_share"] <= 1.0, "hardly anything is coalesced, however busy the machine"
     assert 8 < figures["bytes_per_moved_entity"] < 16, "two floats, and a share of the frame"
-    assert figures["bytes_per_client_s"] > 50 * 8 * 20
+    assert figures["bytes_per_client_s"] > 50 * 8 * 5
     assert 0 < figures["cpu_cores"] < 1
     assert figures["joins"] >= 3 and figures["full_syncs"] == figures["joins"]
-    assert figures["commands_sent"] > 20
+    assert figures["commands_sent"] > 5
     assert figures["commands_lost"] == figures["commands_applied_twice"] == 0
 
 
@@ -208,7 +208,7 @@ def test_ctrl_c_ends_it_early_and_still_compares() -> None:
     out, err = process.communicate(timeout=20)
 
     assert process.returncode == 130, err
-    assert "Converged" in out and "Traceback" not in err
+    assert "Converged" in out and "ended early" in out and "Traceback" not in err
     wait_gone(pids)
 
 

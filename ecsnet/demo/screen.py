@@ -114,11 +114,15 @@ class Screen:
         )
 
         body = Table.grid(padding=(0, 2))
-        body.add_column(style="dim", width=8)
-        body.add_column(width=34, no_wrap=True)
+        body.add_column(style="dim", min_width=8, no_wrap=True)
+        body.add_column(min_width=28, no_wrap=True)
         body.add_column(no_wrap=True)
         tick, version = (node.tick, node.version) if node is not None else (0, 0)
-        body.add_row("world", f"{options.entities:,} entities · {options.hz} ticks a second", "")
+        body.add_row(
+            "world",
+            Text.assemble(_strong(f"{options.entities:,}"), " entities"),
+            Text.assemble(_strong(f"{options.hz}"), (" ticks a second", "dim")),
+        )
         body.add_row("tick", _strong(f"{tick:,}"), Text.assemble(("version ", "dim"), _strong(f"{version:,}")))
         joins = node.joins if node is not None else 0
         body.add_row(
@@ -203,6 +207,10 @@ def print_result(console: Console, demo: Demo) -> None:
     console.print(table)
     console.print()
     console.print(_words(demo, figures, verdict), soft_wrap=not console.is_terminal, highlight=False)
+    if demo.cut_short:
+        console.print(
+            Text(f"It was ended early, after {demo.played_s:.1f} of {demo.options.seconds:g} s.", style="yellow")
+        )
     node = demo.tally.node
     if node is not None and node.ticks_dropped:
         text = (
