@@ -160,7 +160,8 @@ class Transaction:
             if recipe is None:
                 self._names.component(table)
                 recipe = self._recipes.insert(table, given)
-            parts.append((recipe.shape, recipe.values(given.values())))
+            values = given.values()
+            parts.append((recipe.shape, tuple(values) if recipe.plain else recipe.values(values)))
         try:
             entity = self._kernel.spawn(owner if owner.__class__ is int else _client_id(owner), parts)
         except EcsnetError:
@@ -249,7 +250,14 @@ class Transaction:
             ((name, given),) = components.items()
             recipe = self._inserts.get((name, tuple(given))) if given.__class__ is dict else None
             if recipe is not None and given is not None and recipe.table.component:
-                self._insert_row(recipe, what, given)
+                values = given.values()
+                try:
+                    self._kernel.insert(recipe.shape, what, tuple(values) if recipe.plain else recipe.values(values))
+                except EcsnetError:
+                    raise
+                except PACKING_ERRORS as error:
+                    as_key(what)
+                    raise recipe.explain(values, error) from error
                 self._structure += 1
                 return self
         self._enter()
@@ -410,7 +418,9 @@ class Transaction:
         """
         if self._state != _DIRECT:
             self._enter()
-        name = self._deletable(table)
+        name = self._names.tables.get(table)
+        if name is None or name.id == 0 or name.read_only:
+            name = self._deletable(table)
         if key.__class__ is not int:
             key = as_key(key)
         if self._state == _LENDING:
