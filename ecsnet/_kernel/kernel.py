@@ -14,7 +14,6 @@ import ctypes
 import struct
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -22,18 +21,17 @@ from numpy.typing import NDArray
 
 from ecsnet._kernel import abi, library
 from ecsnet._kernel.catalogue import describe
+from ecsnet._kernel.failures import Failures
 from ecsnet._kernel.memory import array, owner
+from ecsnet._kernel.pin import Handle, Pin
+from ecsnet._kernel.records import Delta, HistoryGone, JoinRows, Statistics, TableInfo
+from ecsnet._kernel.shape import DELETE, HEADER_BYTES, Shape
 from ecsnet.errors import (
     ArgumentError,
-    BusyError,
     ClosedError,
-    ConstraintError,
     EcsnetError,
     InternalError,
     LimitExceededError,
-    NoRowError,
-    RemoteProtocolError,
-    RowExistsError,
     StaleEntityError,
     StorageError,
 )
@@ -41,22 +39,6 @@ from ecsnet.schema.model import Field, Schema, Table
 
 __all__ = ["Delta", "HistoryGone", "JoinRows", "KernelStore", "Pin", "Shape", "Statistics", "TableInfo"]
 
-_SPAWN, _INSERT, _UPDATE, _DELETE = 1, 2, 3, 4
-_HEADER_BYTES: Final = 16
-_CODES: Final = {
-    "u8": "B",
-    "u16": "H",
-    "u32": "I",
-    "u64": "Q",
-    "i8": "b",
-    "i16": "h",
-    "i32": "i",
-    "i64": "q",
-    "f32": "f",
-    "f64": "d",
-    "bool": "?",
-    "bytes": "s",
-}
 _SCALARS: Final[dict[str, Any]] = {
     "u8": ctypes.c_uint8,
     "u16": ctypes.c_uint16,
@@ -72,213 +54,6 @@ _SCALARS: Final[dict[str, Any]] = {
 }
 ENTITIES_MAX: Final = 1 << 22
 """Entities of a store unless it is made for more: 4 million, of the 16 that the kernel allows."""
-
-_RULES: Final = {
-    abi.STATUS["Range"]: "range",
-    abi.STATUS["Enum"]: "enum",
-    abi.STATUS["Unique"]: "unique",
-    abi.STATUS["ForeignKey"]: "foreign_key",
-    abi.STATUS["Required"]: "required",
-    abi.STATUS["Restrict"]: "restrict",
-}
-
-
-class HistoryGone(EcsnetError):
-    """The change sets no longer reach back to the base that was asked for: cut from version 0 instead."""
-
-    def __init__(self, base: int) -> None:
-        super().__init__(f"no change sets reach back to version {base}")
-        self.base = base
-
-
-@dataclass(frozen=True, slots=True)
-class Statistics:
-    """Numbers of one store. Bytes are what the kernel has allocated; counts are as of the call."""
-
-    version: int
-    published_version: int
-    transactions: int
-    bytes_allocated: int
-    entities: int
-    rows: int
-    pins: int
-    deferred: int
-    change_sets: int
-    change_bytes: int
-    retired_pages: int
-    slots_used: int
-
-
-@dataclass(frozen=True, slots=True)
-class TableInfo:
-    """A table of the head. `keys` is over the head itself: valid until the next operation, not to be kept."""
-
-    rows: int
-    struct_seq: int
-    keys: NDArray[np.uint64]
-
-
-@dataclass(frozen=True, slots=True)
-class JoinRows:
-    """A join: `rows` has the row numbers (u32) in each table, or is None where all tables are aligned as they are."""
-
-    count: int
-    aligned: bool
-    rows: list[NDArray[np.uint32]] | None
-    keys: NDArray[np.uint64]
-
-
-@dataclass(frozen=True, slots=True)
-class Delta:
-    """One block, cut for `(base, version]`. `cursor` says where the next one begins; None when this was the last."""
-
-    block: bytes
-    cursor: tuple[int, int] | None
-    rows: int
-
-
-class Shape:
-    """How a point write to some fields of one table is packed: made by `KernelStore.shape`."""
-
-    __slots__ = ("bytes", "fields", "ids", "insert", "pack", "spawn", "table", "update")
-
-    def __init__(self, table: Table, fields: tuple[Field, ...]) -> None:
-        self.table = table
-        self.fields = fields
-        cells = "".join(
-            f"{field.count}{_CODES[field.type]}" if field.shape or field.type == "bytes" else _CODES[field.type]
-            for field in fields
-        )
-        packer = struct.Struct(f"<8sQ{2 * len(fields)}s{cells}")
-        self.bytes = packer.size
-        self.pack = packer.pack_into
-        self.ids = struct.pack(f"<{len(fields)}H", *(field.id for field in fields))
-        self.spawn, self.insert, self.update = (
-            struct.pack("<BBHI", kind, len(fields), table.id, packer.size) for kind in (_SPAWN, _INSERT, _UPDATE)
-        )
-
-
-class _Handle:
-    """The store itself. Whoever can still reach its memory holds this; the last one frees it.
-
-    In a garbage cycle finalisers run in any order, this one before those of pins and transactions too. So it frees
-    nothing while pins are out, and the last of those asks again; `pointer` is null once the memory is gone.
-    """
-
-    __slots__ = ("_library", "dropped", "pointer")
-
-    def __init__(self, pointer: ctypes.c_void_p, library: ctypes.CDLL) -> None:
-        self.pointer = pointer
-        self._library = library
-        self.dropped = False
-
-    def __del__(self) -> None:
-        self.dropped = True
-        self.free()
-
-    def free(self) -> None:
-        if self.pointer.value is not None and self._library.ecs_store_destroy(self.pointer) == 0:
-            self.pointer.value = None
-
-
-class _Hold:
-    """One pin on one slot, released when nobody holds this any more."""
-
-    __slots__ = ("_release", "handle", "slot")
-
-    def __init__(self, store: "KernelStore") -> None:
-        self.handle = store._handle
-        self._release = store._fast.ecs_view_release
-        self.slot: int = store._fast.ecs_view_acquire(self.handle.pointer)
-
-    def __del__(self) -> None:
-        self._release(self.handle.pointer, self.slot)
-        if self.handle.dropped:
-            self.handle.free()
-
-
-class Pin:
-    """One published version, held. Arrays taken from it keep the version alive by themselves."""
-
-    __slots__ = ("_hold", "_store", "_tables", "tick", "version")
-
-    def __init__(self, store: "KernelStore") -> None:
-        self._store = store
-        self._hold: _Hold | None = _Hold(store)
-        out = abi.ViewOut()
-        store._fast.ecs_view_info(self._hold.handle.pointer, self._hold.slot, out)
-        self.version: int = out.version
-        self.tick: int = out.tick
-        self._tables: dict[int, tuple[int, int, int, list[int]]] = {}
-
-    @property
-    def slot(self) -> int:
-        if self._hold is None:
-            raise ClosedError("this view was closed")
-        return self._hold.slot
-
-    def _table(self, table_id: int) -> tuple[int, int, int, list[int]]:
-        """Rows, structure number, address of the keys, addresses of the columns."""
-        known = self._tables.get(table_id)
-        if known is None:
-            slot = self.slot
-            store = self._store
-            out = abi.TableOut()
-            addresses = (ctypes.c_uint64 * max(1, len(store._fields[table_id])))()
-            store._check(
-                store._fast.ecs_view_table(store._handle.pointer, slot, table_id, out, ctypes.addressof(addresses))
-            )
-            known = (out.rows, out.struct_seq, out.keys, list(addresses))
-            self._tables[table_id] = known
-        return known
-
-    def rows(self, table_id: int) -> int:
-        """Rows of the table in this version."""
-        return self._table(table_id)[0]
-
-    def struct_seq(self, table_id: int) -> int:
-        """Equal numbers mean the same keys in the same rows."""
-        return self._table(table_id)[1]
-
-    def keys(self, table_id: int) -> NDArray[np.uint64]:
-        """The key of each row: read-only, without a copy, valid as long as it is held."""
-        rows, _, keys, _ = self._table(table_id)
-        assert self._hold is not None
-        return array(keys, "<u8", (rows,), self._hold)
-
-    def column(self, table_id: int, field_id: int) -> NDArray[Any]:
-        """All cells of a field, shape `(rows, *cell shape)`: read-only, without a copy, valid as long as it is held."""
-        rows, _, _, columns = self._table(table_id)
-        position, field = self._store._fields[table_id][field_id]
-        if self._hold is None:
-            raise ClosedError("this view was closed")
-        return array(columns[position], field.dtype.str, (rows, *field.shape), self._hold)
-
-    def row(self, table_id: int, key: int) -> int:
-        """The row of a key.
-
-        Raises:
-            StaleEntityError: it is not alive in this version. NoRowError: it is, and has no row here.
-        """
-        slot = self.slot
-        if not 0 <= key < 1 << 64:
-            raise ArgumentError(f"a key is a u64, found {key}")
-        row: int = self._store._fast.ecs_view_row(self._store._handle.pointer, slot, table_id, key)
-        if row < 0:
-            raise self._store._missing(row, table_id, key)
-        return row
-
-    def digest(self) -> bytes:
-        """16 bytes that equal another store's exactly when the replicated tables hold the same bits. Scans them."""
-        out = (ctypes.c_uint64 * 2)()
-        store = self._store
-        store._library.ecs_view_digest(store._handle.pointer, self.slot, ctypes.addressof(out))
-        return bytes(out)
-
-    def release(self) -> None:
-        """Let go. Arrays that somebody still holds keep the version until they go too. Again is harmless."""
-        self._hold = None
-        self._tables.clear()
 
 
 class KernelStore:
@@ -302,9 +77,10 @@ class KernelStore:
         del keep
         if status != 0:
             raise self._create_error(status)
-        self._handle = _Handle(pointer, self._library)
+        self._handle = Handle(pointer, self._library)
         self._pointer = pointer
-        self._info: abi.Info = self._library.ecs_store_failure(pointer).contents
+        info: abi.Info = self._library.ecs_store_failure(pointer).contents
+        self._failures = Failures(schema, info, entities_max)
         length = ctypes.c_uint64()
         address = self._library.ecs_tx_operations(pointer, length)
         self._buffer = (ctypes.c_char * length.value).from_address(address)
@@ -363,70 +139,7 @@ class KernelStore:
 
     def _check(self, status: int) -> None:
         if status < 0:
-            raise self._error(status)
-
-    def _missing(self, status: int, table_id: int, key: int) -> EcsnetError:
-        table = self._tables[table_id]
-        if status == abi.STATUS["NoRow"]:
-            return NoRowError(key, table.name)
-        return StaleEntityError(key, table.name)
-
-    def _error(self, status: int) -> EcsnetError:
-        info = self._info
-        table = self._tables.get(info.table)
-        table_name = table.name if table else f"table {info.table}"
-        placed = self._fields.get(info.table, {}).get(info.field)
-        field_name = placed[1].name if placed else ""
-        key = info.key
-        codes = abi.STATUS
-        if status in _RULES:
-            return self._constraint(_RULES[status], table_name, placed[1] if placed else None)
-        if status == codes["StaleKey"]:
-            return StaleEntityError(key, table_name)
-        if status == codes["NoRow"]:
-            return NoRowError(key, table_name)
-        if status == codes["RowExists"]:
-            return RowExistsError(key, table_name)
-        if status == codes["Busy"]:
-            return BusyError(
-                "another transaction is writing to this store; nothing changed, try again when it has ended"
-            )
-        if status == codes["OutOfMemory"]:
-            return StorageError("out of memory; nothing changed")
-        if status == codes["Limit"]:
-            limit = table.rows_max if table and table.rows_max else ENTITIES_MAX
-            return LimitExceededError(f"{table_name}.rows_max", limit)
-        if status == codes["ReadOnly"]:
-            return ArgumentError(f"{table_name}.{field_name} is read-only as a column: it is unique or a reference")
-        return InternalError(
-            f"the kernel refused a call (status {status}, table {table_name}, field {field_name!r}, key {key:#x}, "
-            f"offset {info.offset})"
-        )
-
-    def _constraint(self, rule: str, table_name: str, field: Field | None) -> ConstraintError:
-        info = self._info
-        key = info.key or None
-        expected: object = None
-        found: object = None
-        if field is not None and rule in ("range", "enum"):
-            kind = "f64" if field.type in ("f32", "f64") else "i64" if field.type[0] == "i" else "u64"
-            found = struct.unpack(f"<{_CODES[kind]}", struct.pack("<Q", info.found))[0]
-            if rule == "enum":
-                expected = f"one of {sorted((field.enum or {}).values())}"
-            else:
-                low = "" if field.minimum is None else f"at least {field.minimum}"
-                high = "" if field.maximum is None else f"at most {field.maximum}"
-                expected = " and ".join(part for part in (low, high) if part) or f"a {field.type_text}"
-        elif rule == "unique":
-            expected = f"a value that row {info.expected:#x} does not have"
-            found = info.found
-        elif rule == "foreign_key":
-            expected, found = "a living entity, or null", f"{info.found:#x}"
-        elif rule == "required":
-            expected = "a value: it has no default and is not optional"
-        elif rule == "restrict":
-            expected = f"no reference to entity {info.found:#x}, which is despawned"
-        return ConstraintError(table_name, key, field.name if field else "", rule, expected, found)
+            raise self._failures.error(status)
 
     # --- the baton and transactions -----------------------------------------------------------------------------------
 
@@ -444,7 +157,7 @@ class KernelStore:
         """Begin a transaction."""
         status = self._begin_now(self._pointer)
         if status < 0:
-            raise self._error(status)
+            raise self._failures.error(status)
         if self.kept:
             self.kept = []
 
@@ -456,7 +169,7 @@ class KernelStore:
         """
         status = self._commit_now(self._pointer)
         if status < 0:
-            raise self._error(status)
+            raise self._failures.error(status)
         if self._lent:
             self._take_back()
 
@@ -504,7 +217,7 @@ class KernelStore:
             at += shape.bytes
         status = self._apply_now(self._pointer, at, self._key_ref)
         if status < 0:
-            raise self._error(status)
+            raise self._failures.error(status)
         return self._key.value
 
     def insert_keyed(self, shape: Shape, values: tuple[Any, ...]) -> int:
@@ -512,7 +225,7 @@ class KernelStore:
         shape.pack(self._buffer, 0, shape.spawn, 0, shape.ids, *values)
         status = self._apply_now(self._pointer, shape.bytes, self._key_ref)
         if status < 0:
-            raise self._error(status)
+            raise self._failures.error(status)
         return self._key.value
 
     def insert(self, shape: Shape, key: int, values: tuple[Any, ...]) -> None:
@@ -522,23 +235,23 @@ class KernelStore:
         shape.pack(self._buffer, 0, shape.insert, key, shape.ids, *values)
         status = self._apply_now(self._pointer, shape.bytes, self._key_ref)
         if status < 0:
-            raise self._error(status)
+            raise self._failures.error(status)
 
     def update(self, shape: Shape, key: int, values: tuple[Any, ...]) -> None:
         """Change the shape's fields of one row. Raises StaleEntityError, NoRowError, ConstraintError."""
         shape.pack(self._buffer, 0, shape.update, key, shape.ids, *values)
         status = self._apply_now(self._pointer, shape.bytes, self._key_ref)
         if status < 0:
-            raise self._error(status)
+            raise self._failures.error(status)
 
     def delete(self, table_id: int, key: int) -> None:
         """Remove one row. Raises StaleEntityError, NoRowError."""
         if not 0 <= key < 1 << 64:
             raise ArgumentError(f"a key is a u64, found {key}")
-        struct.pack_into("<BBHIQ", self._buffer, 0, _DELETE, 0, table_id, _HEADER_BYTES, key)
-        status = self._apply_now(self._pointer, _HEADER_BYTES, self._key_ref)
+        struct.pack_into("<BBHIQ", self._buffer, 0, DELETE, 0, table_id, HEADER_BYTES, key)
+        status = self._apply_now(self._pointer, HEADER_BYTES, self._key_ref)
         if status < 0:
-            raise self._error(status)
+            raise self._failures.error(status)
 
     def despawn(self, key: int) -> None:
         """Remove an entity with its components; references to it are settled as the schema declares."""
@@ -599,7 +312,7 @@ class KernelStore:
         self._key_in.value = key
         row: int = self._row_now(self._pointer, table_id, self._key_in)
         if row < 0:
-            raise self._missing(row, table_id, key)
+            raise self._failures.missing(row, table_id, key)
         return row
 
     def read_cell(self, table_id: int, field_id: int, key: int) -> Any:
@@ -609,7 +322,7 @@ class KernelStore:
         self._key_in.value = key
         status = self._cell_now(self._pointer, table_id, field_id, self._key_in, self._key_ref)
         if status < 0:
-            raise self._error(status)
+            raise self._failures.error(status)
         field = self._fields[table_id][field_id][1]
         if not field.shape:
             return _SCALARS[field.type].from_address(self._key.value).value
@@ -621,7 +334,7 @@ class KernelStore:
         out = self._table_out
         status = self._table_now(self._pointer, table_id, self._table_ref)
         if status < 0:
-            raise self._error(status)
+            raise self._failures.error(status)
         return TableInfo(out.rows, out.struct_seq, array(out.keys, "<u8", (out.rows,), self._handle))
 
     def lend(self, table_id: int, field_id: int, writable: bool) -> NDArray[Any]:
@@ -637,7 +350,7 @@ class KernelStore:
         out = self._lent_out
         status = (self._lend_now if writable else self._column_now)(self._pointer, table_id, field_id, self._lent_ref)
         if status < 0:
-            raise self._error(status)
+            raise self._failures.error(status)
         address, rows = out.address, out.rows
         if not writable:
             return array(address, field.dtype.str, (rows, *field.shape), self._handle)
@@ -717,7 +430,7 @@ class KernelStore:
         self._tick.value = tick
         made = self._publish_now(self._pointer, self._tick, int(genesis), self._version_ref, self._published_ref)
         if made < 0:
-            raise self._error(made)
+            raise self._failures.error(made)
         self.head_version, self.published_version = self._version.value, self._published.value
         return self.head_version if made else None
 
@@ -779,28 +492,11 @@ class KernelStore:
             self._pointer, base, version, tick, ctypes.addressof(descriptions), len(blocks)
         )
         if status < 0:
-            raise self._apply_error(status, base, version)
+            raise self._failures.refused_changes(status, base, version, self.head_version)
         # A replica applies thousands of times a second: two of the numbers, not all of them as a Python object.
         numbers = abi.Statistics()
         self._fast.ecs_store_statistics(self._pointer, numbers)
         self.head_version, self.published_version = numbers.version, numbers.published_version
-
-    def _apply_error(self, status: int, base: int, version: int) -> EcsnetError:
-        codes = abi.STATUS
-        if status in (codes["Busy"], codes["OutOfMemory"]):
-            return self._error(status)
-        what = f"the changes ({base}, {version}] were refused, and nothing of them was applied: "
-        if status == codes["BadBlock"]:
-            info = self._info
-            table = self._tables.get(info.table)
-            name = f", table {table.name}" if table else ""
-            reason = abi.REASONS[info.reason] if info.reason < len(abi.REASONS) else str(info.reason)
-            return RemoteProtocolError(f"{what}malformed block at byte {info.offset}{name}: {reason}")
-        if status == codes["BaseAhead"]:
-            return RemoteProtocolError(f"{what}their base is ahead of version {self.head_version}, which is held")
-        if status == codes["StaleVersion"]:
-            return RemoteProtocolError(f"{what}version {self.head_version} is held already")
-        return RemoteProtocolError(f"{what}{self._error(status)}")
 
     def statistics(self) -> Statistics:
         """Counts and bytes as of now."""

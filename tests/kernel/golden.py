@@ -1,7 +1,7 @@
 """A small fixed world whose blocks are checked in, so that every build of the kernel reads and writes the same bytes.
 
-`python -m tests.kernel.golden` writes them anew. A change in which rows a delta names (a superset is always right) needs
-no more than that; a change in what the bytes mean is a change of the wire, and wants a new block version.
+`python -m tests.kernel.golden` writes them anew. A change in which rows a delta names (a superset is always right)
+needs no more than that; a change in what the bytes mean is a change of the wire, and wants a new block version.
 """
 
 import json

@@ -1,0 +1,125 @@
+"""A status of the kernel as a typed error that names table, field and row.
+
+The kernel knows numbers; the schema knows names. `failure.zig` says what happened, here it is put into words.
+"""
+
+import struct
+from typing import Final
+
+from ecsnet._kernel import abi
+from ecsnet._kernel.shape import CODES
+from ecsnet.errors import (
+    ArgumentError,
+    BusyError,
+    ConstraintError,
+    EcsnetError,
+    InternalError,
+    LimitExceededError,
+    NoRowError,
+    RemoteProtocolError,
+    RowExistsError,
+    StaleEntityError,
+    StorageError,
+)
+from ecsnet.schema.model import Field, Schema
+
+_RULES: Final = {
+    abi.STATUS["Range"]: "range",
+    abi.STATUS["Enum"]: "enum",
+    abi.STATUS["Unique"]: "unique",
+    abi.STATUS["ForeignKey"]: "foreign_key",
+    abi.STATUS["Required"]: "required",
+    abi.STATUS["Restrict"]: "restrict",
+}
+
+
+class Failures:
+    """The errors of one store."""
+
+    __slots__ = ("_entities_max", "_fields", "_info", "_tables")
+
+    def __init__(self, schema: Schema, info: abi.Info, entities_max: int) -> None:
+        self._info = info
+        self._entities_max = entities_max
+        self._tables = {table.id: table for table in schema.tables}
+        self._fields = {table.id: {field.id: field for field in table.fields} for table in schema.tables}
+
+    def missing(self, status: int, table_id: int, key: int) -> EcsnetError:
+        table = self._tables[table_id]
+        if status == abi.STATUS["NoRow"]:
+            return NoRowError(key, table.name)
+        return StaleEntityError(key, table.name)
+
+    def error(self, status: int) -> EcsnetError:
+        info = self._info
+        table = self._tables.get(info.table)
+        table_name = table.name if table else f"table {info.table}"
+        field = self._fields.get(info.table, {}).get(info.field)
+        field_name = field.name if field else ""
+        key = info.key
+        codes = abi.STATUS
+        if status in _RULES:
+            return self._constraint(_RULES[status], table_name, field)
+        if status == codes["StaleKey"]:
+            return StaleEntityError(key, table_name)
+        if status == codes["NoRow"]:
+            return NoRowError(key, table_name)
+        if status == codes["RowExists"]:
+            return RowExistsError(key, table_name)
+        if status == codes["Busy"]:
+            return BusyError(
+                "another transaction is writing to this store; nothing changed, try again when it has ended"
+            )
+        if status == codes["OutOfMemory"]:
+            return StorageError("out of memory; nothing changed")
+        if status == codes["Limit"]:
+            limit = table.rows_max if table and table.rows_max else self._entities_max
+            return LimitExceededError(f"{table_name}.rows_max", limit)
+        if status == codes["ReadOnly"]:
+            return ArgumentError(f"{table_name}.{field_name} is read-only as a column: it is unique or a reference")
+        return InternalError(
+            f"the kernel refused a call (status {status}, table {table_name}, field {field_name!r}, key {key:#x}, "
+            f"offset {info.offset})"
+        )
+
+    def _constraint(self, rule: str, table_name: str, field: Field | None) -> ConstraintError:
+        info = self._info
+        key = info.key or None
+        expected: object = None
+        found: object = None
+        if field is not None and rule in ("range", "enum"):
+            kind = "f64" if field.type in ("f32", "f64") else "i64" if field.type[0] == "i" else "u64"
+            found = struct.unpack(f"<{CODES[kind]}", struct.pack("<Q", info.found))[0]
+            if rule == "enum":
+                expected = f"one of {sorted((field.enum or {}).values())}"
+            else:
+                low = "" if field.minimum is None else f"at least {field.minimum}"
+                high = "" if field.maximum is None else f"at most {field.maximum}"
+                expected = " and ".join(part for part in (low, high) if part) or f"a {field.type_text}"
+        elif rule == "unique":
+            expected = f"a value that row {info.expected:#x} does not have"
+            found = info.found
+        elif rule == "foreign_key":
+            expected, found = "a living entity, or null", f"{info.found:#x}"
+        elif rule == "required":
+            expected = "a value: it has no default and is not optional"
+        elif rule == "restrict":
+            expected = f"no reference to entity {info.found:#x}, which is despawned"
+        return ConstraintError(table_name, key, field.name if field else "", rule, expected, found)
+
+    def refused_changes(self, status: int, base: int, version: int, held: int) -> EcsnetError:
+        codes = abi.STATUS
+        if status in (codes["Busy"], codes["OutOfMemory"]):
+            return self.error(status)
+        what = f"the changes ({base}, {version}] were refused, and nothing of them was applied: "
+        if status == codes["BadBlock"]:
+            info = self._info
+            table = self._tables.get(info.table)
+            name = f", table {table.name}" if table else ""
+            reason = abi.REASONS[info.reason] if info.reason < len(abi.REASONS) else str(info.reason)
+            return RemoteProtocolError(f"{what}malformed block at byte {info.offset}{name}: {reason}")
+        if status == codes["BaseAhead"]:
+            return RemoteProtocolError(f"{what}their base is ahead of version {held}, which is held")
+        if status == codes["StaleVersion"]:
+            return RemoteProtocolError(f"{what}version {held} is held already")
+        return RemoteProtocolError(f"{what}{self.error(status)}")

@@ -1,0 +1,62 @@
+"""What a store in the kernel answers with: counts, rows of a join, one block."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ecsnet.errors import EcsnetError
+
+
+class HistoryGone(EcsnetError):
+    """The change sets no longer reach back to the base that was asked for: cut from version 0 instead."""
+
+    def __init__(self, base: int) -> None:
+        super().__init__(f"no change sets reach back to version {base}")
+        self.base = base
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """Numbers of one store. Bytes are what the kernel has allocated; counts are as of the call."""
+
+    version: int
+    published_version: int
+    transactions: int
+    bytes_allocated: int
+    entities: int
+    rows: int
+    pins: int
+    deferred: int
+    change_sets: int
+    change_bytes: int
+    retired_pages: int
+    slots_used: int
+
+
+@dataclass(frozen=True, slots=True)
+class TableInfo:
+    """A table of the head. `keys` is over the head itself: valid until the next operation, not to be kept."""
+
+    rows: int
+    struct_seq: int
+    keys: NDArray[np.uint64]
+
+
+@dataclass(frozen=True, slots=True)
+class JoinRows:
+    """A join: `rows` has the row numbers (u32) in each table, or is None where all tables are aligned as they are."""
+
+    count: int
+    aligned: bool
+    rows: list[NDArray[np.uint32]] | None
+    keys: NDArray[np.uint64]
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """One block, cut for `(base, version]`. `cursor` says where the next one begins; None when this was the last."""
+
+    block: bytes
+    cursor: tuple[int, int] | None
+    rows: int
