@@ -40,7 +40,8 @@ pub const Encoder = struct {
     }
 
     /// Cut `(base, slot.version]` from the cursor on into `out`. `HistoryGone` when the change sets
-    /// no longer reach back to `base`: use base 0. `budget` 0 means no budget.
+    /// no longer reach back to `base`: use base 0. `budget` 0 means no budget; a block has at least one
+    /// row however small it is. On failure the cursor is as it was.
     pub fn cut(
         encoder: *Encoder,
         head: *const Head,
@@ -52,6 +53,8 @@ pub const Encoder = struct {
         if (base > slot.version) return error.BadArgument;
         if (base != 0 and base < slot.version and !reaches(slot, base)) return error.HistoryGone;
         encoder.out.clearRetainingCapacity();
+        const start = cursor.*;
+        errdefer cursor.* = start;
         const w: block.Writer = .{ .gpa = encoder.gpa, .out = &encoder.out };
         try w.int(u8, block.version);
         try w.int(u8, 0);
@@ -66,7 +69,7 @@ pub const Encoder = struct {
                 0
             else
                 @max(1, budget -| @as(u32, @intCast(@min(encoder.out.items.len, budget))));
-            if (budget != 0 and encoder.out.items.len >= budget) break;
+            if (budget != 0 and tables > 0 and encoder.out.items.len >= budget) break;
             if (spec.replicated) {
                 if (try encoder.table(w, head, slot, base, cursor, left)) tables += 1;
                 if (cursor.index != 0) break; // the table goes on in the next chunk

@@ -18,7 +18,7 @@ const Store = @import("store.zig").Store;
 
 const gpa = std.testing.allocator;
 
-fn field(id: u16, kind: catalogue.Type, count: u32, flags: u32) catalogue.FieldIn {
+pub fn field(id: u16, kind: catalogue.Type, count: u32, flags: u32) catalogue.FieldIn {
     return .{
         .id = id,
         .type = @intFromEnum(kind),
@@ -33,7 +33,7 @@ fn field(id: u16, kind: catalogue.Type, count: u32, flags: u32) catalogue.FieldI
     };
 }
 
-fn table(id: u16, kind: catalogue.Kind, fields: []const catalogue.FieldIn) catalogue.TableIn {
+pub fn table(id: u16, kind: catalogue.Kind, fields: []const catalogue.FieldIn) catalogue.TableIn {
     return .{
         .id = id,
         .kind = @intFromEnum(kind),
@@ -52,6 +52,11 @@ const bond_fields = [_]catalogue.FieldIn{
 };
 
 fn newStore() !*Store {
+    return newStoreIn(gpa);
+}
+
+/// An empty store at version 0, its memory taken from `child`.
+pub fn newStoreIn(child: std.mem.Allocator) !*Store {
     const tables = [_]catalogue.TableIn{
         table(0, .entities, &entities_fields),
         table(16, .component, &body_fields),
@@ -60,16 +65,16 @@ fn newStore() !*Store {
         table(19, .keyed, &body_fields),
     };
     const in: catalogue.CatalogueIn = .{ .tables = @intFromPtr(&tables), .table_count = tables.len, .entities_max = 4096 };
-    const store = try Store.create(gpa, &in);
+    const store = try Store.create(child, &in);
     errdefer store.destroy() catch unreachable;
     try store.takeBaton();
+    defer store.giveBaton();
     _ = try store.publish(0, true);
-    store.giveBaton();
     return store;
 }
 
 /// An order-free sum over the head, so that undone and never done can be told from half done.
-fn headSum(store: *Store) u64 {
+pub fn headSum(store: *Store) u64 {
     var sum: u64 = 0;
     for (store.head.tables) |*t| for (0..t.rows) |row| {
         const key = t.keyAt(@intCast(row));
@@ -80,7 +85,7 @@ fn headSum(store: *Store) u64 {
 }
 
 /// What must hold of any head, whatever was applied to it.
-fn checkHead(store: *Store) !void {
+pub fn checkHead(store: *Store) !void {
     const head = &store.head;
     for (head.tables) |*t| {
         for (0..t.rows) |r| {

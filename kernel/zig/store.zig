@@ -22,6 +22,8 @@ pub const Store = struct {
     /// The newest version; `views` may be behind it while publication is deferred.
     version: u64 = 0,
     tick: u64 = 0,
+    /// The publication of `version` was put off.
+    behind: bool = false,
     transactions: u64 = 0,
     operations: []align(64) u8,
 
@@ -108,18 +110,24 @@ pub const Store = struct {
     }
 
     fn publishAs(store: *Store, version: u64, tick: u64) failure.Error!void {
-        _ = try store.views.publish(&store.head, version, tick);
+        const published = try store.views.publish(&store.head, version, tick);
+        store.made(version, tick, published);
+    }
+
+    fn made(store: *Store, version: u64, tick: u64, published: bool) void {
         store.version = version;
         store.tick = tick;
+        store.behind = !published;
         store.head.pending = false;
     }
 
-    /// Put off publications are made up for when a view was released.
+    /// Put off publications are made up for when a view was released. What was committed since belongs
+    /// to a later version, so with that in the head there is nothing to do: it will carry both.
     pub fn catchUp(store: *Store) failure.Error!void {
         try store.needBaton();
         if (store.head.in_transaction) return error.InTransaction;
-        if (store.publishedVersion() == store.version) return;
-        _ = try store.views.publish(&store.head, store.version, store.tick);
+        if (!store.behind or store.head.pending) return;
+        store.behind = !try store.views.publish(&store.head, store.version, store.tick);
     }
 
     pub fn publishedVersion(store: *const Store) u64 {
@@ -131,6 +139,7 @@ pub const Store = struct {
     pub fn applyBlocks(store: *Store, base: u64, version: u64, tick: u64, blocks: []const apply.Input) failure.Error!void {
         try store.takeBaton();
         defer store.giveBaton();
+        store.head.info = .{};
         if (store.head.in_transaction) return error.InTransaction;
         // From nothing anything may be applied: a full sync replaces the state, whatever it was.
         if (base != 0) {
@@ -138,16 +147,29 @@ pub const Store = struct {
             if (base > store.version) return error.BaseAhead;
         }
         if (version == 0) return error.StaleVersion;
+        try store.applyToHead(blocks, base == 0);
+        store.transactions += 1;
+        // The data is in the head and has its version, so from here on the frame was applied. Without
+        // memory to show it, publication is put off like one that held views stand in the way of.
+        const published = store.views.publish(&store.head, version, tick) catch |err| switch (err) {
+            error.OutOfMemory => deferred: {
+                store.views.deferred += 1;
+                break :deferred false;
+            },
+        };
+        store.made(version, tick, published);
+    }
+
+    fn applyToHead(store: *Store, blocks: []const apply.Input, from_empty: bool) failure.Error!void {
+        const was_replica = store.head.replica;
         store.head.replica = true;
+        errdefer store.head.replica = was_replica;
         try store.head.begin();
         errdefer store.head.rollback();
         var arena = std.heap.ArenaAllocator.init(store.counting.allocator());
         defer arena.deinit();
-        try apply.apply(&store.head, arena.allocator(), blocks, base == 0);
+        try apply.apply(&store.head, arena.allocator(), blocks, from_empty);
         try store.head.checkDeferred();
         store.head.keep();
-        store.transactions += 1;
-        // The data is in the head; a failure to publish leaves it pending there, with its version.
-        try store.publishAs(version, tick);
     }
 };
