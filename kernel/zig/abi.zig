@@ -21,6 +21,7 @@ const join = @import("join.zig");
 const lend = @import("lend.zig");
 const limits = @import("limits.zig");
 const operations = @import("operations.zig");
+const view = @import("view.zig");
 const Store = @import("store.zig").Store;
 
 pub const abi_version = 1;
@@ -40,8 +41,31 @@ fn status(result: failure.Error!void) i32 {
     return 0;
 }
 
-fn at(comptime T: type, address: u64) [*]T {
-    return @ptrFromInt(@as(usize, @intCast(address)));
+/// Where an earlier call went wrong says nothing about the one that begins. Needs the baton.
+fn forget(store: *Store) void {
+    store.head.info = .{};
+}
+
+/// `n` elements at a caller's address. None may lie anywhere, at 0 too; any must be aligned as their type is.
+fn at(comptime T: type, address: u64, n: u64) error{BadArgument}![]T {
+    if (n == 0) return &.{};
+    const place = std.math.cast(usize, address) orelse return error.BadArgument;
+    const count = std.math.cast(usize, n) orelse return error.BadArgument;
+    if (place == 0 or place % @alignOf(T) != 0) return error.BadArgument;
+    return @as([*]T, @ptrFromInt(place))[0..count];
+}
+
+/// A slot that was published once. Any other number is a mistake of the caller.
+fn slotAt(store: *Store, slot: u64) error{BadArgument}!*view.Slot {
+    if (slot >= limits.slots_max) return error.BadArgument;
+    const found = &store.views.slots[@intCast(slot)];
+    if (found.tables.len == 0) return error.BadArgument;
+    return found;
+}
+
+/// An id that came as u32. Cut to 16 bits a wrong one would name another table; 0xffff names none.
+fn narrow(id: u32) u16 {
+    return std.math.cast(u16, id) orelse 0xffff;
 }
 
 // Structures that cross the boundary.
@@ -155,6 +179,7 @@ export fn ecs_tx_begin(store: *Store) i32 {
 }
 
 export fn ecs_tx_commit(store: *Store) i32 {
+    forget(store);
     return status(store.commit());
 }
 
@@ -169,7 +194,7 @@ export fn ecs_tx_mark(store: *Store) u64 {
 
 export fn ecs_tx_undo_to(store: *Store, mark: u64) i32 {
     if (!store.head.in_transaction) return failure.code(error.NoTransaction);
-    if (mark > store.head.mark()) return failure.code(error.BadArgument);
+    if (!store.head.isMark(mark)) return failure.code(error.BadArgument);
     store.head.undoTo(@intCast(mark));
     return 0;
 }
@@ -185,21 +210,24 @@ export fn ecs_tx_apply(store: *Store, bytes: u32, key: *u64) i32 {
     if (!store.head.in_transaction) return failure.code(error.NoTransaction);
     if (bytes > store.operations.len) return failure.code(error.BadArgument);
     key.* = 0;
+    forget(store);
     return status(operations.run(&store.head, store.operations[0..bytes], key));
 }
 
 export fn ecs_tx_reserve(store: *Store, table: u16, n: u64, keys: [*]u64) i32 {
+    forget(store);
     return status(reserve(store, table, n, keys));
 }
 
 fn reserve(store: *Store, table: u16, n: u64, keys: [*]u64) failure.Error!void {
     try store.needTransaction();
     const number = try store.head.tableIndex(table);
-    if (n > limits.entities_max) return error.Limit;
+    if (n > limits.entities_max) return store.head.failKey(error.Limit, number, 0);
     try store.head.reserve(number, @intCast(n), keys[0..@intCast(n)]);
 }
 
 export fn ecs_tx_insert_many(store: *Store, table: u16, n: u64, keys: [*]const u64, columns: [*]const ColumnIn, column_count: u32) i32 {
+    forget(store);
     return status(insertMany(store, table, n, keys, columns[0..column_count]));
 }
 
@@ -207,21 +235,25 @@ fn insertMany(store: *Store, table: u16, n: u64, keys: [*]const u64, columns: []
     try store.needTransaction();
     const head = &store.head;
     const number = try head.tableIndex(table);
+    if (n > limits.rows_max) return head.failKey(error.Limit, number, 0);
     const spec = head.tables[number].spec;
     var cells: [limits.fields_max]?head_file.Strided = @splat(null);
-    for (columns) |column| cells[try head.fieldIndex(number, column.field)] = strided(column);
+    for (columns) |column| cells[try head.fieldIndex(number, column.field)] = try strided(column, n);
     try head.insertMany(number, keys[0..@intCast(n)], cells[0..spec.fields.len]);
 }
 
-fn strided(column: ColumnIn) head_file.Strided {
-    return .{ .base = at(u8, column.cells), .stride = column.stride };
+/// The cells of a column for `n` rows; their alignment does not matter.
+pub fn strided(column: ColumnIn, n: u64) error{BadArgument}!head_file.Strided {
+    return .{ .base = (try at(u8, column.cells, @min(n, 1))).ptr, .stride = column.stride };
 }
 
 export fn ecs_tx_update_many(store: *Store, table: u16, n: u64, keys: [*]const u64, columns: [*]const ColumnIn, column_count: u32) i32 {
+    forget(store);
     return status(operations.updateMany(&store.head, table, keys[0..@intCast(n)], columns[0..column_count]));
 }
 
 export fn ecs_tx_delete_many(store: *Store, table: u16, n: u64, keys: [*]const u64) i32 {
+    forget(store);
     return status(operations.deleteMany(&store.head, table, keys[0..@intCast(n)]));
 }
 
@@ -233,6 +265,7 @@ export fn ecs_tx_row(store: *Store, table: u16, key: u64) i64 {
 
 /// The address of a cell as the transaction sees it: lent memory where the column is lent.
 export fn ecs_tx_cell(store: *Store, table: u16, field: u16, key: u64, address: *u64) i32 {
+    forget(store);
     return status(txCell(store, table, field, key, address));
 }
 
@@ -261,8 +294,8 @@ export fn ecs_tx_table(store: *Store, table: u16, out: *TableOut) i32 {
 
 /// A whole column as the transaction sees it, for reading at once.
 export fn ecs_tx_column(store: *Store, table: u32, field: u32, out: *LentOut) i32 {
-    const number = store.head.tableIndex(@truncate(table)) catch |err| return failure.code(err);
-    const f = store.head.fieldIndex(number, @truncate(field)) catch |err| return failure.code(err);
+    const number = store.head.tableIndex(narrow(table)) catch |err| return failure.code(err);
+    const f = store.head.fieldIndex(number, narrow(field)) catch |err| return failure.code(err);
     const column = &store.head.tables[number].columns[f];
     const memory = if (column.scratch.lent != .no) column.scratch.data else column.head;
     out.* = .{ .address = @intFromPtr(memory.ptr), .bytes = memory.len, .rows = store.head.tables[number].rows };
@@ -274,7 +307,8 @@ pub const LentOut = extern struct { address: u64, bytes: u64, rows: u64 };
 
 /// Lend a whole column to the transaction as private, writable memory.
 export fn ecs_tx_lend(store: *Store, table: u32, field: u32, out: *LentOut) i32 {
-    return status(txLend(store, @truncate(table), @truncate(field), out));
+    forget(store);
+    return status(txLend(store, narrow(table), narrow(field), out));
 }
 
 fn txLend(store: *Store, table: u16, field: u16, out: *LentOut) failure.Error!void {
@@ -292,6 +326,7 @@ fn txLend(store: *Store, table: u16, field: u16, out: *LentOut) failure.Error!vo
 /// Apply what was lent now, since operations that were queued behind it follow.
 export fn ecs_tx_settle(store: *Store) i32 {
     if (!store.head.in_transaction) return failure.code(error.NoTransaction);
+    forget(store);
     return status(lend.settle(&store.head, true));
 }
 
@@ -331,18 +366,22 @@ export fn ecs_view_acquire(store: *Store) i32 {
 }
 
 export fn ecs_view_release(store: *Store, slot: u32) void {
-    store.views.release(slot);
+    if (slot < limits.slots_max) store.views.release(slot);
 }
 
 export fn ecs_view_info(store: *Store, slot: u32, out: *ViewOut) void {
-    const s = &store.views.slots[slot];
+    const s = slotAt(store, slot) catch {
+        out.* = std.mem.zeroes(ViewOut);
+        return;
+    };
     out.* = .{ .version = s.version, .tick = s.tick, .cut = s.cut, .tables = s.tables.len };
 }
 
 /// A table in a view; `columns` receives one address per field, in field order.
 export fn ecs_view_table(store: *Store, slot: u32, table: u16, out: *TableOut, columns: [*]u64) i32 {
     const number = store.head.catalogue.tableIndex(table) orelse return failure.code(error.UnknownTable);
-    const of = &store.views.slots[slot].tables[number];
+    const s = slotAt(store, slot) catch |err| return failure.code(err);
+    const of = &s.tables[number];
     out.* = .{
         .rows = of.rows,
         .columns = @intCast(of.columns.len),
@@ -356,7 +395,7 @@ export fn ecs_view_table(store: *Store, slot: u32, table: u16, out: *TableOut, c
 /// The row of a key in a view, `NoRow`, or `StaleKey` when the entity is not alive there.
 export fn ecs_view_row(store: *Store, slot: u32, table: u16, key: u64) i64 {
     const number = store.head.catalogue.tableIndex(table) orelse return failure.code(error.UnknownTable);
-    const tables = store.views.slots[slot].tables;
+    const tables = (slotAt(store, slot) catch |err| return failure.code(err)).tables;
     if (tables[number].find(key)) |row| return row;
     const is_component = store.head.tables[number].spec.kind == .component;
     if (is_component and tables[0].find(key) != null) return failure.code(error.NoRow);
@@ -382,24 +421,28 @@ export fn ecs_join(
     for (0..with_count) |i| sides[i] = side(store, slot, with[i]) catch |err| return failure.code(err);
     for (0..without_count) |i| sides[64 + i] = side(store, slot, without[i]) catch |err| return failure.code(err);
     var into: [64][*]u32 = undefined;
-    for (0..with_count) |i| into[i] = at(u32, rows[i]);
+    var room = sides[0].keys.len;
+    for (sides[0..with_count]) |s| room = @min(room, s.keys.len);
+    for (0..with_count) |i| into[i] = (at(u32, rows[i], room) catch |err| return failure.code(err)).ptr;
     const result = join.join(sides[0..with_count], sides[64..][0..without_count], into[0..with_count]);
     count.* = result.count;
     aligned.* = @intFromBool(result.aligned);
     return 0;
 }
 
-fn side(store: *Store, slot: i32, table: u16) error{UnknownTable}!join.Side {
+fn side(store: *Store, slot: i32, table: u16) error{ UnknownTable, BadArgument }!join.Side {
     const number = store.head.catalogue.tableIndex(table) orelse return error.UnknownTable;
     if (slot < 0) {
         const t = &store.head.tables[number];
         return .{ .keys = if (t.rows == 0) &.{} else t.keyList(), .pages = t.index.pages.items };
     }
-    const of = &store.views.slots[@intCast(slot)].tables[number];
+    const of = &(try slotAt(store, @intCast(slot))).tables[number];
     return .{ .keys = of.keyList(), .pages = of.pages() };
 }
 
 export fn ecs_view_digest(store: *Store, slot: u32, out: *[2]u64) void {
+    out.* = .{ 0, 0 };
+    _ = slotAt(store, slot) catch return;
     const sum = digest.ofSlot(&store.head, &store.views, slot);
     out.* = .{ sum.low, sum.high };
 }
@@ -428,7 +471,8 @@ export fn ecs_delta(
     bytes: *u64,
     length: *u64,
 ) i32 {
-    encoder.cut(&store.head, &store.views.slots[slot], base, cursor, budget) catch |err| return failure.code(err);
+    const s = slotAt(store, slot) catch |err| return failure.code(err);
+    encoder.cut(&store.head, s, base, cursor, budget) catch |err| return failure.code(err);
     bytes.* = @intFromPtr(encoder.out.items.ptr);
     length.* = encoder.out.items.len;
     return 0;
@@ -440,7 +484,8 @@ export fn ecs_apply(store: *Store, base: u64, version: u64, tick: u64, blocks: [
     defer compat.allocator.free(inputs);
     for (inputs, blocks[0..count], 1..) |*input, from, number| {
         if (from.length > limits.block_bytes_max) return failure.code(error.Limit);
-        input.* = .{ .bytes = at(u8, from.bytes)[0..@intCast(from.length)], .last = number == count };
+        const bytes = at(u8, from.bytes, from.length) catch |err| return failure.code(err);
+        input.* = .{ .bytes = bytes, .last = number == count };
     }
     return status(store.applyBlocks(base, version, tick, inputs));
 }
@@ -479,3 +524,96 @@ const manifest: []const u8 = text: {
     const final = out[0..out.len].*;
     break :text &final;
 };
+
+test "numbers that name nothing and addresses of nothing are refused" {
+    const none: catalogue.CatalogueIn = .{ .tables = 0, .table_count = 1, .entities_max = 4 };
+    var store_out: ?*Store = null;
+    try std.testing.expectEqual(failure.code(error.BadCatalogue), ecs_store_create(&none, &store_out));
+    const fields = [_]catalogue.FieldIn{std.mem.zeroInit(catalogue.FieldIn, .{ .id = 0, .type = 4, .count = 1 })};
+    const tables = [_]catalogue.TableIn{
+        .{ .id = 0, .kind = 0, .replicated = 1, .field_count = 0, .rows_max = 0, .fields = 0 },
+        .{ .id = 16, .kind = 1, .replicated = 1, .field_count = 1, .rows_max = 0, .fields = @intFromPtr(&fields) },
+    };
+    const in: catalogue.CatalogueIn = .{ .tables = @intFromPtr(&tables), .table_count = 2, .entities_max = 64 };
+    try std.testing.expectEqual(0, ecs_store_create(&in, &store_out));
+    const store = store_out.?;
+    defer std.testing.expectEqual(0, ecs_store_destroy(store)) catch unreachable;
+    const bad = failure.code(error.BadArgument);
+
+    // Slots: out of range, and never published.
+    const encoder = ecs_encoder_create().?;
+    defer ecs_encoder_destroy(encoder);
+    for ([_]u32{ 0, 1, limits.slots_max, std.math.maxInt(u32) }) |slot| {
+        var table: TableOut = undefined;
+        var columns: [1]u64 = undefined;
+        try std.testing.expectEqual(bad, ecs_view_table(store, slot, 16, &table, &columns));
+        try std.testing.expectEqual(bad, ecs_view_row(store, slot, 16, 1));
+        var info: ViewOut = undefined;
+        ecs_view_info(store, slot, &info);
+        try std.testing.expectEqual(0, info.tables);
+        var sum: [2]u64 = undefined;
+        ecs_view_digest(store, slot, &sum);
+        var cursor: delta.Cursor = .{};
+        var address: u64 = 0;
+        var length: u64 = 0;
+        try std.testing.expectEqual(bad, ecs_delta(store, slot, 0, &cursor, 0, encoder, &address, &length));
+    }
+    ecs_view_release(store, limits.slots_max);
+    const with = [_]u16{16};
+    var rows = [_]u64{2};
+    var count: u32 = 0;
+    var aligned: u32 = 0;
+    try std.testing.expectEqual(bad, ecs_join(store, limits.slots_max, &with, 1, &with, 0, &rows, &count, &aligned));
+
+    // Ids that are no u16: cut to 16 bits they would name what is there.
+    try std.testing.expectEqual(0, ecs_baton_take(store));
+    defer ecs_baton_give(store);
+    try std.testing.expectEqual(0, ecs_tx_begin(store));
+    var lent: LentOut = undefined;
+    try std.testing.expectEqual(failure.code(error.UnknownTable), ecs_tx_lend(store, 1 << 16 | 16, 0, &lent));
+    try std.testing.expectEqual(failure.code(error.UnknownField), ecs_tx_column(store, 16, 1 << 16, &lent));
+
+    // A refusal says nothing about an older one.
+    try std.testing.expectEqual(16, ecs_store_failure(store).table);
+    var newest: u64 = 0;
+    try std.testing.expectEqual(bad, ecs_tx_apply(store, 1, &newest));
+    try std.testing.expectEqual(0xffff, ecs_store_failure(store).table);
+
+    // Columns nowhere are as good as any when there are no rows, and refused when there are.
+    var keys: [2]u64 = undefined;
+    try std.testing.expectEqual(0, ecs_tx_reserve(store, 0, 2, &keys));
+    try std.testing.expectEqual(0, ecs_tx_insert_many(store, 0, 2, &keys, &[_]ColumnIn{}, 0));
+    const nowhere = [_]ColumnIn{.{ .cells = 0, .stride = 1, .field = 0 }};
+    try std.testing.expectEqual(0, ecs_tx_insert_many(store, 16, 0, &keys, &nowhere, 1));
+    try std.testing.expectEqual(bad, ecs_tx_insert_many(store, 16, 2, &keys, &nowhere, 1));
+    const somewhere = [_]ColumnIn{.{ .cells = @intFromPtr(&keys), .stride = 1, .field = 0 }};
+    const too_many = @as(u64, limits.rows_max) + 1;
+    try std.testing.expectEqual(failure.code(error.Limit), ecs_tx_insert_many(store, 16, too_many, &keys, &somewhere, 1));
+    try std.testing.expectEqual(0, ecs_tx_insert_many(store, 16, 2, &keys, &somewhere, 1));
+    try std.testing.expectEqual(0, ecs_tx_update_many(store, 16, 0, &keys, &nowhere, 1));
+    try std.testing.expectEqual(bad, ecs_tx_update_many(store, 16, 2, &keys, &nowhere, 1));
+
+    // A mark is a place that the log had: not one between.
+    const mark = ecs_tx_mark(store);
+    try std.testing.expectEqual(bad, ecs_tx_undo_to(store, mark + 1));
+    try std.testing.expectEqual(bad, ecs_tx_undo_to(store, mark - 1));
+    try std.testing.expectEqual(0, ecs_tx_undo_to(store, mark));
+    try std.testing.expectEqual(0, ecs_tx_undo_to(store, 0));
+    try std.testing.expectEqual(0, ecs_tx_rollback(store));
+
+    // A block of nothing is malformed, wherever it does not lie.
+    const empty = [_]BlockIn{.{ .bytes = 0, .length = 0 }};
+    try std.testing.expectEqual(failure.code(error.InTransaction), blk: {
+        try std.testing.expectEqual(0, ecs_tx_begin(store));
+        ecs_baton_give(store);
+        const refused = ecs_apply(store, 0, 1, 0, &empty, 1);
+        try std.testing.expectEqual(0, ecs_baton_take(store));
+        try std.testing.expectEqual(0, ecs_tx_rollback(store));
+        break :blk refused;
+    });
+    ecs_baton_give(store);
+    try std.testing.expectEqual(failure.code(error.BadBlock), ecs_apply(store, 0, 1, 0, &empty, 1));
+    const missing = [_]BlockIn{.{ .bytes = 0, .length = 8 }};
+    try std.testing.expectEqual(bad, ecs_apply(store, 0, 1, 0, &missing, 1));
+    try std.testing.expectEqual(0, ecs_baton_take(store));
+}

@@ -91,6 +91,14 @@ pub const Field = struct {
     pub fn constrained(field: *const Field) bool {
         return field.has_minimum or field.has_maximum or field.enum_values.len > 0 or field.type == .bool;
     }
+    /// The highest number a counter may reach in this field.
+    pub fn autoMax(field: *const Field) u64 {
+        const bits: u32 = switch (field.type) {
+            .i8, .i16, .i32, .i64 => field.width * 8 - 1,
+            else => field.width * 8,
+        };
+        return @as(u64, std.math.maxInt(u64)) >> @intCast(64 - bits);
+    }
     pub fn indexed(field: *const Field) bool {
         return field.unique or field.foreign_key;
     }
@@ -136,7 +144,7 @@ pub const Catalogue = struct {
         const a = arena.allocator();
         if (in.table_count == 0 or in.table_count > limits.tables_max) return error.BadCatalogue;
         if (in.entities_max == 0 or in.entities_max > limits.entities_max) return error.BadCatalogue;
-        const given = slice(TableIn, in.tables, in.table_count);
+        const given = try slice(TableIn, in.tables, in.table_count);
         const tables = try a.alloc(Table, given.len);
         var id_max: u16 = 0;
         for (given, tables, 0..) |*from, *to, i| {
@@ -147,7 +155,7 @@ pub const Catalogue = struct {
             if (from.field_count > limits.fields_max) return error.BadCatalogue;
             id_max = from.id;
             const fields = try a.alloc(Field, from.field_count);
-            for (slice(FieldIn, from.fields, from.field_count), fields, 0..) |*field_in, *field, f| {
+            for (try slice(FieldIn, from.fields, from.field_count), fields, 0..) |*field_in, *field, f| {
                 field.* = try copyField(a, field_in);
                 if (f > 0 and field.id <= fields[f - 1].id) return error.BadCatalogue;
             }
@@ -175,9 +183,14 @@ fn copyField(a: std.mem.Allocator, in: *const FieldIn) error{ OutOfMemory, BadCa
     if (width > limits.cell_bytes_max) return error.BadCatalogue;
     const foreign_key = in.flags & flag_foreign_key != 0;
     if (foreign_key and (kind != .u64 or in.count != 1)) return error.BadCatalogue;
-    const enum_values = try a.dupe(i64, slice(i64, in.enum_values, in.enum_count));
+    const auto = in.flags & flag_auto != 0;
+    if (auto) switch (kind) {
+        .f32, .f64, .bool, .bytes => return error.BadCatalogue,
+        else => if (in.count != 1) return error.BadCatalogue,
+    };
+    const enum_values = try a.dupe(i64, try slice(i64, in.enum_values, in.enum_count));
     for (enum_values, 0..) |value, i| if (i > 0 and value <= enum_values[i - 1]) return error.BadCatalogue;
-    const default = if (in.flags & flag_default != 0) try a.dupe(u8, slice(u8, in.default, width)) else null;
+    const default = if (in.flags & flag_default != 0) try a.dupe(u8, try slice(u8, in.default, width)) else null;
     return .{
         .id = in.id,
         .type = kind,
@@ -185,7 +198,7 @@ fn copyField(a: std.mem.Allocator, in: *const FieldIn) error{ OutOfMemory, BadCa
         .unique = in.flags & flag_unique != 0,
         .foreign_key = foreign_key,
         .optional = in.flags & flag_optional != 0,
-        .auto = in.flags & flag_auto != 0,
+        .auto = auto,
         .has_minimum = in.flags & flag_minimum != 0,
         .has_maximum = in.flags & flag_maximum != 0,
         .width = width,
@@ -197,9 +210,11 @@ fn copyField(a: std.mem.Allocator, in: *const FieldIn) error{ OutOfMemory, BadCa
     };
 }
 
-fn slice(comptime T: type, address: u64, count: u32) []const T {
+fn slice(comptime T: type, address: u64, count: u32) error{BadCatalogue}![]const T {
     if (count == 0) return &.{};
-    return @as([*]const T, @ptrFromInt(@as(usize, @intCast(address))))[0..count];
+    const place = std.math.cast(usize, address) orelse return error.BadCatalogue;
+    if (place == 0 or place % @alignOf(T) != 0) return error.BadCatalogue;
+    return @as([*]const T, @ptrFromInt(place))[0..count];
 }
 
 pub fn elementBytes(kind: Type) u32 {

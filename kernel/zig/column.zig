@@ -71,6 +71,12 @@ pub const Column = struct {
         return column.head[at..][0..column.width];
     }
 
+    /// A cell of the scratch copy, as wide as the column.
+    pub inline fn lentCell(column: *const Column, row: u32) []u8 {
+        const at = @as(usize, row) * column.width;
+        return column.scratch.data[at..][0..column.width];
+    }
+
     pub inline fn write(column: *Column, gpa: std.mem.Allocator, row: u32, rows: u32, from: []const u8) void {
         @memcpy(column.cell(row), from);
         column.touch(gpa, row, rows);

@@ -18,7 +18,7 @@ const sparse = @import("sparse.zig");
 const Column = @import("column.zig").Column;
 const Table = @import("table.zig").Table;
 
-const Undo = enum(u8) { write, insert, remove, reserve, release, occupy, cells, insert_many };
+const Undo = enum(u8) { write, insert, remove, reserve, release, occupy, cells, insert_many, lent };
 
 /// Follows its payload in the log, so that the log is read backwards.
 const UndoEntry = extern struct {
@@ -165,6 +165,16 @@ pub const Head = struct {
         return head.undo.items.len;
     }
 
+    /// Whether the log has an entry that ends here: a number that `mark` once gave and that still stands.
+    pub fn isMark(head: *const Head, place: u64) bool {
+        var at = head.undo.items.len;
+        while (at > place) {
+            at -= UndoEntry.bytes;
+            at -= @intCast(std.mem.bytesToValue(UndoEntry, head.undo.items[at..]).payload);
+        }
+        return at == place;
+    }
+
     /// Undo everything since `mark` was taken.
     pub fn undoTo(head: *Head, to: usize) void {
         while (head.undo.items.len > to) {
@@ -190,10 +200,18 @@ pub const Head = struct {
                     const n = entry.row;
                     const rows = payload[0 .. n * 4];
                     const cells = payload[n * 4 ..];
-                    for (0..n) |i| {
+                    // Backwards: a caller may have named a row twice.
+                    var i: usize = n;
+                    while (i > 0) {
+                        i -= 1;
                         const row = std.mem.readInt(u32, rows[i * 4 ..][0..4], .little);
                         table.writeCell(row, entry.field, cells[i * width ..][0..width]);
                     }
+                },
+                .lent => {
+                    // Settled since, or discarded: then the head is what counts, and has its own entries.
+                    const column = &table.columns[entry.field];
+                    if (column.scratch.lent != .no) @memcpy(column.lentCell(entry.row), payload);
                 },
             }
             head.undo.items.len = at;
@@ -237,9 +255,8 @@ pub const Head = struct {
                 try head.checkCell(table, f, key, cell[0..field.width]);
                 cells[f] = cell;
             } else if (field.auto) {
+                try head.checkAuto(table, f, key, 1);
                 auto = t.auto + 1;
-                if (field.width < 8 and auto >> @intCast(field.width * 8) != 0)
-                    return head.failCell(error.Range, table, f, key, auto, 0);
                 cells[f] = @ptrCast(&auto);
             } else if (field.default) |default| {
                 cells[f] = default.ptr;
@@ -252,16 +269,29 @@ pub const Head = struct {
         try head.ensureUndo(0);
         try head.touchAll(table, key);
         t.insertRow(key, cells[0..t.spec.fields.len]);
-        head.noteAuto(t, t.rows - 1);
+        noteAuto(t, t.rows - 1);
         head.pushUndo(.insert, table, 0, 0, key, 0);
     }
 
+    /// Refuse `n` more numbers of a counter that the field has no room for.
+    fn checkAuto(head: *Head, table: u16, f: usize, key: u64, n: u32) error{ Range, Enum }!void {
+        const t = &head.tables[table];
+        const field = &t.spec.fields[f];
+        const highest = field.autoMax();
+        if (n > highest -| t.auto) return head.failCell(error.Range, table, f, key, t.auto +| n, highest);
+        if (!field.constrained()) return;
+        // They ascend, so the first and the last speak for all.
+        for ([_]u64{ t.auto + 1, t.auto + n }) |number| try head.checkCell(table, f, key, std.mem.asBytes(&number)[0..field.width]);
+    }
+
     /// A counter is above every value its field ever held, whoever chose it.
-    fn noteAuto(head: *Head, t: *Table, row: u32) void {
-        _ = head;
+    pub fn noteAuto(t: *Table, row: u32) void {
         if (!t.has_auto) return;
         for (t.spec.fields, t.columns) |*field, *column| {
-            if (field.auto) t.auto = @max(t.auto, firstWord(column.cell(row)));
+            if (!field.auto) continue;
+            const number = firstWord(column.cell(row));
+            // Above the highest is below zero.
+            if (number <= field.autoMax()) t.auto = @max(t.auto, number);
         }
     }
 
@@ -283,6 +313,19 @@ pub const Head = struct {
         head.undo.appendSliceAssumeCapacity(old);
         head.pushUndo(.write, table, field, row, key, old.len);
         t.writeCell(row, field, cell);
+        if (t.spec.fields[field].auto) noteAuto(t, row);
+    }
+
+    /// Overwrite one cell of a lent column, where its table's newest cells are until they are settled.
+    pub fn writeLent(head: *Head, table: u16, row: u32, field: usize, cell: []const u8) error{OutOfMemory}!void {
+        const column = &head.tables[table].columns[field];
+        assert(column.scratch.lent != .no);
+        try head.ensureUndo(cell.len);
+        head.undo.appendSliceAssumeCapacity(column.lentCell(row));
+        head.pushUndo(.lent, table, field, row, 0, cell.len);
+        @memcpy(column.lentCell(row), cell);
+        // Handed out for reading only, perhaps, but this write must reach the head all the same.
+        column.scratch.lent = .writable;
     }
 
     pub fn delete(head: *Head, table: u16, key: u64) failure.Error!void {
@@ -376,6 +419,7 @@ pub const Head = struct {
         column.writes += 1;
         head.undo.items.len = from + n * (4 + width);
         head.pushUndo(.cells, table, field, n, 0, n * (4 + width));
+        if (t.spec.fields[field].auto) for (rows) |row| noteAuto(t, row);
         return n;
     }
 
@@ -412,7 +456,10 @@ pub const Head = struct {
         const n: u32 = @intCast(keys.len);
         for (t.spec.fields, cells, 0..) |*field, from, f| {
             const given = from orelse {
-                if (field.auto) continue;
+                if (field.auto) {
+                    try head.checkAuto(table, f, keys[0], n);
+                    continue;
+                }
                 if (field.default == null) return head.failCell(error.Required, table, f, keys[0], 0, 0);
                 continue;
             };
@@ -468,7 +515,7 @@ pub const Head = struct {
             }
         }
         t.finishBulk(keys);
-        if (t.has_auto) for (first..first + n) |row| head.noteAuto(t, @intCast(row));
+        if (t.has_auto) for (first..first + n) |row| noteAuto(t, @intCast(row));
         head.pushUndo(.insert_many, table, 0, n, 0, 0);
     }
 

@@ -78,12 +78,13 @@ pub fn settle(head: *Head, undoable: bool) failure.Error!void {
     if (undoable) for (head.tables, 0..) |*t, i| for (t.columns, 0..) |*col, f| {
         if (col.scratch.lent == .writable) try save(head, @intCast(i), f);
     };
-    for (head.tables) |*t| for (t.columns) |*col| {
+    for (head.tables) |*t| for (t.columns, t.spec.fields) |*col, *field| {
         const scratch = &col.scratch;
         if (scratch.lent == .writable) {
             if (apply(head.gpa, col, t.rows)) {
                 col.writes += 1;
                 head.applied = true;
+                if (field.auto) for (0..t.rows) |row| Head.noteAuto(t, @intCast(row));
             }
             scratch.writes = col.writes;
             scratch.cut = head.open;

@@ -13,7 +13,6 @@ const failure = @import("failure.zig");
 const limits = @import("limits.zig");
 const abi = @import("abi.zig");
 const Head = @import("head.zig").Head;
-const Strided = @import("head.zig").Strided;
 
 pub const Kind = enum(u8) { spawn = 1, insert, update, delete };
 
@@ -49,12 +48,9 @@ fn one(head: *Head, header: *const [header_bytes]u8, rest: []const u8, key_out: 
         while (try cells.next()) |cell| try head.checkCell(table, cell.field, key, cell.bytes);
         cells = Cells.init(head, table, rest, fields).?;
         while (try cells.next()) |cell| {
-            const column = &head.tables[table].columns[cell.field];
-            if (column.scratch.lent != .no) {
-                const at = @as(usize, row) * column.width;
-                @memcpy(column.scratch.data[at..][0..column.width], cell.bytes);
-                // Handed out for reading only, but this write must reach the head all the same.
-                column.scratch.lent = .writable;
+            const lent = head.tables[table].columns[cell.field].scratch.lent != .no;
+            if (lent) {
+                try head.writeLent(table, row, cell.field, cell.bytes);
             } else try head.writeCell(table, row, cell.field, key, cell.bytes);
         }
         return;
@@ -118,21 +114,27 @@ pub fn updateMany(head: *Head, table_id: u16, keys: []const u64, columns: []cons
     for (columns) |column| {
         const field = try head.fieldIndex(table, column.field);
         const spec = &t.spec.fields[field];
-        const cells: Strided = .{ .base = @ptrFromInt(@as(usize, @intCast(column.cells))), .stride = column.stride };
+        const cells = try abi.strided(column, keys.len);
         if (spec.constrained()) for (0..if (column.stride == 0) @min(1, keys.len) else keys.len) |i| {
             errdefer head.info.offset = i;
             try head.checkCell(table, field, keys[i], cells.at(i)[0..spec.width]);
         };
-        const scratch = &t.columns[field].scratch;
-        if (scratch.lent != .no) {
-            for (rows, 0..) |row, i|
-                @memcpy(scratch.data[@as(usize, row) * spec.width ..][0..spec.width], cells.at(i)[0..spec.width]);
-            scratch.lent = .writable;
-        } else if (t.indexes[field] == null) {
+        if (t.columns[field].scratch.lent != .no) continue;
+        if (t.indexes[field] == null) {
             _ = try head.writeCells(table, field, rows, cells.base, cells.stride);
         } else for (rows, keys, 0..) |row, key, i| {
             try head.writeCell(table, row, field, key, cells.at(i)[0..spec.width]);
         }
+    }
+    // Lent columns last: nothing can fail any more, so their cells need no undoing.
+    for (columns) |column| {
+        const field = t.spec.fieldIndex(column.field).?;
+        const scratch = &t.columns[field].scratch;
+        if (scratch.lent == .no) continue;
+        const cells = abi.strided(column, keys.len) catch unreachable;
+        const width = t.spec.fields[field].width;
+        for (rows, 0..) |row, i| @memcpy(t.columns[field].lentCell(row), cells.at(i)[0..width]);
+        scratch.lent = .writable;
     }
 }
 

@@ -7,6 +7,7 @@ comptime {
     _ = @import("catalogue.zig");
     _ = @import("changes.zig");
     _ = @import("column.zig");
+    _ = @import("edge_test.zig");
     _ = @import("entity.zig");
     _ = @import("frame.zig");
     _ = @import("fuzz.zig");

@@ -113,14 +113,15 @@ pub const Views = struct {
         _ = views.slots[slot].released.fetchAdd(1, .release);
     }
 
-    /// Pins that are out. Exact only while nobody acquires.
+    /// Pins that are out. Exact while nobody acquires, and too few otherwise.
     pub fn pins(views: *Views) u64 {
         if (!views.published) return 0;
         var total: u64 = 0;
         for (&views.slots, 0..) |*slot, i| {
             var acquired = slot.acquired;
             if (i == views.current) acquired += views.root.fetchAdd(0, .acquire) & count_mask;
-            total += acquired - slot.released.fetchAdd(0, .acquire);
+            // A reader that comes and goes between the two reads has been seen to leave only.
+            total += acquired -| slot.released.fetchAdd(0, .acquire);
         }
         return total;
     }
