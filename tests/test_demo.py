@@ -331,6 +331,18 @@ def test_commands_without_an_answer_or_an_effect_are_lost_and_two_effects_are_on
     assert figures["commands_applied_twice"] == 1
 
 
+def test_versions_of_which_the_node_did_not_tell_have_no_figures(tally: Tally) -> None:
+    """A node that hangs has sent what it never reported."""
+    tally.take_node(node_status(104, 1.8, cuts=[(2, 102 * S, 10)]))
+    more = {"delta_bytes": 100}
+    tally.take_bots("bots", bots_status(104, versions=[(1, 2, 102 * S + MS), (1, 3, 103 * S)], **more))
+
+    figures = figures_of(tally)
+
+    assert figures["lag_ms"].max == 1.0  # type: ignore[attr-defined]
+    assert figures["bytes_per_moved_entity"] == 10.0
+
+
 def test_where_nothing_was_measured_there_is_no_figure(tally: Tally) -> None:
     tally.take_node(node_status(104, 1.0))
 

@@ -283,6 +283,8 @@ class Tally:
         total = 0
         for log in self._bots.values():
             before, after = self._steps(log)
+            # A node that fell silent has not told of the last versions.
+            before, after = before[after < len(moved)], after[after < len(moved)]
             single = after == before + 1
             total += int(moved[after[single]].sum())
             total += sum(int(moved[b + 1 : a + 1].max()) for b, a in zip(before[~single], after[~single], strict=True))

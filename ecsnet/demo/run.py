@@ -176,7 +176,9 @@ class Demo:
             with trio.move_on_after(CONVERGE_S):
                 (truth,) = (await self._compared([node], 0))[0].held
         if truth is None:
-            truth = Held(NODE, 0, "")
+            known = self.tally.node
+            assert known is not None
+            truth = Held(NODE, known.version, "", tick=known.tick)
             why_not = [f"{NODE} did not answer within {CONVERGE_S:g} s"]
         else:
             why_not = self._differences(truth, held)

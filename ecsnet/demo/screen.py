@@ -263,7 +263,8 @@ def _words(demo: Demo, figures: Figures, verdict: Verdict) -> Text:
         lines.append(f"and {more} more")
     return Text.assemble(
         ("Not converged", "bold red"),
-        f": not every client held version {figures.version:,} as the authority does (digest {figures.digest}).\n  ",
+        f": not every client held version {figures.version:,} as the authority does"
+        f" (digest {figures.digest or 'unknown'}).\n  ",
         "\n  ".join(lines),
     )
 
