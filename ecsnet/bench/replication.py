@@ -7,7 +7,8 @@ are medians over them, lag quantiles are over all of them. The probe joins first
 Lag: CLOCK_MONOTONIC just before the tick's first transaction → the probe has that version visible.
 
 Invariant: the three sides run one after the other with the same number of clients and entities and the same rate, and
-what a side cannot hold (fewer ticks than asked) is printed with its other figures.
+what a side cannot hold is printed with its other figures: fewer ticks than asked, or frames that clients were not sent
+because they had not taken those before (`delivered_share`, over all clients).
 """
 
 import time
@@ -57,7 +58,7 @@ class Measured:
     ticks_per_s: float
     bytes_per_moved_entity: float
     server_cpu: float
-    applied_share: float
+    delivered_share: float
     lag_p50: float | None
     lag_p99: float | None
     frame_bytes: float
@@ -69,7 +70,7 @@ _METRICS: Final[tuple[tuple[str, str, Better], ...]] = (
     ("lag_p50", "ms", "lower"),
     ("lag_p99", "ms", "lower"),
     ("ticks_per_s", "1/s", "higher"),
-    ("applied_share", "share", "higher"),
+    ("delivered_share", "share", "higher"),
 )
 
 
@@ -136,7 +137,7 @@ def _ecsnet(n: int, plan: Plan) -> Measured:
         began.update(window.server["began"])
     # Versions made before the first window have no stamp here.
     lags = [at - began[version] for window in windows for version, at in window.probe["applied"] if version in began]
-    return _measured("ecsnet", n, windows, lags)
+    return _measured("ecsnet", n, plan.clients, windows, lags)
 
 
 def _broadcast(side: str, name: str, n: int, plan: Plan, frame_bytes: int) -> Measured:
@@ -148,7 +149,8 @@ def _broadcast(side: str, name: str, n: int, plan: Plan, frame_bytes: int) -> Me
             return stack.enter_context(Worker(_BROADCAST, kind, side, port, count))
 
         windows = _windows(server, clients, plan)
-    return _measured(name, n, windows, [lag for window in windows for lag in window.probe["lags_ns"]])
+    lags = [lag for window in windows for lag in window.probe["lags_ns"]]
+    return _measured(name, n, plan.clients, windows, lags)
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,19 +190,21 @@ def _windows(server: Worker, clients: Callable[[str, int], Worker], plan: Plan) 
     return taken
 
 
-def _measured(side: str, n: int, windows: Sequence[_Window], lags_ns: Sequence[int]) -> Measured:
+def _measured(side: str, n: int, clients: int, windows: Sequence[_Window], lags_ns: Sequence[int]) -> Measured:
     def rate(name: str) -> float:
         return median(float(window.server[name] / window.server["wall_s"]) for window in windows)
 
     deltas = sum(window.probe["deltas"] for window in windows)
     ticks = sum(window.server["ticks"] for window in windows)
-    frame_bytes = sum(window.probe["delta_bytes"] for window in windows) / max(1, deltas)
+    probe_bytes = sum(window.probe["delta_bytes"] for window in windows)
+    frame_bytes = probe_bytes / max(1, deltas)
+    all_bytes = probe_bytes + sum(sink["delta_bytes"] for window in windows for sink in window.sinks)
     return Measured(
         side,
         ticks_per_s=rate("ticks"),
         bytes_per_moved_entity=frame_bytes / n,
         server_cpu=rate("cpu_s"),
-        applied_share=deltas / max(1, ticks),
+        delivered_share=all_bytes / max(1.0, frame_bytes * ticks * clients),
         lag_p50=quantile(lags_ns, 0.5) * _MS_PER_NS if lags_ns else None,
         lag_p99=quantile(lags_ns, 0.99) * _MS_PER_NS if lags_ns else None,
         frame_bytes=frame_bytes,
