@@ -247,6 +247,22 @@ def test_a_big_world_arrives_in_chunks_and_becomes_visible_at_once() -> None:
         pair.wire.down.record = False
 
 
+def test_ten_thousand_rows_that_all_change_are_one_delta_a_tick() -> None:
+    """40 kB of cells are no full sync, whatever a row might need at worst: several frames a tick cost the node twice
+    the work, and the client its lag."""
+    with Pair(populated(10_000, 1.0), digest_every_version=False) as pair:
+        pair.run_until_live()
+        pair.step(5)
+
+        pair.wire.down.record = True
+        first = pair.authority.version
+        pair.step(10)
+
+        kinds = [kind for kind, _ in frames_of(pair.wire.down.written)]
+        assert Kind.SYNC_BEGIN not in kinds
+        assert kinds.count(Kind.DELTA_SYNC) == pair.authority.version - first
+
+
 @pytest.mark.parametrize("latency_ticks", [0, 2])
 def test_a_world_that_changes_whole_in_each_tick_is_still_seen(latency_ticks: int) -> None:
     """Each tick changes more than one frame carries. A sync that is overtaken by the next tick begins another round, so
