@@ -186,7 +186,10 @@ class AuthoritativeNode:
             with unwrapping():
                 await self._run(listeners, task_status)
         finally:
-            self._close(listeners)
+            try:
+                self._close(listeners)
+            finally:
+                self._stopped.set()
 
     async def _run(self, listeners: list[socket.socket], task_status: trio.TaskStatus[None]) -> None:
         async with trio.open_nursery() as all_tasks:
@@ -228,7 +231,6 @@ class AuthoritativeNode:
         self._hub.close()
         self._wakeup.close()
         self.authority.close()
-        self._stopped.set()
 
     async def _watch_wakeup(self) -> None:
         while True:

@@ -117,8 +117,8 @@ async def test_many_clients_come_and_go_and_all_see_the_same_world() -> None:
         for _ in range(3):
             async with open_client(node.addresses[0], arena(), name=f"player {number}", wait_s=PATIENCE_S) as client:
                 client.send("steer", dx=chance.uniform(-0.7, 0.7), dy=chance.uniform(-0.7, 0.7))
-                for _ in range(chance.randrange(5)):
-                    await client.wait_poll()
+                await trio.sleep(chance.uniform(0.0, 0.1))
+                client.poll()
                 assert client.entity in client.view
 
     async def stay(node: AuthoritativeNode) -> None:
