@@ -44,6 +44,8 @@ pub const Scratch = struct {
     /// The cut that was open then: catching up reads its dirty set and all later ones.
     cut: u64 = 0,
     lent: Lent = .no,
+    /// The table's `struct_seq` when it was lent.
+    struct_seq: u64 = 0,
 };
 
 pub const Column = struct {

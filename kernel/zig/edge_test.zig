@@ -102,6 +102,29 @@ test "an operation that is refused takes back what the ones before it wrote to l
     try std.testing.expectEqual(before, fuzz.headSum(store));
 }
 
+test "columns whose rows moved while they were lent are refused, whole" {
+    const store = try fuzz.newStoreIn(gpa);
+    defer store.destroy() catch unreachable;
+    try store.takeBaton();
+    defer store.giveBaton();
+    try store.begin();
+    const keys = try spawn(store, 20);
+    defer gpa.free(keys);
+    try store.commit();
+    const before = fuzz.headSum(store);
+
+    try store.begin();
+    const lent = try lend.lend(&store.head, &store.views, 1, 0, true);
+    @memset(lent.scratch.data[0..8], 7);
+    try store.head.delete(1, keys[0]);
+    try std.testing.expectError(error.BadArgument, store.commit());
+    const more = try spawn(store, 300);
+    defer gpa.free(more);
+    try std.testing.expectError(error.BadArgument, store.commit());
+    try store.rollback();
+    try std.testing.expectEqual(before, fuzz.headSum(store));
+}
+
 const Counted = struct {
     store: *Store,
 

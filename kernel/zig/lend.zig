@@ -5,7 +5,7 @@
 //! like any operation. A transaction that fails is rolled back by not applying.
 //!
 //! Invariant: while a column is lent, no row of its table comes, goes or moves. The transaction layer
-//! queues structural operations until the columns are settled.
+//! queues structural operations until the columns are settled; settling refuses what broke it.
 
 const std = @import("std");
 const assert = std.debug.assert;
@@ -45,6 +45,7 @@ pub fn lend(head: *Head, views: *const Views, table: u16, field: u32, writable: 
         scratch.cut = head.open;
     }
     scratch.lent = if (writable) .writable else .read_only;
+    scratch.struct_seq = t.struct_seq;
     return col;
 }
 
@@ -70,6 +71,11 @@ pub fn discard(head: *Head) void {
 /// Apply every lent column, or refuse the first broken cell with nothing applied. With `undoable`
 /// the old cells are kept, since something that comes after in the transaction may still fail.
 pub fn settle(head: *Head, undoable: bool) failure.Error!void {
+    // Rows that came, went or moved meanwhile would get each other's cells, or be read beyond the copy.
+    for (head.tables, 0..) |*t, i| for (t.columns, 0..) |*col, f| {
+        if (col.scratch.lent != .no and col.scratch.struct_seq != t.struct_seq)
+            return head.failCell(error.BadArgument, @intCast(i), f, 0, 0, 0);
+    };
     for (head.tables, 0..) |*t, i| for (t.columns, 0..) |*col, f| {
         if (col.scratch.lent == .writable and t.spec.fields[f].constrained())
             try check(head, @intCast(i), f);
