@@ -100,7 +100,10 @@ pub const Encoder = struct {
         cursor.index = 0;
         var row_bytes: u32 = 8;
         for (spec.fields) |*field| row_bytes += field.width;
-        const rows_max: usize = if (left == 0) std.math.maxInt(u32) else @max(1, left / (2 * row_bytes));
+        // An inserted row is its cells, a generation and a few bits of its name: row_bytes is above that. Of
+        // changed rows each column may name its own, so their blocks are cut at half.
+        const share: u32 = if (base == 0) row_bytes else 2 * row_bytes;
+        const rows_max: usize = if (left == 0) std.math.maxInt(u32) else @max(1, left / share);
 
         var removed: std.ArrayList(Item) = .empty;
         var inserted: std.ArrayList(Item) = .empty;

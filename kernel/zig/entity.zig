@@ -129,7 +129,7 @@ pub const Space = struct {
 
     /// Take in a key that an authority handed out; its index is free. Replicas never reserve, so they
     /// keep no free list. Returns the generation the place had, for `undoOccupy`.
-    pub fn occupy(space: *Space, gpa: std.mem.Allocator, key: u64) error{ OutOfMemory, Limit }!u32 {
+    pub fn occupy(space: *Space, gpa: std.mem.Allocator, key: u64) error{ OutOfMemory, Limit, RowExists }!u32 {
         const k = Key.of(key);
         if (k.index >= space.limit) return error.Limit;
         const len = space.places.items.len;
@@ -137,7 +137,8 @@ pub const Space = struct {
         try space.freed.ensureTotalCapacity(gpa, space.places.items.len);
         try space.free.ensureTotalCapacity(gpa, space.places.items.len);
         const place = &space.places.items[k.index];
-        assert(!place.alive);
+        // Reserved here and never given a row: not a replica's doing, and not to be overwritten.
+        if (place.alive) return error.RowExists;
         const before = place.generation;
         place.generation = @intCast(k.generation);
         place.alive = true;

@@ -51,6 +51,8 @@ pub const Head = struct {
     in_transaction: bool = false,
     /// The open transaction changed cells that the undo log does not show.
     applied: bool = false,
+    /// Columns that are lent to it.
+    lent: u32 = 0,
     /// Something was committed since the last version.
     pending: bool = false,
     /// Keys are handed out here, not taken in from an authority.

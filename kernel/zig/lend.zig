@@ -46,6 +46,7 @@ pub fn lend(head: *Head, views: *const Views, table: u16, field: u32, writable: 
     }
     scratch.lent = if (writable) .writable else .read_only;
     scratch.struct_seq = t.struct_seq;
+    head.lent += 1;
     return col;
 }
 
@@ -60,6 +61,8 @@ pub fn orphan(head: *Head, table: u16, field: u32) column.Memory {
 
 /// Take back what was lent without looking at it: the transaction failed.
 pub fn discard(head: *Head) void {
+    if (head.lent == 0) return;
+    head.lent = 0;
     for (head.tables) |*t| for (t.columns) |*col| {
         const scratch = &col.scratch;
         // What a failed system wrote is anywhere in the copy, so none of it can be trusted.
@@ -71,6 +74,8 @@ pub fn discard(head: *Head) void {
 /// Apply every lent column, or refuse the first broken cell with nothing applied. With `undoable`
 /// the old cells are kept, since something that comes after in the transaction may still fail.
 pub fn settle(head: *Head, undoable: bool) failure.Error!void {
+    // Most transactions of a tick are commands, and lend nothing: they do not pay for all columns.
+    if (head.lent == 0) return;
     // Rows that came, went or moved meanwhile would get each other's cells, or be read beyond the copy.
     for (head.tables, 0..) |*t, i| for (t.columns, 0..) |*col, f| {
         if (col.scratch.lent != .no and col.scratch.struct_seq != t.struct_seq)
@@ -97,6 +102,7 @@ pub fn settle(head: *Head, undoable: bool) failure.Error!void {
         }
         scratch.lent = .no;
     };
+    head.lent = 0;
 }
 
 fn save(head: *Head, table: u16, field: usize) error{OutOfMemory}!void {

@@ -13,6 +13,7 @@ const versions = 3000;
 const Reader = struct {
     store: *Store,
     stop: *std.atomic.Value(bool),
+    ready: *std.atomic.Value(u32),
     seed: u64,
     views: u64 = 0,
     wrong: u64 = 0,
@@ -43,6 +44,7 @@ const Reader = struct {
             if (version < newest) reader.wrong += 1;
             newest = version;
             reader.check(slot, version);
+            if (reader.views == 0) _ = reader.ready.fetchAdd(1, .monotonic);
             reader.views += 1;
             if (held) |h| {
                 reader.check(h, held_version);
@@ -76,12 +78,15 @@ test "readers on threads see whole versions that never change and never go back"
     _ = try store.publish(0, true);
 
     var stop: std.atomic.Value(bool) = .init(false);
+    var ready: std.atomic.Value(u32) = .init(0);
     var readers: [2]Reader = undefined;
     var threads: [2]std.Thread = undefined;
     for (&readers, &threads, 0..) |*reader, *thread, i| {
-        reader.* = .{ .store = store, .stop = &stop, .seed = i };
+        reader.* = .{ .store = store, .stop = &stop, .ready = &ready, .seed = i };
         thread.* = try std.Thread.spawn(.{}, Reader.run, .{reader});
     }
+    // A busy machine may run the writer to its end before a reader has begun.
+    while (ready.load(.monotonic) < readers.len) try std.Thread.yield();
     var prng = std.Random.DefaultPrng.init(9);
     var deferred: u64 = 0;
     var most: u64 = 0;
