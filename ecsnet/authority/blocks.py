@@ -93,10 +93,8 @@ class Blocks:
         if base == EMPTY_VERSION:
             delta = self._cut_once(base, None, FULL_SYNC_BYTES_MIN)
             return delta if delta.cursor is None else None
-        # The kernel cuts by what a row may need at worst, three times what a moved row does need. Held to the real
-        # limit, 7,000 moving entities would be a sync of several frames in every tick.
-        delta = self._cut_once(base, None, CLOSING_DELTA_BYTES_MAX)
-        return delta if delta.cursor is None and delta.length <= FULL_SYNC_BYTES_MIN else None
+        delta = self._whole(base)
+        return delta if delta.length <= FULL_SYNC_BYTES_MIN else None
 
     def closing_delta(self, base: Version) -> Cut | None:
         """The same for the delta that closes a sync, which may be larger: what does not fit costs another round, and a
@@ -105,12 +103,8 @@ class Blocks:
         Raises:
             HistoryGone: what changed since `base` is not kept any more; cut from 0.
         """
-        delta = self.delta(base)
-        if delta is None:
-            delta = self._cut_once(base, None, CLOSING_DELTA_BYTES_MAX)
-            if delta.cursor is not None:
-                delta = None
-        return delta
+        delta = self._whole(base)
+        return delta if delta.length <= CLOSING_DELTA_BYTES_MAX else None
 
     def chunk(self, base: Version, cursor: Any) -> Cut:
         """The next part of `(base, version]`, from `cursor` on (None: from the beginning).
@@ -141,6 +135,11 @@ class Blocks:
     def close(self) -> None:
         self._cut.clear()
         self._pin.release()
+
+    def _whole(self, base: Version) -> Cut:
+        # Without a budget: the kernel reckons with what a row may need at worst, several times what a moved row needs,
+        # and would cut in two what is far below the limit. What is above it costs one copy, once for all who need it.
+        return self._cut_once(base, None, 0)
 
     def _cut_once(self, base: Version, cursor: Any, budget_bytes: int) -> Cut:
         assert base <= self.version, (base, self.version)
