@@ -10,21 +10,20 @@ const std = @import("std");
 const assert = std.debug.assert;
 const limits = @import("limits.zig");
 const changes = @import("changes.zig");
+const memory = @import("memory.zig");
 const DirtySet = changes.DirtySet;
 
 /// 64 bytes: a cache line, and what the widest vector load wants.
 pub const alignment: std.mem.Alignment = .@"64";
 pub const Memory = []align(64) u8;
 
-/// Memory for cells. Not through `Allocator.alloc` and `free`: in ReleaseSafe those overwrite all of it
-/// with a pattern, which touches every page of a buffer that is about to be filled anyway.
+/// Cells. Written before they are read: a row is filled when it comes, a buffer when it is caught up.
 pub fn take(gpa: std.mem.Allocator, bytes: usize) error{OutOfMemory}!Memory {
-    const memory = gpa.rawAlloc(bytes, alignment, @returnAddress()) orelse return error.OutOfMemory;
-    return @as([*]align(64) u8, @alignCast(memory))[0..bytes];
+    return memory.take(u8, alignment, gpa, bytes);
 }
 
-pub fn give(gpa: std.mem.Allocator, memory: Memory) void {
-    if (memory.len > 0) gpa.rawFree(memory, alignment, @returnAddress());
+pub fn give(gpa: std.mem.Allocator, cells: Memory) void {
+    memory.give(u8, alignment, gpa, cells);
 }
 
 pub const Buffer = struct {

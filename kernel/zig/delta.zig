@@ -52,7 +52,7 @@ pub const Encoder = struct {
     ) error{ OutOfMemory, HistoryGone, BadArgument }!void {
         if (base > slot.version) return error.BadArgument;
         if (base != 0 and base < slot.version and !reaches(slot, base)) return error.HistoryGone;
-        encoder.out.clearRetainingCapacity();
+        encoder.out.items.len = 0;
         const start = cursor.*;
         errdefer cursor.* = start;
         const w: block.Writer = .{ .gpa = encoder.gpa, .out = &encoder.out };

@@ -165,8 +165,8 @@ pub const Space = struct {
                 space.free.appendSliceAssumeCapacity(items);
             }
         }
-        space.freed.clearRetainingCapacity();
-        space.abandoned.clearRetainingCapacity();
+        space.freed.items.len = 0;
+        space.abandoned.items.len = 0;
     }
 };
 

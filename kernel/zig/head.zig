@@ -596,11 +596,12 @@ pub const Head = struct {
     }
 
     fn endTransaction(head: *Head) void {
-        head.undo.clearRetainingCapacity();
+        // Lengths, not `clearRetainingCapacity`, which overwrites what it clears.
+        head.undo.items.len = 0;
         // A bulk load's log is not kept for a life of small transactions.
         if (head.undo.capacity > 16 << 20) head.undo.clearAndFree(head.gpa);
-        head.touched.clearRetainingCapacity();
-        head.despawned.clearRetainingCapacity();
+        head.touched.items.len = 0;
+        head.despawned.items.len = 0;
         head.in_transaction = false;
     }
 };

@@ -11,6 +11,7 @@
 const std = @import("std");
 const failure = @import("failure.zig");
 const limits = @import("limits.zig");
+const memory = @import("memory.zig");
 const abi = @import("abi.zig");
 const Head = @import("head.zig").Head;
 
@@ -105,8 +106,8 @@ pub fn updateMany(head: *Head, table_id: u16, keys: []const u64, columns: []cons
     const from = head.mark();
     errdefer head.undoTo(from);
     if (keys.len > limits.rows_max) return error.Limit;
-    const rows = try head.gpa.alloc(u32, keys.len);
-    defer head.gpa.free(rows);
+    const rows = try memory.take(u32, .of(u32), head.gpa, keys.len);
+    defer memory.give(u32, .of(u32), head.gpa, rows);
     for (rows, keys, 0..) |*row, key, i| {
         errdefer head.info.offset = i;
         row.* = try head.rowOf(table, key);

@@ -10,6 +10,7 @@
 const std = @import("std");
 const assert = std.debug.assert;
 const limits = @import("limits.zig");
+const memory = @import("memory.zig");
 
 const page_words = limits.page_entities / 64;
 
@@ -26,14 +27,23 @@ pub const Page = struct {
     fn create(gpa: std.mem.Allocator, born: u64, cap: u32) error{OutOfMemory}!*Page {
         const page = try gpa.create(Page);
         errdefer gpa.destroy(page);
-        const rows = try gpa.alloc(u32, cap);
+        // Only the first `count` are ever read, and each is written when the count passes it.
+        const rows = try memory.take(u32, .of(u32), gpa, cap);
         page.* = .{ .born = born, .bitmap = @splat(0), .rank = @splat(0), .count = 0, .cap = cap, .rows = rows.ptr };
         return page;
     }
 
     pub fn destroy(page: *Page, gpa: std.mem.Allocator) void {
-        gpa.free(page.rows[0..page.cap]);
+        memory.give(u32, .of(u32), gpa, page.rows[0..page.cap]);
         gpa.destroy(page);
+    }
+
+    fn grow(page: *Page, gpa: std.mem.Allocator, cap: u32) error{OutOfMemory}!void {
+        const rows = try memory.take(u32, .of(u32), gpa, cap);
+        @memcpy(rows[0..page.count], page.rows[0..page.count]);
+        memory.give(u32, .of(u32), gpa, page.rows[0..page.cap]);
+        page.rows = rows.ptr;
+        page.cap = cap;
     }
 
     inline fn position(page: *const Page, at: u32) ?u32 {
@@ -146,10 +156,7 @@ pub const Index = struct {
         if (page.born == open and room) return;
         const cap = if (room) page.cap else @min(page.cap * 2, limits.page_entities);
         if (page.born == open) {
-            const rows = try gpa.realloc(page.rows[0..page.cap], cap);
-            page.rows = rows.ptr;
-            page.cap = cap;
-            return;
+            return page.grow(gpa, cap);
         }
         try retired.ensureUnusedCapacity(gpa, 1);
         const clone = try Page.create(gpa, open, cap);
@@ -202,9 +209,7 @@ pub const Index = struct {
         const need = page.count + n;
         if (need > page.cap) {
             const cap = @min(limits.page_entities, @max(need, page.cap * 2));
-            const rows = try gpa.realloc(page.rows[0..page.cap], cap);
-            page.rows = rows.ptr;
-            page.cap = cap;
+            try page.grow(gpa, cap);
         }
         for (page.rows[page.count..need], row..) |*to, r| to.* = @intCast(r);
         var at = first;

@@ -424,8 +424,8 @@ pub const Views = struct {
             set.bytes += into.keys.bytes() + (into.removed.len + into.inserted.len) * 8;
         }
         for (head.tables) |*table| {
-            table.removed.clearRetainingCapacity();
-            table.inserted.clearRetainingCapacity();
+            table.removed.items.len = 0;
+            table.inserted.items.len = 0;
             if (table.removed.capacity > 1 << 16) table.removed.clearAndFree(views.gpa);
             if (table.inserted.capacity > 1 << 16) table.inserted.clearAndFree(views.gpa);
         }
