@@ -11,13 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import wasmtime
 
 from ecsnet._kernel import abi
 from ecsnet._kernel.catalogue import describe
 from ecsnet.schema.model import Schema
 from tests.kernel import golden
-
-wasmtime = pytest.importorskip("wasmtime", reason="the dev extra has it")
 
 
 class Wasm:
