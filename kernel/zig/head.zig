@@ -596,10 +596,12 @@ pub const Head = struct {
     }
 
     fn endTransaction(head: *Head) void {
+        const used = head.undo.items.len;
         // Lengths, not `clearRetainingCapacity`, which overwrites what it clears.
         head.undo.items.len = 0;
-        // A bulk load's log is not kept for a life of small transactions.
-        if (head.undo.capacity > 16 << 20) head.undo.clearAndFree(head.gpa);
+        // A bulk load's log is kept for the next one, not for a life of small transactions.
+        const capacity = head.undo.capacity;
+        if (capacity > 16 << 20 or (capacity > 1 << 20 and used < capacity / 8)) head.undo.clearAndFree(head.gpa);
         head.touched.items.len = 0;
         head.despawned.items.len = 0;
         head.in_transaction = false;
