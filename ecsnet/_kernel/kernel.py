@@ -14,6 +14,7 @@ import ctypes
 import struct
 import sys
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -383,8 +384,7 @@ class KernelStore:
                 continue
             address, size = ctypes.c_uint64(), ctypes.c_uint64()
             self._check(self._library.ecs_tx_orphan(self._pointer, table_id, field_id, address, size))
-            free, where, how_many = self._library.ecs_memory_free, address.value, size.value
-            owner(column).own(lambda free=free, where=where, n=how_many: free(where, n))  # type: ignore[misc]
+            owner(column).own(partial(self._library.ecs_memory_free, address.value, size.value))
             table = self._tables[table_id]
             self.kept.append(f"{table.name}.{self._fields[table_id][field_id][1].name}")
 

@@ -34,10 +34,10 @@ from ecsnet.errors import (
 )
 from ecsnet.ids import INDEX_BITS, Entity, Tick, Version
 from ecsnet.store.bulk import by_id, checked_columns, is_array, length_of, own_columns, row_cells
-from ecsnet.store.conditions import col
 from ecsnet.store.fields import FieldName
 from ecsnet.store.lending import Lending
-from ecsnet.store.names import Names, TableName, as_key, as_keys, no_such_row, typed_not_built
+from ecsnet.store.lookup import Lookup
+from ecsnet.store.names import Names, TableName, as_key, as_keys, typed_not_built
 from ecsnet.store.query import Query, Selection, query_of
 from ecsnet.store.queued import Queue
 from ecsnet.store.shapes import PACKING_ERRORS, InsertRecipe, writable
@@ -56,7 +56,7 @@ Cells = Mapping[str, Any]
 Randomness = np.random.Generator | Callable[[], np.random.Generator] | None
 
 
-class Transaction:
+class Transaction(Lookup):
     """All or nothing. Made by `Store.transaction()`, or by the authority for each command and system.
 
     As a context manager it commits at the end and rolls back on an exception. Calls that give no id or key return the
@@ -510,23 +510,6 @@ class Transaction:
         """
         self._enter()
         return query_of(self, tables, without)
-
-    def key(self, path: str, value: object) -> int:
-        """The key of the row in which the field has `value`: `tx.key("item.id", 7)`.
-
-        Raises:
-            NoRowError: there is none.
-        """
-        found = self.find(path, value)
-        if found is None:
-            raise no_such_row(self._names.path(path), value)
-        return found
-
-    def find(self, path: str, value: object) -> int | None:
-        """As `key`, with None where there is no such row. It scans the column."""
-        table = self._names.path(path).table
-        keys = self.query(table.name).where(col(path) == value).key
-        return int(keys[0]) if len(keys) else None
 
     # --- ending ------------------------------------------------------------------------------------------------------
 

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from ecsnet.errors import ArgumentError, ClosedError, NoRowError, StaleEntityError
 from ecsnet.ids import INDEX_BITS, Tick, Version
-from ecsnet.store.conditions import col
 from ecsnet.store.fields import FieldName
-from ecsnet.store.names import Names, TableName, as_key, no_such_row
+from ecsnet.store.lookup import Lookup
+from ecsnet.store.names import Names, TableName, as_key
 from ecsnet.store.places import INDEX_MASK, READS_BEFORE_PLACES
 from ecsnet.store.query import Query, Selection, query_of
 
@@ -31,7 +31,7 @@ __all__ = ["View", "ViewTable"]
 _PRINTED_ROWS = 10
 
 
-class View:
+class View(Lookup):
     """One version. Made by `Store.view()`; a context manager, though letting it go does as well."""
 
     __slots__ = ("__weakref__", "_columns", "_joins", "_names", "_pin", "_places", "_quick", "_reads")
@@ -127,23 +127,6 @@ class View:
         """
         self._open()
         return query_of(self, tables, without)
-
-    def key(self, path: str, value: object) -> int:
-        """The key of the row in which the field has `value`: `view.key("item.id", 7)`.
-
-        Raises:
-            NoRowError: there is none.
-        """
-        found = self.find(path, value)
-        if found is None:
-            raise no_such_row(self._names.path(path), value)
-        return found
-
-    def find(self, path: str, value: object) -> int | None:
-        """As `key`, with None where there is no such row. It scans the column."""
-        table = self._names.path(path).table
-        keys = self.query(table.name).where(col(path) == value).key
-        return int(keys[0]) if len(keys) else None
 
     def close(self) -> None:
         """Let go of the version. Arrays taken from the view stay valid while they are held. Again is harmless."""

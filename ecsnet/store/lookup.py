@@ -1,0 +1,37 @@
+"""Finding a row by the value of one of its fields, in a view or inside a transaction alike."""
+
+from typing import TYPE_CHECKING
+
+from ecsnet.store.conditions import col
+from ecsnet.store.names import Names, no_such_row
+from ecsnet.store.query import Query
+
+__all__ = ["Lookup"]
+
+
+class Lookup:
+    """What a view and a transaction share. Whoever has it has names, and a `query` of its own."""
+
+    __slots__ = ()
+
+    if TYPE_CHECKING:
+        _names: Names
+
+        def query(self, *tables: str) -> Query: ...
+
+    def key(self, path: str, value: object) -> int:
+        """The key of the row in which the field has `value`: `tx.key("item.id", 7)`, `view.key("item.id", 7)`.
+
+        Raises:
+            NoRowError: there is none.
+        """
+        found = self.find(path, value)
+        if found is None:
+            raise no_such_row(self._names.path(path), value)
+        return found
+
+    def find(self, path: str, value: object) -> int | None:
+        """As `key`, with None where there is no such row. It scans the column."""
+        table = self._names.path(path).table
+        keys = self.query(table.name).where(col(path) == value).key
+        return int(keys[0]) if len(keys) else None
