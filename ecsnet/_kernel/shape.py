@@ -36,10 +36,10 @@ class Shape:
             f"{field.count}{CODES[field.type]}" if field.shape or field.type == "bytes" else CODES[field.type]
             for field in fields
         )
-        packer = struct.Struct(f"<8sQ{2 * len(fields)}s{cells}")
+        packer = struct.Struct(f"<8sQ{2 + 2 * len(fields)}s{cells}")
         self.bytes = packer.size
         self.pack = packer.pack_into
-        self.ids = struct.pack(f"<{len(fields)}H", *(field.id for field in fields))
+        self.ids = struct.pack(f"<{1 + len(fields)}H", len(fields), *(field.id for field in fields))
         self.spawn, self.insert, self.update = (
-            struct.pack("<BBHI", kind, len(fields), table.id, packer.size) for kind in (SPAWN, INSERT, UPDATE)
+            struct.pack("<BBHI", kind, 0, table.id, packer.size) for kind in (SPAWN, INSERT, UPDATE)
         )

@@ -276,7 +276,7 @@ fn txCell(store: *Store, table: u16, field: u16, key: u64, address: *u64) failur
     const f = try head.fieldIndex(number, field);
     const row = try head.rowOf(number, key);
     const column = &head.tables[number].columns[f];
-    const memory = if (column.scratch.lent != .no) column.scratch.data else column.head;
+    const memory = if (column.scratch.lent) column.scratch.data else column.head;
     address.* = @intFromPtr(memory.ptr) + @as(usize, row) * column.width;
 }
 
@@ -297,7 +297,7 @@ export fn ecs_tx_column(store: *Store, table: u32, field: u32, out: *LentOut) i3
     const number = store.head.tableIndex(narrow(table)) catch |err| return failure.code(err);
     const f = store.head.fieldIndex(number, narrow(field)) catch |err| return failure.code(err);
     const column = &store.head.tables[number].columns[f];
-    const memory = if (column.scratch.lent != .no) column.scratch.data else column.head;
+    const memory = if (column.scratch.lent) column.scratch.data else column.head;
     out.* = .{ .address = @intFromPtr(memory.ptr), .bytes = memory.len, .rows = store.head.tables[number].rows };
     return 0;
 }
@@ -315,7 +315,7 @@ fn txLend(store: *Store, table: u16, field: u16, out: *LentOut) failure.Error!vo
     try store.needTransaction();
     const number = try store.head.tableIndex(table);
     const f = try store.head.fieldIndex(number, field);
-    const column = try lend.lend(&store.head, &store.views, number, f, true);
+    const column = try lend.lend(&store.head, &store.views, number, f);
     out.* = .{
         .address = @intFromPtr(column.scratch.data.ptr),
         .bytes = column.scratch.data.len,
@@ -334,7 +334,7 @@ export fn ecs_tx_settle(store: *Store) i32 {
 export fn ecs_tx_orphan(store: *Store, table: u16, field: u16, address: *u64, bytes: *u64) i32 {
     const number = store.head.tableIndex(table) catch |err| return failure.code(err);
     const f = store.head.fieldIndex(number, field) catch |err| return failure.code(err);
-    if (store.head.tables[number].columns[f].scratch.lent != .no) return failure.code(error.InTransaction);
+    if (store.head.tables[number].columns[f].scratch.lent) return failure.code(error.InTransaction);
     const memory = lend.orphan(&store.head, number, f);
     // It leaves the store's account: the holder frees it with the plain allocator.
     _ = store.counting.bytes.fetchSub(memory.len, .monotonic);

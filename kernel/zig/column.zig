@@ -34,15 +34,13 @@ pub const Buffer = struct {
     refs: u32,
 };
 
-pub const Lent = enum { no, read_only, writable };
-
 pub const Scratch = struct {
     data: Memory = &.{},
     /// `Column.writes` at which scratch and head were equal; 0 for never.
     writes: u64 = 0,
     /// The cut that was open then: catching up reads its dirty set and all later ones.
     cut: u64 = 0,
-    lent: Lent = .no,
+    lent: bool = false,
     /// The table's `struct_seq` when it was lent.
     struct_seq: u64 = 0,
 };

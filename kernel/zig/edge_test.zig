@@ -64,7 +64,7 @@ test "a bulk update that is refused leaves lent columns alone, too" {
     const before = fuzz.headSum(store);
 
     try store.begin();
-    _ = try lend.lend(&store.head, &store.views, 1, 0, true);
+    _ = try lend.lend(&store.head, &store.views, 1, 0);
     const xs = [_]f32{ 5, 6 };
     const hps = [_]u16{ 1, 101 };
     const refused = operations.updateMany(&store.head, 16, keys, &.{ column(0, &xs), column(1, &hps) });
@@ -86,15 +86,16 @@ test "an operation that is refused takes back what the ones before it wrote to l
     const before = fuzz.headSum(store);
 
     try store.begin();
-    _ = try lend.lend(&store.head, &store.views, 1, 1, true);
-    var bytes: [40]u8 = undefined;
+    _ = try lend.lend(&store.head, &store.views, 1, 1);
+    var bytes: [44]u8 = undefined;
     for ([_]u16{ 7, 101 }, 0..) |hp, i| {
-        const operation = bytes[i * 20 ..][0..20];
-        operation[0..4].* = .{ @intFromEnum(operations.Kind.update), 1, 16, 0 };
-        std.mem.writeInt(u32, operation[4..8], 20, .little);
+        const operation = bytes[i * 22 ..][0..22];
+        operation[0..4].* = .{ @intFromEnum(operations.Kind.update), 0, 16, 0 };
+        std.mem.writeInt(u32, operation[4..8], 22, .little);
         std.mem.writeInt(u64, operation[8..16], keys[i], .little);
         std.mem.writeInt(u16, operation[16..18], 1, .little);
-        std.mem.writeInt(u16, operation[18..20], hp, .little);
+        std.mem.writeInt(u16, operation[18..20], 1, .little);
+        std.mem.writeInt(u16, operation[20..22], hp, .little);
     }
     var key: u64 = 0;
     try std.testing.expectError(error.Range, operations.run(&store.head, &bytes, &key));
@@ -114,7 +115,7 @@ test "columns whose rows moved while they were lent are refused, whole" {
     const before = fuzz.headSum(store);
 
     try store.begin();
-    const lent = try lend.lend(&store.head, &store.views, 1, 0, true);
+    const lent = try lend.lend(&store.head, &store.views, 1, 0);
     @memset(lent.scratch.data[0..8], 7);
     try store.head.delete(1, keys[0]);
     try std.testing.expectError(error.BadArgument, store.commit());
@@ -302,7 +303,7 @@ test "columns idle beyond the ring, lent and held, equal the head when they move
             try store.head.writeCell(1, 7, 1, store.head.tables[1].keyAt(7), std.mem.asBytes(&hp));
         }
         if (round % 400 == 130 or round % 400 == 0) {
-            const col = try lend.lend(&store.head, &store.views, 1, 2, true);
+            const col = try lend.lend(&store.head, &store.views, 1, 2);
             const bytes = @as(usize, store.head.tables[1].rows) * 3;
             try std.testing.expectEqualSlices(u8, col.head[0..bytes], col.scratch.data[0..bytes]);
             col.scratch.data[random.uintLessThan(usize, bytes)] +%= 1;

@@ -213,7 +213,7 @@ pub const Head = struct {
                 .lent => {
                     // Settled since, or discarded: then the head is what counts, and has its own entries.
                     const column = &table.columns[entry.field];
-                    if (column.scratch.lent != .no) @memcpy(column.lentCell(entry.row), payload);
+                    if (column.scratch.lent) @memcpy(column.lentCell(entry.row), payload);
                 },
             }
             head.undo.items.len = at;
@@ -321,13 +321,11 @@ pub const Head = struct {
     /// Overwrite one cell of a lent column, where its table's newest cells are until they are settled.
     pub fn writeLent(head: *Head, table: u16, row: u32, field: usize, cell: []const u8) error{OutOfMemory}!void {
         const column = &head.tables[table].columns[field];
-        assert(column.scratch.lent != .no);
+        assert(column.scratch.lent);
         try head.ensureUndo(cell.len);
         head.undo.appendSliceAssumeCapacity(column.lentCell(row));
         head.pushUndo(.lent, table, field, row, 0, cell.len);
         @memcpy(column.lentCell(row), cell);
-        // Handed out for reading only, perhaps, but this write must reach the head all the same.
-        column.scratch.lent = .writable;
     }
 
     pub fn delete(head: *Head, table: u16, key: u64) failure.Error!void {

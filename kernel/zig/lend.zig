@@ -18,16 +18,13 @@ const Head = @import("head.zig").Head;
 const Views = @import("view.zig").Views;
 
 /// Lend a whole column. The memory is valid until the store closes or the scratch is orphaned.
-pub fn lend(head: *Head, views: *const Views, table: u16, field: u32, writable: bool) failure.Error!*Column {
+pub fn lend(head: *Head, views: *const Views, table: u16, field: u32) failure.Error!*Column {
     const t = &head.tables[table];
     const col = &t.columns[field];
     const scratch = &col.scratch;
-    if (writable and t.indexes[field] != null)
+    if (t.indexes[field] != null)
         return head.failCell(error.ReadOnly, table, field, 0, 0, 0);
-    if (scratch.lent != .no) {
-        if (writable) scratch.lent = .writable;
-        return col;
-    }
+    if (scratch.lent) return col;
     const bytes = @max(@as(usize, t.rows) * col.width, 64);
     if (scratch.data.len < bytes) {
         const fresh = try column.take(head.gpa, @max(bytes, col.head.len));
@@ -44,7 +41,7 @@ pub fn lend(head: *Head, views: *const Views, table: u16, field: u32, writable: 
         scratch.writes = col.writes;
         scratch.cut = head.open;
     }
-    scratch.lent = if (writable) .writable else .read_only;
+    scratch.lent = true;
     scratch.struct_seq = t.struct_seq;
     head.lent += 1;
     return col;
@@ -53,7 +50,7 @@ pub fn lend(head: *Head, views: *const Views, table: u16, field: u32, writable: 
 /// Give the scratch of a column away: somebody still holds the array. The caller owns the memory.
 pub fn orphan(head: *Head, table: u16, field: u32) column.Memory {
     const scratch = &head.tables[table].columns[field].scratch;
-    assert(scratch.lent == .no);
+    assert(!scratch.lent);
     const memory = scratch.data;
     scratch.* = .{};
     return memory;
@@ -66,8 +63,8 @@ pub fn discard(head: *Head) void {
     for (head.tables) |*t| for (t.columns) |*col| {
         const scratch = &col.scratch;
         // What a failed system wrote is anywhere in the copy, so none of it can be trusted.
-        if (scratch.lent == .writable) scratch.writes = 0;
-        scratch.lent = .no;
+        if (scratch.lent) scratch.writes = 0;
+        scratch.lent = false;
     };
 }
 
@@ -78,20 +75,20 @@ pub fn settle(head: *Head, undoable: bool) failure.Error!void {
     if (head.lent == 0) return;
     // Rows that came, went or moved meanwhile would get each other's cells, or be read beyond the copy.
     for (head.tables, 0..) |*t, i| for (t.columns, 0..) |*col, f| {
-        if (col.scratch.lent != .no and col.scratch.struct_seq != t.struct_seq)
+        if (col.scratch.lent and col.scratch.struct_seq != t.struct_seq)
             return head.failCell(error.BadArgument, @intCast(i), f, 0, 0, 0);
     };
     for (head.tables, 0..) |*t, i| for (t.columns, 0..) |*col, f| {
-        if (col.scratch.lent == .writable and t.spec.fields[f].constrained())
+        if (col.scratch.lent and t.spec.fields[f].constrained())
             try check(head, @intCast(i), f);
     };
     // Memory first, so that applying cannot fail in the middle.
     if (undoable) for (head.tables, 0..) |*t, i| for (t.columns, 0..) |*col, f| {
-        if (col.scratch.lent == .writable) try save(head, @intCast(i), f);
+        if (col.scratch.lent) try save(head, @intCast(i), f);
     };
     for (head.tables) |*t| for (t.columns, t.spec.fields) |*col, *field| {
         const scratch = &col.scratch;
-        if (scratch.lent == .writable) {
+        if (scratch.lent) {
             if (apply(head.gpa, col, t.rows)) {
                 col.writes += 1;
                 head.applied = true;
@@ -100,7 +97,7 @@ pub fn settle(head: *Head, undoable: bool) failure.Error!void {
             scratch.writes = col.writes;
             scratch.cut = head.open;
         }
-        scratch.lent = .no;
+        scratch.lent = false;
     };
     head.lent = 0;
 }

@@ -174,7 +174,7 @@ fn disturb(life: *Life, keys: []const u64, round: u32) !void {
     const rgbs: [20][3]u8 = @splat(.{ 9, 9, @intCast(round) });
     try life.attempt(operations.updateMany, .{ head, 16, keys[0..20], &[_]abi.ColumnIn{ columnIn(0, &xs), columnIn(4, &rgbs) } });
 
-    try life.attempt(lend.lend, .{ head, &store.views, 1, 0, true });
+    try life.attempt(lend.lend, .{ head, &store.views, 1, 0 });
     const lent = &head.tables[1].columns[0].scratch;
     for (0..head.tables[1].rows) |row| lent.data[row * 4] +%= @intCast(1 + round);
     try life.attempt(lend.settle, .{ head, true });

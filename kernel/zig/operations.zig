@@ -2,8 +2,8 @@
 //!
 //! Operations follow one another without padding, little-endian, and run in order, all or none:
 //!
-//!     u8 kind | u8 fields | u16 table id | u32 bytes of the whole operation | u64 key
-//!     u16 field id * fields | cell * fields, each as wide as its field
+//!     u8 kind | u8 zero | u16 table id | u32 bytes of the whole operation | u64 key
+//!     [kind is not delete] u16 fields | u16 field id * fields | cell * fields, each as wide as its field
 //!
 //! Kinds: spawn hands out a key (of entities, or of a table with keys of its own) and inserts its
 //! row; insert with key 0 means the key that the newest spawn of this buffer handed out.
@@ -34,13 +34,15 @@ pub fn run(head: *Head, bytes: []const u8, key_out: *u64) failure.Error!void {
     }
 }
 
-fn one(head: *Head, header: *const [header_bytes]u8, rest: []const u8, key_out: *u64) failure.Error!void {
-    const fields = header[1];
+fn one(head: *Head, header: *const [header_bytes]u8, after: []const u8, key_out: *u64) failure.Error!void {
     const table = try head.tableIndex(std.mem.readInt(u16, header[2..4], .little));
     var key = std.mem.readInt(u64, header[8..16], .little);
     if (header[0] == 0 or header[0] > @intFromEnum(Kind.delete)) return error.BadArgument;
     const kind: Kind = @enumFromInt(header[0]);
     if (kind == .delete) return head.delete(table, key);
+    if (after.len < 2) return error.BadArgument;
+    const fields = std.mem.readInt(u16, after[0..2], .little);
+    const rest = after[2..];
 
     if (kind == .update) {
         const row = try head.rowOf(table, key);
@@ -49,7 +51,7 @@ fn one(head: *Head, header: *const [header_bytes]u8, rest: []const u8, key_out: 
         while (try cells.next()) |cell| try head.checkCell(table, cell.field, key, cell.bytes);
         cells = Cells.init(head, table, rest, fields).?;
         while (try cells.next()) |cell| {
-            const lent = head.tables[table].columns[cell.field].scratch.lent != .no;
+            const lent = head.tables[table].columns[cell.field].scratch.lent;
             if (lent) {
                 try head.writeLent(table, row, cell.field, cell.bytes);
             } else try head.writeCell(table, row, cell.field, key, cell.bytes);
@@ -120,7 +122,7 @@ pub fn updateMany(head: *Head, table_id: u16, keys: []const u64, columns: []cons
             errdefer head.info.offset = i;
             try head.checkCell(table, field, keys[i], cells.at(i)[0..spec.width]);
         };
-        if (t.columns[field].scratch.lent != .no) continue;
+        if (t.columns[field].scratch.lent) continue;
         if (t.indexes[field] == null) {
             _ = try head.writeCells(table, field, rows, cells.base, cells.stride);
         } else for (rows, keys, 0..) |row, key, i| {
@@ -131,11 +133,10 @@ pub fn updateMany(head: *Head, table_id: u16, keys: []const u64, columns: []cons
     for (columns) |column| {
         const field = t.spec.fieldIndex(column.field).?;
         const scratch = &t.columns[field].scratch;
-        if (scratch.lent == .no) continue;
+        if (!scratch.lent) continue;
         const cells = abi.strided(column, keys.len) catch unreachable;
         const width = t.spec.fields[field].width;
         for (rows, 0..) |row, i| @memcpy(t.columns[field].lentCell(row), cells.at(i)[0..width]);
-        scratch.lent = .writable;
     }
 }
 

@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
+from ecsnet._kernel.kernel import KernelStore
 from ecsnet.errors import ArgumentError, InternalError, LimitExceededError, NoRowError, RowExistsError, StaleEntityError
+from ecsnet.schema import loads
 from tests.kernel.model import SCHEMA, new_store
 
 
@@ -60,3 +62,22 @@ def test_a_call_without_the_baton_is_a_bug_that_is_refused() -> None:
     kernel = new_store()
     with pytest.raises(InternalError):
         kernel.begin()
+
+
+def test_a_row_of_as_many_fields_as_a_table_may_have_is_written_in_one_call() -> None:
+    fields = ",".join(f'{{ name = "f{n:03}", type = "u8", default = 0 }}' for n in range(255))
+    wide = loads(
+        '[database]\nname = "wide"\nversion = "1.0.0"\n[tables.wide]\nprimary_key = "id"\n'
+        f'fields = [{{ name = "id", type = "u64", constraint = "unique" }}, {fields}]\n'
+    )
+    table = wide.table("wide")
+    assert len(table.fields) == 256
+    kernel = KernelStore(wide)
+    kernel.take_baton()
+    kernel.begin()
+    shape = kernel.shape(table.id, tuple(field.id for field in table.fields))
+    values = [n % 256 for n in range(256)]
+    key = kernel.insert_keyed(shape, tuple(values))
+    kernel.update(shape, key, tuple(reversed(values)))
+    assert [kernel.read_cell(table.id, field.id, key) for field in table.fields] == values[::-1]
+    kernel.rollback()
