@@ -33,7 +33,6 @@ STATUS: Final = {
     "BadArgument": -19,
     "BadCatalogue": -20,
     "BadBlock": -21,
-    "NotBuilt": -22,
     "BaseAhead": -23,
     "StaleVersion": -24,
     "HistoryGone": -25,
@@ -59,6 +58,7 @@ REASONS: Final = (
     "row_missing",
     "entity_missing",
     "trailing",
+    "encoding_not_built",
 )
 """What a block got wrong, by `block.Reason`."""
 

@@ -56,6 +56,7 @@ pub const Reason = enum(u16) {
     row_missing,
     entity_missing,
     trailing,
+    encoding_not_built,
 };
 
 pub const Item = struct { index: u32, row: u32 };
@@ -233,7 +234,8 @@ pub const Reader = struct {
 
     pub fn encoding(r: *Reader) error{BadBlock}!Encoding {
         const number = try r.int(u8);
-        if (number > @intFromEnum(Encoding.constant)) return r.fail(.encoding);
+        if (number > encoding_reserved) return r.fail(.encoding);
+        if (number > @intFromEnum(Encoding.constant)) return r.fail(.encoding_not_built);
         return @enumFromInt(number);
     }
 
