@@ -148,10 +148,6 @@ class Authority:
         """The clients that have joined, in the order of their links."""
         return tuple(link.client for link in self._links.values() if link.joined and link.client is not None)
 
-    @property
-    def is_shutting_down(self) -> bool:
-        return self._shutting_down
-
     def statistics(self) -> AuthorityStatistics:
         """Counts and sizes; costs a pass over the links."""
         totals = list(self._past)

@@ -52,7 +52,6 @@ class Bots:
         self.options = set_up.options
         self.address = set_up.address
         self.playing = False
-        self.compare: Version | None = None
         self.changed = trio.Event()
         self.joining = trio.Semaphore(JOINS_AT_ONCE)
         self.versions: list[tuple[int, int, int]] = []

@@ -100,7 +100,6 @@ class Tally:
         self._moved = array("q", [0])
         self._applied: dict[tuple[int, int], int] = defaultdict(int)
         self._accepted: list[tuple[int, int]] = []
-        self._recent: list[NodeStatus] = []
 
     # --- what comes in -----------------------------------------------------------------------------------------------
 

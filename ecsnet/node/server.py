@@ -255,7 +255,7 @@ class AuthoritativeNode:
                     log.warning("%d ticks came too late and were dropped; a tick has %.1f ms", late, period_ms)
             try:
                 self._tick()
-            except Exception:
+            except Exception:  # passed on; who is told goodbye on the way out learns that it was the node's fault
                 self._failed = True
                 raise
 
