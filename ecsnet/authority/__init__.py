@@ -7,7 +7,16 @@ clock, and does no more than feed, tick, drain and re-arm.
 `window` what is unacked, `blocks` the encoded deltas that clients share.
 """
 
-from ecsnet.authority.core import Authority, AuthorityStatistics, TickReport
+from ecsnet.authority.core import Authority, AuthorityStatistics, Observer, TickReport
 from ecsnet.authority.link import Link, LinkState, LinkStatistics, Transmit
 
-__all__ = ["Authority", "AuthorityStatistics", "Link", "LinkState", "LinkStatistics", "TickReport", "Transmit"]
+__all__ = [
+    "Authority",
+    "AuthorityStatistics",
+    "Link",
+    "LinkState",
+    "LinkStatistics",
+    "Observer",
+    "TickReport",
+    "Transmit",
+]

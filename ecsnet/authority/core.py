@@ -13,6 +13,7 @@ Invariants:
 import hashlib
 import logging
 from dataclasses import dataclass
+from typing import Protocol
 
 from ecsnet.authority.blocks import Blocks
 from ecsnet.authority.link import Link, Transmit
@@ -20,7 +21,15 @@ from ecsnet.authority.step import ACCEPTED, Step
 from ecsnet.errors import ClosedError, LimitExceededError, RemoteProtocolError
 from ecsnet.ids import ClientId, Entity, Epoch, SessionId, Tick, Version
 from ecsnet.limits import CLIENTS_MAX, HANDSHAKES_AT_ONCE_MAX, NS_PER_S, QUEUED_BYTES_MAX, SHUTDOWN_NS_MAX
-from ecsnet.session.server import AckReceived, HelloReceived, Offer, Outcome, PeerLeft, ServerSession
+from ecsnet.session.server import (
+    AckReceived,
+    HelloReceived,
+    Offer,
+    Outcome,
+    PeerLeft,
+    PendingCommand,
+    ServerSession,
+)
 from ecsnet.store import Store, TickScope
 from ecsnet.wire.messages import Hello, Reason
 from ecsnet.world import Client, World
@@ -36,6 +45,23 @@ class TickReport:
     version: Version | None
     commands: int
     systems_failed: int
+
+
+class Observer(Protocol):
+    """Told what the game's functions did, each right after its own transaction, in the order in which they ran. For
+    simulations and recordings: it must not touch the store."""
+
+    def joined(self, tick: Tick, client: Client) -> None:
+        """`on_join` was committed."""
+
+    def left(self, tick: Tick, client: Client) -> None:
+        """The session is gone; `client.entity` is what it had."""
+
+    def command(self, tick: Tick, client: Client, command: PendingCommand, outcome: Outcome) -> None:
+        """A command has its outcome."""
+
+    def system(self, tick: Tick, name: str, ok: bool) -> None:
+        """A system ran; if not `ok` it raised, and its transaction was undone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +124,7 @@ class Authority:
         self.epoch = Epoch((self._number("epoch", 0) & 0xFFFF_FFFF) or 1 if epoch is None else epoch)
         self.tick_number = Tick(self.store.tick_number)
         self.digest_every_version = digest_every_version
+        self.observer: Observer | None = None
         self._offer = Offer(
             fingerprint=world.schema.fingerprint,
             canonical=world.schema.canonical,
@@ -299,12 +326,16 @@ class Authority:
             self.tick_number = tick
             for client in self._abandoned:
                 step.leave(scope, tick, client)
+                if self.observer is not None:
+                    self.observer.left(tick, client)
             self._abandoned = []
             leaving, self._leaving = self._leaving, []
             for link in leaving:
                 assert link.client is not None
                 commands += self._run_commands(scope, tick, link)
                 step.leave(scope, tick, link.client)
+                if self.observer is not None:
+                    self.observer.left(tick, link.client)
                 del self._by_key[link.client._key]
                 self._leaves += 1
             joining, self._joining = self._joining, []
@@ -315,7 +346,9 @@ class Authority:
                     commands += self._run_commands(scope, tick, link)
             for system in self.world.systems:
                 if tick % system.every == 0:
-                    step.system(scope, tick, system)
+                    ok = step.system(scope, tick, system)
+                    if self.observer is not None:
+                        self.observer.system(tick, system.name, ok)
             version = scope.publish()
         self._published()
         if self._next_timeout_ns is not None and self._next_timeout_ns <= now_ns:
@@ -434,6 +467,8 @@ class Authority:
         self._by_key[link.client._key] = link
         self._unpublished_joins.append(link)
         self._joins += 1
+        if self.observer is not None:
+            self.observer.joined(tick, link.client)
 
     def _run_commands(self, scope: TickScope, tick: Tick, link: Link) -> int:
         assert link.client is not None
@@ -448,6 +483,8 @@ class Authority:
                 if command is taken[-1]:
                     self._step.record(scope, tick, link.client, command.sequence, outcome)
             self._unpublished_answers.append((link, command.sequence, outcome))
+            if self.observer is not None:
+                self.observer.command(tick, link.client, command, outcome)
         return len(taken)
 
     def _published(self) -> None:

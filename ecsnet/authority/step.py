@@ -166,7 +166,8 @@ class Step:
             lambda tx: tx.update(client._key, "sessions", last_command=sequence, last_status=status),
         )
 
-    def system(self, scope: TickScope, tick: Tick, spec: SystemSpec) -> None:
+    def system(self, scope: TickScope, tick: Tick, spec: SystemSpec) -> bool:
+        """Run one system. False if it raised: then nothing of it was kept."""
         tx = self._begin(scope, tick, spec.name, spec.every)
         try:
             spec.function(tx)
@@ -176,6 +177,8 @@ class Step:
             _undo(tx)
             self.systems_failed += 1
             self._report("system", spec.name, tick, error)
+            return False
+        return True
 
     def _write_row(self, scope: TickScope, tick: Tick, client: Client, write: Callable[[Transaction], object]) -> None:
         """Change a session's row and nothing else. It may be gone: nothing keeps a game from deleting it, and then the
