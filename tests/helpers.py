@@ -54,6 +54,11 @@ class Pipe:
         self.queued_bytes -= len(data)
         return bytes(data)
 
+    def discard(self) -> None:
+        self._queue.clear()
+        self.queued_bytes = 0
+        self.closed = True
+
     @property
     def is_empty(self) -> bool:
         return not self._queue
@@ -99,6 +104,13 @@ class Wire:
                 return
             assert transmit.length == sum(len(part) for part in transmit.parts)
             self.authority.record_sent(self.link, transmit, now_ns)
+
+    def lose(self, now_ns: int) -> None:
+        """The line is gone, with all that was on it; both ends notice at once."""
+        self.drop(now_ns)
+        self.down.discard()
+        self.up.discard()
+        self.replica.disconnected(now_ns)
 
     def drop(self, now_ns: int) -> None:
         """The authority's end of the transport closes."""
@@ -150,6 +162,7 @@ class Pair:
         capacity_bytes: int = 0,
         digest_every_version: bool = True,
         knows: Any = DEFAULT,
+        reconnects: bool = False,
     ) -> None:
         self.world = world if isinstance(world, World) else World(world, on_error="raise")
         self.authority = Authority(self.world, seed=seed, digest_every_version=digest_every_version)
@@ -161,7 +174,7 @@ class Pair:
         self.wires: list[Wire] = []
         self.report: TickReport | None = None
         for number in range(clients):
-            self.connect(name=f"client-{number}", knows=knows)
+            self.connect(name=f"client-{number}", knows=knows, reconnects=reconnects)
 
     # --- what it is --------------------------------------------------------------------------------------------------
 
@@ -202,15 +215,30 @@ class Pair:
 
     # --- what happens ------------------------------------------------------------------------------------------------
 
-    def connect(self, *, name: str = "client", knows: Any = DEFAULT) -> Replica:
-        replica = Replica(self.world if knows is DEFAULT else knows, name=name)
+    def connect(self, *, name: str = "client", knows: Any = DEFAULT, reconnects: bool = False) -> Replica:
+        replica = Replica(self.world if knows is DEFAULT else knows, name=name, reconnects=reconnects)
+        self.wires.append(self._wire(replica))
+        return replica
+
+    def reconnect(self, number: int = 0) -> None:
+        """A new line in the place of one that is gone."""
+        self.wires[number] = self._wire(self.wires[number].replica)
+
+    def restart(self, *, seed: int) -> None:
+        """The node is gone, and with it every line; another begins in its place, of the same world, knowing nothing."""
+        for wire in self.wires:
+            wire.lose(self.now_ns)
+        self.authority.close()
+        self.authority = Authority(self.world, seed=seed, digest_every_version=self.authority.digest_every_version)
+
+    def _wire(self, replica: Replica) -> Wire:
         down = Pipe(self.latency_ticks, self.capacity_bytes)
         up = Pipe(self.back_ticks, 1 << 30)
-        self.wires.append(Wire(self.authority, replica, down, up, self.now_ns))
+        wire = Wire(self.authority, replica, down, up, self.now_ns)
         replica.connect(self.now_ns)
         for data in replica.frames_to_send(self.now_ns):
             up.write(data, self.steps)
-        return replica
+        return wire
 
     def step(self, steps: int = 1, each: Callable[[], None] | None = None) -> None:
         """Run this many ticks, `each` before each of them."""

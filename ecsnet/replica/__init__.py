@@ -7,11 +7,21 @@ clock, and does no more than feed, drain, send and re-arm.
 """
 
 from ecsnet.replica.core import Replica, ReplicaStatistics
-from ecsnet.replica.events import CommandAnswered, Diverged, Event, ReplicaState, StateChanged, Ticket, TicketStatus
+from ecsnet.replica.events import (
+    CommandAnswered,
+    Diverged,
+    EpochChanged,
+    Event,
+    ReplicaState,
+    StateChanged,
+    Ticket,
+    TicketStatus,
+)
 
 __all__ = [
     "CommandAnswered",
     "Diverged",
+    "EpochChanged",
     "Event",
     "Replica",
     "ReplicaState",

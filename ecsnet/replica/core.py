@@ -4,7 +4,10 @@ Invariants:
 - what becomes visible is a whole version, checked against the schema, applied whole or not at all; versions only grow;
 - an ack names a version that is applied, never one that was merely received;
 - nothing that the authority sends raises out of `receive_frame`: what breaks the protocol ends the session, `error`
-  says why, and the last good version stays readable.
+  says why, and the last good version stays readable;
+- a session that is lost is followed by another, if that was asked for. It begins from the empty world, in a store of
+  its own: `view`, `version`, `tick`, `entity` and `epoch` stay what they were until its first whole version takes
+  their place, all at once. So between sessions, and only there, a version may be lower than the one before.
 """
 
 import heapq
@@ -26,7 +29,7 @@ from ecsnet.errors import (
 )
 from ecsnet.ids import EMPTY_VERSION, NULL_ENTITY, ClientId, CommandSeq, Entity, Epoch, SessionId, Tick, Version
 from ecsnet.limits import FRAME_HEADER_BYTES
-from ecsnet.replica.events import CommandAnswered, Diverged, Event, ReplicaState, StateChanged, Ticket
+from ecsnet.replica.events import CommandAnswered, Diverged, EpochChanged, Event, ReplicaState, StateChanged, Ticket
 from ecsnet.replica.staging import Staging
 from ecsnet.schema import Schema, loads
 from ecsnet.session import client as session_client
@@ -38,14 +41,20 @@ from ecsnet.world import World
 
 log = logging.getLogger("ecsnet.replica")
 
+_MAY_PASS = frozenset({Reason.SHUTDOWN, Reason.TOO_SLOW, Reason.FULL, Reason.TIMEOUT, Reason.INTERNAL})
+"""Why a session may end although another one can be had: none of these is about who we are or what we said."""
+
+_ANSWER_LOST = "the answer was lost: the session ended before it came"
+
 
 @dataclass(frozen=True, slots=True)
 class ReplicaStatistics:
     """Counts since the start. `rtt_ns` is smoothed over pings, None before the first; bytes are of whole frames, those
-    of deltas apart from those of full syncs."""
+    of deltas apart from those of full syncs. `reconnects` counts the sessions after the first."""
 
     version: Version
     tick: Tick
+    reconnects: int
     versions_applied: int
     full_syncs_applied: int
     chunks_staged: int
@@ -66,9 +75,13 @@ class Replica:
     Args:
         world: the game's `World` or schema, or a path to one; None learns the schema from the node.
         name: what the client calls itself; not a proof of anything.
+        reconnects: when a session is lost with its transport, or ends for a reason that may pass, wait for another
+            transport instead of closing.
     """
 
-    def __init__(self, world: World | Schema | str | Path | None = None, *, name: str = "") -> None:
+    def __init__(
+        self, world: World | Schema | str | Path | None = None, *, name: str = "", reconnects: bool = False
+    ) -> None:
         self.world = world if isinstance(world, World) else None
         schema: Schema | None
         if isinstance(world, World):
@@ -77,25 +90,33 @@ class Replica:
             schema = None if world is None else Schema.resolve(world)
         self.schema = schema
         self.store: Store | None = None if schema is None else Store(schema)
+        """What `view` shows; replaced by another one with the first version after a reconnect."""
         self.name = name
+        self.reconnects = reconnects
         self.error: EcsnetError | None = None
         """What ended the session, when it was not an ordinary goodbye."""
         self.farewell: tuple[Reason, str] | None = None
         """Why the node ended the session, in its words; None if it did not."""
         self.on_applied: Callable[[Version, Tick], None] | None = None
         """Called right after a version became visible, from within `receive_frame`."""
-        self._session = ClientSession(
-            name=name,
-            fingerprint=b"" if schema is None else schema.fingerprint,
-            commands=() if self.world is None else self.world.signatures,
-        )
+        self._session = self._new_session()
+        self._waits_for_transport = False
+        self._reconnects = 0
         self._state: ReplicaState = "joining"
         self._staging = Staging()
         self._held = EMPTY_VERSION
+        """What this session holds. Until its first version, what is shown is of the session before."""
+        self._next_store: Store | None = None
+        """Where the first version of this session goes, while `store` shows what the session before has left."""
+        self._shown = EMPTY_VERSION
         self._tick = Tick(0)
         self._entity = NULL_ENTITY
+        self._epoch = Epoch(0)
         self._events: deque[Event] = deque()
+        # By number within the session.
         self._tickets: dict[int, Ticket] = {}
+        self._tickets_before = 0
+        self._tickets_made = 0
         # Accepted in a version that is not held yet: (version, ticket number, ticket).
         self._early: list[tuple[int, int, Ticket]] = []
         self._ack_due = False
@@ -116,13 +137,19 @@ class Replica:
 
     @property
     def state(self) -> ReplicaState:
-        """`joining` until the first whole version is there, `live`, then `closed`. `resuming` comes with resume."""
+        """`joining` until the first whole version is there, `live`, then `closed`. `resuming` from the loss of a
+        session to the first whole version of the next: what is shown grows old meanwhile."""
         return self._state
+
+    @property
+    def reconnecting(self) -> bool:
+        """The session is lost and another is wanted: open a transport, whenever you like, and call `connect`."""
+        return self._waits_for_transport
 
     @property
     def version(self) -> Version:
         """The version that is held: what `view` shows; 0 before the first."""
-        return self._held
+        return self._shown
 
     @property
     def tick(self) -> Tick:
@@ -144,7 +171,8 @@ class Replica:
 
     @property
     def epoch(self) -> Epoch:
-        return Epoch(self._session.epoch)
+        """The history that `version` belongs to; 0 before the first Welcome."""
+        return self._epoch
 
     @property
     def hz(self) -> int:
@@ -167,8 +195,9 @@ class Replica:
 
     def statistics(self) -> ReplicaStatistics:
         return ReplicaStatistics(
-            version=self._held,
+            version=self._shown,
             tick=self._tick,
+            reconnects=self._reconnects,
             versions_applied=self._versions_applied,
             full_syncs_applied=self._full_syncs_applied,
             chunks_staged=self._chunks_staged,
@@ -186,14 +215,20 @@ class Replica:
     # --- what arrives ------------------------------------------------------------------------------------------------
 
     def connect(self, now_ns: int) -> None:
-        """The transport is there: say hello."""
+        """The transport is there: say hello. After a loss this begins another session.
+
+        Raises:
+            LocalProtocolError: connected already, or closed for good.
+        """
         self._now_ns = now_ns
+        if self._waits_for_transport:
+            self._begin_again()
         self._session.connect(now_ns)
 
     def receive_frame(self, kind: int, payload: bytes | bytearray | memoryview, now_ns: int) -> None:
         """One whole frame from the node. The payload must stay as it is afterwards: chunks are kept without a copy."""
         self._now_ns = now_ns
-        if self._state == "closed":
+        if self.closing:
             return
         self._frames_received += 1
         self._bytes_received += len(payload) + FRAME_HEADER_BYTES
@@ -206,7 +241,7 @@ class Replica:
     def receive_error(self, error: EcsnetError, now_ns: int) -> None:
         """What arrived cannot be gone on from: tell the node, and close."""
         self._now_ns = now_ns
-        if self._state == "closed":
+        if self.closing:
             return
         self.error = error
         if isinstance(error, RemoteProtocolError):
@@ -218,16 +253,17 @@ class Replica:
     def disconnected(self, now_ns: int, reason: str = "the connection was lost") -> None:
         """The transport is gone."""
         self._now_ns = now_ns
-        self._close(reason)
+        if not self.closing:
+            self._lose(reason)
 
     def next_timeout_ns(self) -> int | None:
         """When `handle_timeout` wants to be called, at the latest."""
-        return None if self._state == "closed" else self._session.next_timeout_ns()
+        return None if self.closing else self._session.next_timeout_ns()
 
     def handle_timeout(self, now_ns: int) -> None:
         """Deadlines, pings, and `latest` commands whose moment has come. May be called at any time."""
         self._now_ns = now_ns
-        if self._state == "closed":
+        if self.closing:
             return
         self._session.handle_timeout(now_ns)
         try:
@@ -244,11 +280,13 @@ class Replica:
 
         Raises:
             UnknownNameError: no such command. ArgumentError: an argument is missing, unknown, or of a wrong type.
-            LimitExceededError: too many in a second, or too many unanswered. LocalProtocolError: not live yet.
-            ClosedError: the session is over. In each case nothing was sent.
+            LimitExceededError: too many in a second, or too many unanswered. LocalProtocolError: not live yet, or not
+            again. ClosedError: the session is over. In each case nothing was sent.
         """
         if self._state == "closed":
             raise ClosedError("the session is over; nothing can be sent")
+        if self._state == "resuming":
+            raise LocalProtocolError("the connection was lost; commands can be sent once the state is 'live' again")
         if isinstance(command, str):
             name = command
         elif self.world is not None:
@@ -256,7 +294,8 @@ class Replica:
         else:
             name = command.__name__
         number = self._session.send_command(name, arguments, tick=self._tick, now_ns=self._now_ns)
-        ticket = Ticket(name, number)
+        self._tickets_made = self._tickets_before + number
+        ticket = Ticket(name, self._tickets_made)
         self._tickets[number] = ticket
         # One that this call overtook before it was sent is answered by the session itself.
         self._drain(self._now_ns, 0)
@@ -267,20 +306,22 @@ class Replica:
         self._now_ns = now_ns
         if self._state == "closed":
             return
-        self._session.goodbye(Reason.LEFT, reason)
+        if not self.closing:
+            self._session.goodbye(Reason.LEFT, reason)
         self._close(reason or "closed here")
 
     def release(self) -> None:
         """Close the store. Views that somebody holds stay valid."""
-        if self.store is not None:
-            self.store.close()
+        for store in (self.store, self._next_store):
+            if store is not None:
+                store.close()
 
     # --- what must go out --------------------------------------------------------------------------------------------
 
     def frames_to_send(self, now_ns: int) -> list[bytes]:
         """Whole frames, in order. They are the caller's: nothing is sent again."""
         self._now_ns = now_ns
-        if self._ack_due and self._state != "closed":
+        if self._ack_due and not self.closing:
             # One ack covers all that was applied or staged since the last; the node counts our bytes.
             self._session.ack(self._held, chunks=self._staging.chunks)
         self._ack_due = False
@@ -291,8 +332,9 @@ class Replica:
 
     @property
     def closing(self) -> bool:
-        """The session is over: send what `frames_to_send` has, then cut the transport."""
-        return self._state == "closed"
+        """The session is over: send what `frames_to_send` has, then cut the transport. If `reconnecting`, open another
+        one some time later."""
+        return self._waits_for_transport or self._state == "closed"
 
     def next_event(self) -> Event | None:
         """The oldest event that nobody has taken yet."""
@@ -332,9 +374,29 @@ class Replica:
         else:
             self._delta_bytes_received += length
 
+    def _new_session(self) -> ClientSession:
+        return ClientSession(
+            name=self.name,
+            fingerprint=b"" if self.schema is None else self.schema.fingerprint,
+            commands=() if self.world is None else self.world.signatures,
+        )
+
+    def _begin_again(self) -> None:
+        """Another session, from nothing; what the last one has left stays visible."""
+        self._waits_for_transport = False
+        self._reconnects += 1
+        self.farewell = None
+        self._session = self._new_session()
+        self._staging = Staging()
+        self._held = EMPTY_VERSION
+        self._ack_due = False
+        self._tickets_before = self._tickets_made
+
     def _take_welcome(self, message: Welcome) -> None:
         if self.schema is not None and message.fingerprint != self.schema.fingerprint:
             raise self._mismatch(message.fingerprint)
+        if self._shown == EMPTY_VERSION:
+            self._epoch = Epoch(message.epoch)
 
     def _take_schema(self, message: SchemaMessage) -> None:
         if self.schema is not None:
@@ -357,7 +419,7 @@ class Replica:
 
     def _take_delta(self, message: DeltaSync) -> None:
         """The rule of apply, and what follows from applying."""
-        if self.store is None:
+        if self.store is None or self.schema is None:
             raise RemoteProtocolError("a delta before the schema", reason=Reason.BAD_STATE)
         to_apply = self._staging.close_untrusted(message, self._held)
         if to_apply is None:
@@ -366,16 +428,25 @@ class Replica:
             return
         base, blocks = to_apply
         version, tick = Version(message.version), Tick(message.tick)
-        self.store.kernel.apply(blocks, base, version, tick)
+        store = self.store
+        if self._held == EMPTY_VERSION and self._shown != EMPTY_VERSION:
+            # The first of a session after another: beside what is shown, which a bad one must leave as it is.
+            if self._next_store is None:
+                self._next_store = Store(self.schema)
+            store = self._next_store
+        store.kernel.apply(blocks, base, version, tick)
         self._staging.applied()
-        self._held, self._tick, self._entity = version, tick, Entity(message.entity)
+        self._held = version
         self._versions_applied += 1
         if base == EMPTY_VERSION:
             self._full_syncs_applied += 1
         self._ack_due = True
         if message.digest_low or message.digest_high:
-            self._verify(version, message.digest_low, message.digest_high)
-        if self._state == "joining":
+            self._verify(store, version, message.digest_low, message.digest_high)
+        if store is not self.store:
+            self._show_next_store()
+        self._shown, self._tick, self._entity = version, tick, Entity(message.entity)
+        if self._state != "live":
             self._change_state("live")
         while self._early and self._early[0][0] <= version:
             _, _, ticket = heapq.heappop(self._early)
@@ -383,10 +454,18 @@ class Replica:
         if self.on_applied is not None:
             self.on_applied(version, tick)
 
-    def _verify(self, version: Version, low: int, high: int) -> None:
-        assert self.store is not None
+    def _show_next_store(self) -> None:
+        assert self.store is not None and self._next_store is not None
+        self.store.close()
+        self.store, self._next_store = self._next_store, None
+        epoch = Epoch(self._session.epoch)
+        if epoch != self._epoch:
+            self._events.append(EpochChanged(self._epoch, epoch))
+            self._epoch = epoch
+
+    def _verify(self, store: Store, version: Version, low: int, high: int) -> None:
         theirs = (low.to_bytes(8, "little") + high.to_bytes(8, "little")).hex()
-        with self.store.view() as view:
+        with store.view() as view:
             if view.version != version:
                 return  # many held views defer publication: what can be scanned is an older version
             ours = view.digest()
@@ -422,20 +501,39 @@ class Replica:
     def _take_farewell(self, event: PeerLeft) -> None:
         self.farewell = (Reason(event.reason), event.message)
         words = self.farewell[0].words
+        reason = f"{words}: {event.message}" if event.message else words
+        if self.reconnects and event.reason in _MAY_PASS:
+            self._lose(reason)
+            return
         if event.reason == Reason.SCHEMA_MISMATCH and self.schema is not None:
             self.error = SchemaMismatchError(self.schema.fingerprint_hex, "another", event.message)
         elif event.reason == Reason.REJECTED:
             self.error = Reject(event.message)
         elif event.reason not in (Reason.NONE, Reason.SHUTDOWN, Reason.LEFT, Reason.KICKED) and self.error is None:
             self.error = RemoteProtocolError(f"the node ended the session: {words}: {event.message}", event.reason)
-        self._close(f"{words}: {event.message}" if event.message else words)
+        self._close(reason)
 
     def _change_state(self, state: ReplicaState, reason: str = "") -> None:
         if state != self._state:
             self._events.append(StateChanged(self._state, state, reason))
             self._state = state
 
+    def _lose(self, reason: str) -> None:
+        """This session is over; another one may be had."""
+        if not self.reconnects:
+            self._close(reason)
+            return
+        self._forget_tickets()
+        self._waits_for_transport = True
+        self._change_state("resuming", reason)
+
     def _close(self, reason: str) -> None:
-        for ticket in [*self._tickets.values(), *(ticket for _, _, ticket in self._early)]:
-            ticket.reason = "the session ended before the answer came"
+        self._forget_tickets()
+        self._waits_for_transport = False
         self._change_state("closed", reason)
+
+    def _forget_tickets(self) -> None:
+        for ticket in [*self._tickets.values(), *(ticket for _, _, ticket in self._early)]:
+            ticket.reason = _ANSWER_LOST
+        self._tickets.clear()
+        self._early.clear()

@@ -7,7 +7,7 @@ Invariants: an event is about something that has happened already; a ticket chan
 from dataclasses import dataclass
 from typing import Literal
 
-from ecsnet.ids import CommandSeq, Version
+from ecsnet.ids import CommandSeq, Epoch, Version
 
 TicketStatus = Literal["pending", "accepted", "rejected", "superseded"]
 ReplicaState = Literal["joining", "live", "resuming", "closed"]
@@ -28,7 +28,8 @@ class Ticket:
         self.version: Version | None = None
         """For an accepted command: a version that contains its effect, and that the replica holds."""
         self.reason = ""
-        """For a rejected command: the reason, as the game gave it; "internal" when the game failed."""
+        """For a rejected command: the reason, as the game gave it; "internal" when the game failed. For one that is
+        still pending when its session has ended: that its answer was lost."""
 
     def __repr__(self) -> str:
         tail = f", version={self.version}" if self.version is not None else ""
@@ -62,4 +63,13 @@ class Diverged:
     theirs: str
 
 
-Event = StateChanged | CommandAnswered | Diverged
+@dataclass(frozen=True, slots=True)
+class EpochChanged:
+    """What the view shows is of another history than before: the node began anew, and versions of the two cannot be
+    compared. Comes before the change of state to `live`."""
+
+    old: Epoch
+    new: Epoch
+
+
+Event = StateChanged | CommandAnswered | Diverged | EpochChanged
