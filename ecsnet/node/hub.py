@@ -12,6 +12,7 @@ Invariants:
 """
 
 import errno
+import itertools
 import select
 import selectors
 import socket
@@ -74,6 +75,9 @@ class Hub(Protocol):
         `deliver(place, data)`. `data` is valid during that call. What is left comes with the next drain, so a
         flood from one peer costs the others a bounded time.
 
+        In the order in which the places were added, whatever order the system reports them in: which of two clients
+        is heard first must not be a matter of chance.
+
         Returns the places that have ended; they go on being reported until they are removed.
         """
         ...
@@ -84,6 +88,9 @@ class PythonHub:
 
     def __init__(self) -> None:
         self._sockets: dict[int, socket.socket] = {}
+        # Never used twice, so that they sort by age; descriptors are reused.
+        self._places = itertools.count(1)
+        self._place_of: dict[int, int] = {}
         self._armed: set[int] = set()
         self._readable = _Readable()
         self._buffer = memoryview(bytearray(RECEIVE_CHUNK_BYTES))
@@ -92,18 +99,21 @@ class PythonHub:
         return len(self._sockets)
 
     def add(self, connected: socket.socket) -> int:
-        place = connected.fileno()
-        assert place >= 0 and place not in self._sockets
-        self._readable.add(place)
+        descriptor = connected.fileno()
+        assert descriptor >= 0 and descriptor not in self._place_of
+        self._readable.add(descriptor)
+        place = next(self._places)
+        self._place_of[descriptor] = place
         self._sockets[place] = connected
         self._armed.add(place)
         return place
 
     def remove(self, place: int) -> None:
-        connected = self._sockets.pop(place)
-        assert connected.fileno() == place, "a socket was closed before it left the hub"
+        descriptor = self._sockets.pop(place).fileno()
+        assert self._place_of.get(descriptor) == place, "a socket was closed before it left the hub"
+        del self._place_of[descriptor]
         self._armed.discard(place)
-        self._readable.remove(place)
+        self._readable.remove(descriptor)
 
     def disarm(self, place: int) -> None:
         assert place in self._sockets
@@ -127,7 +137,8 @@ class PythonHub:
 
     def drain(self, deliver: Callable[[int, memoryview], None]) -> list[Ended]:
         ended = []
-        for place in self._readable.ready():
+        place_of = self._place_of
+        for place in sorted([place_of[descriptor] for descriptor in self._readable.ready()]):
             try:
                 count = self._sockets[place].recv_into(self._buffer)
             except (BlockingIOError, InterruptedError):

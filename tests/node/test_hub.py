@@ -169,6 +169,24 @@ def test_a_socket_may_not_be_closed_before_it_left(hub: PythonHub) -> None:
     peer.theirs.close()
 
 
+def test_who_was_there_first_is_heard_first(hub: PythonHub) -> None:
+    """The system reports sockets in the order in which they became readable, and gives descriptors out again: neither
+    may decide whose command runs first, or equal seeds would not give equal runs."""
+    gone, first = Peer(hub), Peer(hub)
+    gone.leave()
+    second = Peer(hub)
+    assert second.ours.fileno() < first.ours.fileno(), "it has the descriptor of the one that is gone"
+    second.theirs.send(b"2")
+    first.theirs.send(b"1")
+
+    heard: list[int] = []
+    hub.drain(lambda place, data: heard.append(place))
+
+    assert heard == [first.place, second.place]
+    first.leave()
+    second.leave()
+
+
 def test_more_sockets_than_one_call_reports_by_default_are_all_heard(hub: PythonHub) -> None:
     """epoll gives 1023 descriptors a call unless it is asked for more."""
     resource = pytest.importorskip("resource")
@@ -182,7 +200,7 @@ def test_more_sockets_than_one_call_reports_by_default_are_all_heard(hub: Python
     arrived, _ = _drain(hub)
 
     assert sorted(arrived) == sorted(places)
-    for ours, theirs in ends:
-        hub.remove(ours.fileno())
+    for place, (ours, theirs) in zip(places, ends, strict=True):
+        hub.remove(place)
         ours.close()
         theirs.close()
