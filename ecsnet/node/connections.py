@@ -12,7 +12,7 @@ Invariants:
 import logging
 import math
 import socket
-import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import trio
@@ -54,8 +54,9 @@ class Counts:
 class Connections:
     """The connections of one node; on Trio's thread alone."""
 
-    def __init__(self, authority: Authority, hub: Hub, limits: LimitSettings) -> None:
+    def __init__(self, authority: Authority, hub: Hub, limits: LimitSettings, clock: Callable[[], int]) -> None:
         self.counts = Counts()
+        self._clock = clock
         self._authority = authority
         self._hub = hub
         self._limits = limits
@@ -95,11 +96,11 @@ class Connections:
             self.counts.handshakes_failed += 1
             self._forget_handshake(oldest)
             oldest.scope.cancel()
-            self._authority.close_link(oldest.link, time.monotonic_ns())
+            self._authority.close_link(oldest.link, self._clock())
         try:
             if len(self._by_link) >= self._limits.clients_max:
                 raise LimitExceededError("clients_max", self._limits.clients_max, len(self._by_link) + 1)
-            link = self._authority.open_link(time.monotonic_ns(), peer=peer_of(accepted))
+            link = self._authority.open_link(self._clock(), peer=peer_of(accepted))
         except (LimitExceededError, ClosedError) as error:
             self.counts.refused += 1
             self._nursery.start_soon(self._refuse, accepted, str(error))
@@ -121,7 +122,7 @@ class Connections:
 
     async def say_goodbye(self, reason: str) -> None:
         """Tell everybody, and wait until they have parted: `SHUTDOWN_NS_MAX` at most, whoever cancels."""
-        self._authority.shutdown(time.monotonic_ns(), reason)
+        self._authority.shutdown(self._clock(), reason)
         for connection in self._by_link.values():
             if connection.hub_writes:
                 self._hand_to_task(connection)
@@ -145,7 +146,7 @@ class Connections:
 
     def fan_out(self) -> None:
         """Offer one frame to each socket of the hub, and again to those that have more, until nobody has."""
-        now_ns = time.monotonic_ns()
+        now_ns = self._clock()
         serving = []
         for link in self._authority.links_to_serve(now_ns):
             connection = self._by_link[link.number]
@@ -208,7 +209,7 @@ class Connections:
         self.counts.bytes_received += len(data)
         if connection.broken:
             return
-        now_ns = time.monotonic_ns()
+        now_ns = self._clock()
         try:
             connection.reader.feed(data)
             while (frame := connection.reader.next_frame()) is not None:
@@ -240,7 +241,7 @@ class Connections:
         self._forget_handshake(connection)
         trio.lowlevel.notify_closing(connection.socket)
         connection.socket.close()
-        self._authority.close_link(connection.link, time.monotonic_ns())
+        self._authority.close_link(connection.link, self._clock())
         del self._by_link[connection.link.number]
         if not self._by_link:
             self._all_gone.set()
@@ -255,7 +256,7 @@ class Connections:
             late = RemoteProtocolError(
                 f"no handshake within {self._limits.handshake_deadline_s:g} s", reason=Reason.TIMEOUT
             )
-            self._authority.receive_error(connection.link, late, time.monotonic_ns())
+            self._authority.receive_error(connection.link, late, self._clock())
             connection.work.set()
         self._forget_handshake(connection)
         while connection.link.base == 0 and await self._receive(connection):
@@ -311,7 +312,7 @@ class Connections:
                 await self._flush_rest(connection)
             if connection.finishing:
                 return
-            now_ns = time.monotonic_ns()
+            now_ns = self._clock()
             transmit = self._authority.next_transmit(connection.link, now_ns)
             if transmit is None:
                 return

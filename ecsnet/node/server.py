@@ -42,8 +42,9 @@ from ecsnet.world import World
 log = logging.getLogger("ecsnet.node")
 
 OnTick = Callable[[TickReport, int], None]
-"""Called after each tick's fan-out with its report, and with what CLOCK_MONOTONIC said, in nanoseconds, just before the
-tick's first transaction. It runs between ticks on the node's own thread: keep it short."""
+"""Called after each tick's fan-out with its report, and with what the node's clock (CLOCK_MONOTONIC outside of
+simulations) said, in nanoseconds, just before the tick's first transaction. It runs between ticks on the node's own
+thread: keep it short."""
 
 _OUT_OF_DESCRIPTORS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
@@ -86,6 +87,8 @@ class AuthoritativeNode:
         store: where the world lives; None is one in memory that is closed with the node.
         limits: limits against strangers.
         on_tick: see `OnTick`.
+        clock: nanoseconds that never run backwards, in step with Trio's clock.
+        seed: of session ids, and of the epoch. None draws one that nobody can guess, as it must be where strangers are.
     """
 
     def __init__(
@@ -96,18 +99,21 @@ class AuthoritativeNode:
         store: Store | None = None,
         limits: LimitSettings | None = None,
         on_tick: OnTick | None = None,
+        clock: Callable[[], int] = time.monotonic_ns,
+        seed: int | None = None,
     ) -> None:
         self._limits = LimitSettings() if limits is None else limits
         self._listen = (listen,) if isinstance(listen, str) else tuple(listen)
         self._on_tick = on_tick
+        self._clock = clock
         # Nobody may guess a session's number, or the epoch of a history that is gone.
-        self.authority = Authority(world, store, seed=secrets.randbits(256))
+        self.authority = Authority(world, store, seed=secrets.randbits(256) if seed is None else seed)
         self.addresses: tuple[str, ...] = ()
         """The URLs under which clients reach the node, once it runs."""
         self._hub = PythonHub()
         self._wakeup = Wakeup()
         self._accepting = Bucket(self._limits.accepts_per_s)
-        self._connections = Connections(self.authority, self._hub, self._limits)
+        self._connections = Connections(self.authority, self._hub, self._limits, clock)
         # What other threads ask for. A deque's append and popleft are atomic.
         self._handed_in: deque[socket.socket] = deque()
         self._state_lock = threading.Lock()
@@ -263,7 +269,7 @@ class AuthoritativeNode:
         """One tick from the drain to the fan-out. Never a coroutine: nothing else runs in between."""
         self._connections.drain()
         before = self.authority.tick_number
-        started_ns = time.monotonic_ns()
+        started_ns = self._clock()
         try:
             report = self.authority.tick(started_ns)
         except BusyError:
@@ -305,6 +311,8 @@ async def open_node(
     store: Store | None = None,
     limits: LimitSettings | None = None,
     on_tick: OnTick | None = None,
+    clock: Callable[[], int] = time.monotonic_ns,
+    seed: int | None = None,
 ) -> AsyncIterator[AuthoritativeNode]:
     """Run a node beside the body of an `async with`, under Trio. Leaving it says goodbye to every client.
 
@@ -313,7 +321,7 @@ async def open_node(
     Raises:
         ListenError: an address cannot be listened on. Nothing was started.
     """
-    node = AuthoritativeNode(world, listen=listen, store=store, limits=limits, on_tick=on_tick)
+    node = AuthoritativeNode(world, listen=listen, store=store, limits=limits, on_tick=on_tick, clock=clock, seed=seed)
     with unwrapping():
         async with trio.open_nursery() as nursery:
             await nursery.start(node.run)
