@@ -5,7 +5,8 @@ The network runs in a thread of its own, so that a long frame of the game keeps 
 
 Invariants:
 - the game's thread never waits for the network after `connect` has returned, but in `close`, for a moment;
-- the thread knows the link and not the client: a client that is forgotten without `close` still ends.
+- the thread knows the link and not the client: a client that is forgotten without `close` still ends;
+- looking for a node that was lost waits for nothing either: the thread, or `poll`, only looks after the attempt.
 """
 
 import selectors
@@ -15,21 +16,21 @@ import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from random import Random
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 from ecsnet.errors import InternalError
 from ecsnet.limits import NS_PER_MS, NS_PER_S, RECEIVE_CHUNK_BYTES
 from ecsnet.node.client_base import BaseClient, no_world_in_time, raise_why_not_live
+from ecsnet.node.in_process import Connectable
+from ecsnet.node.reconnect import Reconnector, same_way
 from ecsnet.node.replica_link import OnVersion, ReplicaLink
 from ecsnet.node.tcp import connect as connect_tcp
 from ecsnet.node.wakeup import Wakeup
 from ecsnet.replica import Event, Replica
 from ecsnet.schema import Schema
 from ecsnet.world import World
-
-if TYPE_CHECKING:
-    from ecsnet.node.server import AuthoritativeNode
 
 POLL_BUDGET_MS = 4.0
 """What `poll` spends on the network in a program of one thread: a quarter of a frame at 60 frames a second."""
@@ -102,10 +103,13 @@ class Client(BaseClient):
 
 
 class _Network:
-    """The loop around one link: waits for its socket, its deadline, or a wake-up from the game's thread."""
+    """The loop around one link: waits for its socket, its deadline, or a wake-up from the game's thread; and, while it
+    has no connection and wants one, for the next attempt."""
 
-    def __init__(self, link: ReplicaLink) -> None:
+    def __init__(self, link: ReplicaLink, reconnector: Reconnector) -> None:
         self.link = link
+        self._reconnector = reconnector
+        self._away = False
         self.wakeup = Wakeup()
         self.failure: Exception | None = None
         self._selector = selectors.DefaultSelector()
@@ -115,25 +119,25 @@ class _Network:
         self._abandoned = False
 
     def run(self) -> None:
-        """Until the session is over and its last frame is out; then part from the node."""
+        """Until the last session is over and its last frame is out; then part from the node."""
         try:
             self.run_while(lambda: not self._abandoned)
             if self._abandoned:
                 self.link.say_goodbye()
                 self.link.flush()
-            self._linger()
+            if not self._away:
+                self._linger()
             if self._abandoned:
                 self.close()
         except Exception as error:  # noqa: BLE001  (handed to the game's thread by `poll`)
             self.failure = error
 
     def run_while(self, going_on: Callable[[], bool], deadline_ns: int | None = None) -> None:
-        """Run until the session is over, `going_on` says no, or the clock says `deadline_ns`."""
-        link = self.link
-        link.flush()
+        """Run until the last session is over, `going_on` says no, or the clock says `deadline_ns`."""
+        self.link.flush()
         more = False
-        while not link.is_over and going_on():
-            wait_s = 0.0 if more else link.timeout_s()
+        while not self._is_over and going_on():
+            wait_s = 0.0 if more else self._timeout_s()
             if deadline_ns is not None:
                 left_s = (deadline_ns - time.monotonic_ns()) / NS_PER_S
                 if left_s <= 0:
@@ -141,15 +145,43 @@ class _Network:
                 wait_s = min(wait_s, left_s)
             self._wait(wait_s)
             # Not all of a flood at once: acks and commands go out in between.
-            more = link.receive(time.monotonic_ns() + _RECEIVE_BUDGET_NS)
-            link.handle_timeout()
-            link.flush()
+            more = self._step(_RECEIVE_BUDGET_NS)
 
     def step_nowait(self, budget_ms: float) -> None:
         """What can be done without waiting, within the budget. Frames left over come with the next call."""
-        self.link.receive(time.monotonic_ns() + int(budget_ms * NS_PER_MS))
-        self.link.handle_timeout()
-        self.link.flush()
+        self._step(int(budget_ms * NS_PER_MS))
+
+    def _step(self, budget_ns: int) -> bool:
+        """Whatever is to be done now; True if there is more of it."""
+        link = self.link
+        if not self._away:
+            more = link.receive(time.monotonic_ns() + budget_ns)
+            link.handle_timeout()
+            link.flush()
+            if link.is_over and link.replica.reconnecting:
+                self._part()
+            return more
+        if self._reconnector.step() and link.replica.state != "closed":
+            self._away = self._for_room = False
+            self._selector.register(link.socket, selectors.EVENT_READ)
+            link.flush()
+        return False
+
+    def _part(self) -> None:
+        """Let go of a connection that is over; another is to be had."""
+        self._away = True
+        self._selector.unregister(self.link.socket)
+        self.link.socket.close()
+        self._reconnector.begin()
+
+    @property
+    def _is_over(self) -> bool:
+        if self._away:
+            return self.link.replica.state == "closed"
+        return self.link.is_over and not self.link.replica.reconnecting
+
+    def _timeout_s(self) -> float:
+        return self._reconnector.timeout_s() if self._away else self.link.timeout_s()
 
     def abandon(self, *, threaded: bool) -> None:
         """Nobody polls any more. Called by a finaliser, which may run at any point of any thread: it takes no lock
@@ -166,13 +198,26 @@ class _Network:
         self._selector.close()
         self.wakeup.close()
         self.link.socket.close()
+        self._reconnector.close()
 
     def _wait(self, wait_s: float) -> None:
+        if self._away:
+            self._wait_away(wait_s)
+            return
         if self.link.wants_room != self._for_room:
             self._for_room = self.link.wants_room
             events = selectors.EVENT_READ | (selectors.EVENT_WRITE if self._for_room else 0)
             self._selector.modify(self.link.socket, events)
         self._selector.select(wait_s)
+        self.wakeup.clear()
+
+    def _wait_away(self, wait_s: float) -> None:
+        attempt = self._reconnector.socket
+        if attempt is not None:
+            self._selector.register(attempt, selectors.EVENT_WRITE)
+        self._selector.select(wait_s)
+        if attempt is not None:
+            self._selector.unregister(attempt)
         self.wakeup.clear()
 
     def _linger(self) -> None:
@@ -195,12 +240,13 @@ class _Network:
 
 
 def connect(
-    node: "str | AuthoritativeNode",
+    node: str | Connectable,
     world: World | Schema | str | Path | None = None,
     *,
     name: str = "",
     wait_s: float = 5.0,
     threaded: bool = True,
+    reconnect: bool = False,
     on_version: OnVersion | None = None,
 ) -> Client:
     """Join a node. Returns with a whole world, within `wait_s` seconds, or raises.
@@ -213,6 +259,10 @@ def connect(
         wait_s: seconds for all of it.
         threaded: whether the network has a thread of its own. Without, it runs in `poll`, and a game that does not poll
             for some seconds is taken for dead by the node.
+        reconnect: when the connection is lost, or the node ends it for a reason that may pass (it is restarted, it is
+            full), go on trying to join it again. Meanwhile the state is `resuming`: the last version stays in view, and
+            commands cannot be sent. Nothing of the session before is taken up again: the client joins anew, with a
+            whole world. The node is looked for at the address that answered at first.
         on_version: see `OnVersion`.
 
     Raises:
@@ -222,13 +272,14 @@ def connect(
     """
     address = node if isinstance(node, str) else "in-process"
     deadline_ns = time.monotonic_ns() + int(wait_s * NS_PER_S)
-    replica = Replica(world, name=name)
+    replica = Replica(world, name=name, reconnects=reconnect)
     try:
         connected = connect_tcp(node, wait_s) if isinstance(node, str) else node.connect_in_process()
     except BaseException:
         replica.release()
         raise
-    network = _Network(ReplicaLink(replica, connected, on_version))
+    link = ReplicaLink(replica, connected, on_version)
+    network = _Network(link, Reconnector(link, same_way(node, connected), Random()))
     try:
         network.run_while(lambda: replica.state == "joining", deadline_ns)
         if replica.state == "joining":

@@ -7,24 +7,23 @@ polled stays as it is until the next poll.
 import contextlib
 import socket
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from random import Random
 
 import trio
 
 from ecsnet.errors import ConnectError
 from ecsnet.limits import NS_PER_MS
 from ecsnet.node.client_base import BaseClient, no_world_in_time, raise_why_not_live
+from ecsnet.node.in_process import Connectable
+from ecsnet.node.reconnect import Reconnector, same_way
 from ecsnet.node.replica_link import OnVersion, ReplicaLink
 from ecsnet.node.tcp import parse_url, tune, why_not_connected
 from ecsnet.node.waiting import linger, unwrapping
 from ecsnet.replica import Event, Replica
 from ecsnet.schema import Schema
 from ecsnet.world import World
-
-if TYPE_CHECKING:
-    from ecsnet.node.server import AuthoritativeNode
 
 # Applying a flood of frames lets other tasks run at least this often.
 _RECEIVE_BUDGET_NS = 5 * NS_PER_MS
@@ -34,8 +33,11 @@ _LINGER_S = 0.5
 class AsyncClient(BaseClient):
     """A client whose network runs in tasks beside the program's own. Made by `open_client`."""
 
-    def __init__(self, link: ReplicaLink) -> None:
+    def __init__(self, link: ReplicaLink, reconnector: Reconnector) -> None:
         super().__init__(link)
+        self._reconnector = reconnector
+        # Cancelled when the client leaves while it has no connection; each time without one has its own.
+        self._away = trio.CancelScope()
         self._work = trio.Event()
         self._happened = trio.Event()
         self._ended = trio.Event()
@@ -49,9 +51,9 @@ class AsyncClient(BaseClient):
         await trio.lowlevel.checkpoint()
         while True:
             happened = self._happened
-            held = self._view.version if self._view is not None else 0
+            before = self._view
             events = self._swap()
-            if events or self.state == "closed" or (self._view is not None and self._view.version > held):
+            if events or self.state == "closed" or self._view is not before:
                 return events
             await happened.wait()
 
@@ -61,30 +63,57 @@ class AsyncClient(BaseClient):
     # --- the network -------------------------------------------------------------------------------------------------
 
     async def _run(self) -> None:
-        """Until the session is over. The socket is left to the caller."""
-        self._work.set()
+        """Until the last session is over. Its socket is left to the caller."""
         try:
-            async with trio.open_nursery() as tasks:
-                tasks.start_soon(self._receive)
-                await self._send()
-                tasks.cancel_scope.cancel()
+            while True:
+                self._work.set()
+                async with trio.open_nursery() as tasks:
+                    tasks.start_soon(self._receive, tasks.cancel_scope)
+                    await self._send()
+                    tasks.cancel_scope.cancel()
+                self._note()
+                if not self._replica.reconnecting:
+                    return
+                self._link.socket.close()
+                with trio.CancelScope() as self._away:
+                    await self._reconnect()
+                self._note()
+                if self._replica.closing:
+                    return
         finally:
             self._ended.set()
 
-    async def _receive(self) -> None:
+    async def _reconnect(self) -> None:
+        """Try until there is a connection again, or none is wanted any more."""
+        again = self._reconnector
+        again.begin()
+        try:
+            while not again.step():
+                with trio.move_on_after(again.timeout_s()):
+                    if again.socket is None:
+                        await trio.sleep_forever()
+                    await trio.lowlevel.wait_writable(again.socket)
+        finally:
+            again.close()
+
+    async def _receive(self, connection: trio.CancelScope) -> None:
         link = self._link
         while not self._replica.closing:
             with trio.move_on_after(link.timeout_s()):
                 await trio.lowlevel.wait_readable(link.socket)
-            while link.receive(time.monotonic_ns() + _RECEIVE_BUDGET_NS):
+            while link.receive(link.clock() + _RECEIVE_BUDGET_NS):
                 self._note()
                 await trio.lowlevel.checkpoint()
             link.handle_timeout()
             self._note()
+        if link.is_over:
+            # Who waits for room would wait for nothing.
+            connection.cancel()
 
     async def _leave(self) -> None:
         """Say goodbye and let it arrive, for a moment at most."""
         self._link.say_goodbye()
+        self._away.cancel()
         # Here and not in a task, which may have been cancelled together with the caller.
         self._link.flush()
         self._work.set()
@@ -108,18 +137,20 @@ class AsyncClient(BaseClient):
                 await trio.lowlevel.wait_writable(link.socket)
                 link.flush()
             if link.is_over:
-                self._note()
                 return
 
 
 @contextlib.asynccontextmanager
 async def open_client(
-    node: "str | AuthoritativeNode",
+    node: str | Connectable,
     world: World | Schema | str | Path | None = None,
     *,
     name: str = "",
     wait_s: float = 5.0,
+    reconnect: bool = False,
     on_version: OnVersion | None = None,
+    clock: Callable[[], int] = time.monotonic_ns,
+    seed: int | None = None,
 ) -> AsyncIterator[AsyncClient]:
     """Join a node and run the client beside the body of an `async with`, which begins with a whole world. Leaving it
     says goodbye.
@@ -129,17 +160,24 @@ async def open_client(
         world: the game's world or schema, or the path of one; None takes the schema and the commands from the node.
         name: what the client calls itself; not a proof of anything.
         wait_s: seconds for all of it.
+        reconnect: when the connection is lost, or the node ends it for a reason that may pass (it is restarted, it is
+            full), go on trying to join it again. Meanwhile the state is `resuming`: the last version stays in view, and
+            commands cannot be sent. Nothing of the session before is taken up again: the client joins anew, with a
+            whole world.
         on_version: see `OnVersion`.
+        clock: nanoseconds that never run backwards, in step with Trio's clock.
+        seed: of the pauses between attempts; None draws one.
 
     Raises:
         ConnectError: nobody answers there, or the node did not let us in. SchemaMismatchError: it has another schema.
         RemoteProtocolError: it does not speak our protocol. Nothing is left open.
     """
     address = node if isinstance(node, str) else "in-process"
-    replica = Replica(world, name=name)
+    replica = Replica(world, name=name, reconnects=reconnect)
     deadline = trio.current_time() + wait_s
     connected = await _connect(node, deadline) if isinstance(node, str) else node.connect_in_process()
-    client = AsyncClient(ReplicaLink(replica, connected, on_version))
+    link = ReplicaLink(replica, connected, on_version, clock=clock)
+    client = AsyncClient(link, Reconnector(link, same_way(node, connected), Random(seed)))
     try:
         with unwrapping():
             async with trio.open_nursery() as nursery:
@@ -158,7 +196,7 @@ async def open_client(
                     await client._leave()
                     nursery.cancel_scope.cancel()
     finally:
-        connected.close()
+        link.socket.close()
         client._let_go()
 
 

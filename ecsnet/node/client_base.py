@@ -1,7 +1,8 @@
 """What a game sees of its client, however the network is driven: a pinned version, events, commands.
 
 Invariants:
-- `view`, `entity` and `state` change in `poll` and nowhere else: what a game reads between two polls is of one moment;
+- `view`, `entity`, `epoch` and `state` change in `poll` and nowhere else: what a game reads between two polls is of one
+  moment;
 - the game's thread waits for the network's at most as long as one frame takes to apply, and never for the network.
 """
 
@@ -16,11 +17,11 @@ from ecsnet.errors import (
     RemoteProtocolError,
     SchemaMismatchError,
 )
-from ecsnet.ids import ClientId, Entity, SessionId, Version
+from ecsnet.ids import EMPTY_VERSION, ClientId, Entity, Epoch, SessionId, Version
 from ecsnet.node.replica_link import ReplicaLink
 from ecsnet.replica import Event, Replica, ReplicaState, ReplicaStatistics, StateChanged, Ticket
 from ecsnet.schema import Schema
-from ecsnet.store import View
+from ecsnet.store import Store, View
 
 
 class BaseClient:
@@ -29,7 +30,11 @@ class BaseClient:
     def __init__(self, link: ReplicaLink) -> None:
         self._link = link
         self._view: View | None = None
+        # What `_view` is of. After a reconnect a version's number alone does not tell: the new session shows a store of
+        # its own, in which the same number may name another world.
+        self._shown: tuple[Store | None, Version] = (None, EMPTY_VERSION)
         self._entity = Entity(0)
+        self._epoch = Epoch(0)
         self._state: ReplicaState = "joining"
         self._reason = ""
 
@@ -54,14 +59,20 @@ class BaseClient:
         return self.view.version
 
     @property
+    def epoch(self) -> Epoch:
+        """The history that `version` belongs to. Versions of different epochs cannot be compared; only a reconnect
+        leads from one to another, and `EpochChanged` says so."""
+        return self._epoch
+
+    @property
     def entity(self) -> Entity:
         """Me: the entity that the game gave this client, as of the last `poll`; 0 for none."""
         return self._entity
 
     @property
     def state(self) -> ReplicaState:
-        """`live` or `closed`, as of the last `poll`. (`resuming` is planned: a client that lost its connection is
-        closed, and `reason` says so.)"""
+        """`live` or `closed`, as of the last `poll`; with `reconnect=True` also `resuming`, from the loss of the
+        connection to the first whole version after it."""
         return self._state
 
     @property
@@ -112,7 +123,8 @@ class BaseClient:
 
         Raises:
             UnknownNameError, ArgumentError: no such command, or not its arguments. LimitExceededError: too many in a
-            second, or too many unanswered. ClosedError: the session is over. In each case nothing was sent.
+            second, or too many unanswered. LocalProtocolError: the state is `resuming`. ClosedError: the session is
+            over. In each case nothing was sent.
         """
         with self._link.lock:
             ticket = self._replica.send(command, **arguments)
@@ -153,10 +165,11 @@ class BaseClient:
         with self._link.lock:
             while (event := self._replica.next_event()) is not None:
                 events.append(event)
-            if self._view is None or self._view.version != self._replica.version:
+            newest = self._replica.store, self._replica.version
+            if newest != self._shown:
                 # The old one is let go, not closed: the game may still hold it.
-                self._view = self._replica.view()
-                self._entity = self._replica.entity
+                self._view, self._shown = self._replica.view(), newest
+                self._entity, self._epoch = self._replica.entity, self._replica.epoch
             self._state = self._replica.state
         for event in events:
             if isinstance(event, StateChanged) and event.new == "closed":

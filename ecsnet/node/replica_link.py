@@ -1,14 +1,17 @@
-"""One replica joined to one connected socket: takes in, applies, answers, and never waits.
+"""One replica joined to a connected socket, and to another one after a loss: takes in, applies, answers, and never
+waits.
 
 Whoever drives it waits: a thread, a game's own loop, a Trio task. The driver's part is to call `receive` when the
 socket is readable, `flush` when there is something to send or the socket has room again, `handle_timeout` when
-`timeout_s` is over, and to close the socket once `is_over`.
+`timeout_s` is over, and to close the socket once `is_over`; then, if the replica is `reconnecting`, to `attach` another
+(see `reconnect`).
 
 Invariants:
 - the replica is touched under `lock` alone, for one frame at a time, so that another thread may look at it or send a
   command in between;
 - frames are taken from the replica only when those before them are out: what a slow link holds up stays in the
-  session, where a newer ack or input replaces an older one.
+  session, where a newer ack or input replaces an older one;
+- nothing of one connection reaches the next: neither half a frame that arrived nor the rest of one that was sent.
 """
 
 import socket
@@ -23,8 +26,9 @@ from ecsnet.replica import Replica
 from ecsnet.wire.framing import FrameReader
 
 OnVersion = Callable[[Version, int], None]
-"""Called right after a version became visible, with it and what CLOCK_MONOTONIC said then, in nanoseconds. It runs on
-the thread that drives the network, inside of it: keep it short, and do not call the client from it."""
+"""Called right after a version became visible, with it and what the client's clock (CLOCK_MONOTONIC outside of
+simulations) said then, in nanoseconds. It runs on the thread that drives the network, inside of it: keep it short, and
+do not call the client from it."""
 
 _TIMEOUT_S_MAX = 1.0
 
@@ -32,33 +36,56 @@ _TIMEOUT_S_MAX = 1.0
 class ReplicaLink:
     """See the file. The socket is non-blocking, and this object's from now on."""
 
-    __slots__ = ("_out", "_reader", "_transport_open", "lock", "replica", "socket")
+    __slots__ = ("_out", "_reader", "_transport_open", "clock", "lock", "replica", "socket")
 
-    def __init__(self, replica: Replica, connected: socket.socket, on_version: OnVersion | None = None) -> None:
+    def __init__(
+        self,
+        replica: Replica,
+        connected: socket.socket,
+        on_version: OnVersion | None = None,
+        *,
+        clock: Callable[[], int] = time.monotonic_ns,
+    ) -> None:
         self.replica = replica
-        self.socket = connected
         self.lock = threading.Lock()
-        self._reader = FrameReader(MESSAGE_TO_CLIENT_BYTES_MAX)
-        self._out: memoryview | None = None
-        self._transport_open = True
+        self.clock = clock
         if on_version is not None:
             report = on_version
 
             def on_applied(version: Version, tick: Tick) -> None:
-                report(version, time.monotonic_ns())
+                report(version, clock())
 
             replica.on_applied = on_applied
-        replica.connect(time.monotonic_ns())
+        self._begin(connected)
+
+    def _begin(self, connected: socket.socket) -> None:
+        self.socket = connected
+        self._reader = FrameReader(MESSAGE_TO_CLIENT_BYTES_MAX)
+        self._out: memoryview | None = None
+        self._transport_open = True
+        self.replica.connect(self.clock())
 
     @property
     def is_over(self) -> bool:
-        """Nothing more can come or go: close the socket."""
-        return not self._transport_open or (self.replica.closing and self._out is None)
+        """Nothing more can come or go: close the socket. Where another session is wanted, nobody waits for a node that
+        has stopped reading to take the end of this one."""
+        if not self._transport_open:
+            return True
+        return self.replica.closing and (self._out is None or self.replica.reconnecting)
 
     @property
     def wants_room(self) -> bool:
         """Whether `flush` waits for the socket to have room."""
         return self._out is not None
+
+    def attach(self, connected: socket.socket) -> bool:
+        """Begin another session over `connected`, which is this object's then; the socket before it was closed. False
+        if the replica wants none any more: it stays the caller's."""
+        with self.lock:
+            if not self.replica.reconnecting:
+                return False
+            self._begin(connected)
+        return True
 
     def receive(self, until_ns: int | None = None) -> bool:
         """Take in what has arrived, all of it or until the clock says `until_ns`; True if there may be more."""
@@ -67,12 +94,12 @@ class ReplicaLink:
                 frame = self._reader.next_frame()
             except RemoteProtocolError as error:
                 with self.lock:
-                    self.replica.receive_error(error, time.monotonic_ns())
+                    self.replica.receive_error(error, self.clock())
                 return False
             if frame is not None:
                 with self.lock:
-                    self.replica.receive_frame(frame.kind, frame.payload, time.monotonic_ns())
-                if until_ns is not None and time.monotonic_ns() >= until_ns:
+                    self.replica.receive_frame(frame.kind, frame.payload, self.clock())
+                if until_ns is not None and self.clock() >= until_ns:
                     return True
                 continue
             try:
@@ -93,7 +120,7 @@ class ReplicaLink:
         while self._transport_open:
             if self._out is None:
                 with self.lock:
-                    frames = self.replica.frames_to_send(time.monotonic_ns())
+                    frames = self.replica.frames_to_send(self.clock())
                 if not frames:
                     return
                 self._out = memoryview(b"".join(frames))
@@ -114,23 +141,23 @@ class ReplicaLink:
             due_ns = self.replica.next_timeout_ns()
         if due_ns is None:
             return _TIMEOUT_S_MAX
-        return min(_TIMEOUT_S_MAX, max(0.0, (due_ns - time.monotonic_ns()) / NS_PER_S))
+        return min(_TIMEOUT_S_MAX, max(0.0, (due_ns - self.clock()) / NS_PER_S))
 
     def handle_timeout(self) -> None:
         """What is due by the clock, if anything is."""
-        now_ns = time.monotonic_ns()
+        now_ns = self.clock()
         with self.lock:
             due_ns = self.replica.next_timeout_ns()
             if due_ns is not None and due_ns <= now_ns:
                 self.replica.handle_timeout(now_ns)
 
-    def say_goodbye(self) -> None:
+    def say_goodbye(self, reason: str = "") -> None:
         """End the session from our side; `flush` then sends the goodbye. Idempotent."""
         with self.lock:
-            self.replica.close(time.monotonic_ns())
+            self.replica.close(self.clock(), reason)
 
     def _lost(self, reason: str) -> None:
         self._transport_open = False
         self._out = None
         with self.lock:
-            self.replica.disconnected(time.monotonic_ns(), reason)
+            self.replica.disconnected(self.clock(), reason)

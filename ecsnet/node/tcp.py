@@ -7,10 +7,11 @@ Invariants:
 """
 
 import errno
+import os
 import socket
 import sys
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ecsnet.errors import ArgumentError, ConnectError, ListenError, NotBuiltError
 from ecsnet.limits import TCP_NOTSENT_LOWAT_BYTES
@@ -168,6 +169,47 @@ def connect(url: str, wait_s: float) -> socket.socket:
         raise ConnectError(url, why_not_connected(error)) from error
     tune(connected)
     return connected
+
+
+def start_connect(family: int, where: Any) -> socket.socket:
+    """Begin to connect to a resolved address, such as `getpeername` gives, without waiting: `is_connected` tells.
+
+    Raises:
+        OSError: it failed at once. Nothing is left open.
+    """
+    connecting = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        tune(connecting)
+        error = connecting.connect_ex(where)
+        if error not in (0, errno.EINPROGRESS, errno.EWOULDBLOCK):
+            raise OSError(error, os.strerror(error))
+    except BaseException:
+        connecting.close()
+        raise
+    return connecting
+
+
+def is_connected(connecting: socket.socket) -> bool:
+    """What became of `start_connect`; False while it is under way, in which case the socket becomes writable when it
+    is not any more.
+
+    Raises:
+        OSError: it failed. The socket is the caller's to close.
+    """
+    error = connecting.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+    if error:
+        raise OSError(error, os.strerror(error))
+    try:
+        peer = connecting.getpeername()
+    except OSError as missing:
+        if missing.errno == errno.ENOTCONN:
+            return False
+        raise
+    if connecting.family in (socket.AF_INET, socket.AF_INET6) and peer == connecting.getsockname():
+        # Where nobody listens on a port of this machine, the system may draw that very port for us: a socket connected
+        # to itself. It would also keep the port from the node that is about to come back.
+        raise ConnectionRefusedError(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED))
+    return True
 
 
 def why_not_connected(error: Exception) -> str:
