@@ -6,7 +6,7 @@ has `__slots__ = ()`, and `kernel.py` checks ranges before it fills one in.
 """
 
 import ctypes
-from ctypes import POINTER, Structure, c_int32, c_int64, c_uint16, c_uint32, c_uint64, c_void_p
+from ctypes import POINTER, Structure, c_char_p, c_int32, c_int64, c_uint16, c_uint32, c_uint64, c_void_p
 from typing import Any, Final
 
 ABI_VERSION: Final = 1
@@ -175,6 +175,23 @@ class Statistics(Structure):
     )
 
 
+class Taken(Structure):
+    __slots__ = ()
+    _fields_ = (
+        ("session", c_uint64),
+        ("held", c_uint64),
+        ("epoch", c_uint32),
+        ("check", c_uint32),
+        ("base", c_uint64),
+        ("version", c_uint64),
+        ("tick", c_uint64),
+        ("entity", c_uint64),
+        ("command_ack", c_uint32),
+        ("digest", c_uint32),
+        ("published", c_uint64),
+    )
+
+
 STRUCTURES: Final[tuple[type[Structure], ...]] = (
     FieldIn,
     TableIn,
@@ -187,6 +204,7 @@ STRUCTURES: Final[tuple[type[Structure], ...]] = (
     BlockIn,
     Cursor,
     Statistics,
+    Taken,
 )
 
 _u64p = POINTER(c_uint64)
@@ -237,6 +255,11 @@ _SIGNATURES: Final[dict[str, tuple[Any, tuple[Any, ...]]]] = {
     "ecs_encoder_destroy": (None, (c_void_p,)),
     "ecs_delta": (c_int32, (c_void_p, c_uint32, c_uint64, POINTER(Cursor), c_uint32, c_void_p, _u64p, _u64p)),
     "ecs_apply": (c_int32, (c_void_p, c_uint64, c_uint64, c_uint64, c_void_p, c_uint32)),
+    "ecs_view_touched": (c_int32, (c_void_p, c_uint32, c_uint64, c_void_p)),
+    "ecs_block_weigh": (c_int32, (c_void_p, c_char_p, c_uint32, c_void_p)),
+    "ecs_digest_keep": (c_int32, (c_void_p, c_uint32)),
+    "ecs_view_digest_kept": (c_int32, (c_void_p, c_uint32, c_void_p)),
+    "ecs_take_delta": (c_int32, (c_void_p, c_void_p, c_uint32, POINTER(Taken))),
 }
 
 

@@ -13,6 +13,7 @@ Invariants:
 import ctypes
 import struct
 import sys
+import threading
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, Final
@@ -25,7 +26,7 @@ from ecsnet._kernel.catalogue import describe
 from ecsnet._kernel.failures import Failures
 from ecsnet._kernel.memory import array, owner
 from ecsnet._kernel.pin import Handle, Pin
-from ecsnet._kernel.records import Delta, HistoryGone, JoinRows, Statistics, TableInfo
+from ecsnet._kernel.records import Delta, HistoryGone, JoinRows, Statistics, TableInfo, TakenDelta
 from ecsnet._kernel.shape import DELETE, HEADER_BYTES, Shape
 from ecsnet.errors import (
     ArgumentError,
@@ -33,12 +34,13 @@ from ecsnet.errors import (
     EcsnetError,
     InternalError,
     LimitExceededError,
+    RemoteProtocolError,
     StaleEntityError,
     StorageError,
 )
 from ecsnet.schema.model import Field, Schema, Table
 
-__all__ = ["Delta", "HistoryGone", "JoinRows", "KernelStore", "Pin", "Shape", "Statistics", "TableInfo"]
+__all__ = ["Delta", "HistoryGone", "JoinRows", "KernelStore", "Pin", "Shape", "Statistics", "TableInfo", "TakenDelta"]
 
 _SCALARS: Final[dict[str, Any]] = {
     "u8": ctypes.c_uint8,
@@ -53,6 +55,23 @@ _SCALARS: Final[dict[str, Any]] = {
     "f64": ctypes.c_double,
     "bool": ctypes.c_bool,
 }
+_BRIEF_BYTES: Final = 16 << 10
+"""Deltas up to this size are taken in with the GIL kept: they take less time than others would wait for anyway."""
+
+# Of `Taken`: what goes in, and what comes out behind it.
+_TAKE_IN: Final = struct.Struct("<QQII")
+_TAKE_OUT: Final = struct.Struct("<QQQQIIQ")
+
+
+class _TakenMemory(threading.local):
+    """One for each thread, since replicas on two threads may take in at the same time."""
+
+    def __init__(self) -> None:
+        self.memory = ctypes.create_string_buffer(ctypes.sizeof(abi.Taken))
+
+
+_taken = _TakenMemory()
+
 ENTITIES_MAX: Final = 1 << 22
 """Entities of a store unless it is made for more: 4 million, of the 16 that the kernel allows."""
 
@@ -95,6 +114,7 @@ class KernelStore:
         self._row_now.restype = ctypes.c_int64
         long = ctypes.CDLL(self._library._name, handle=self._library._handle)
         self._commit_now, self._publish_now = long.ecs_tx_commit, long.ecs_publish
+        self._take_now, self._take_long = hot.ecs_take_delta, long.ecs_take_delta
         # A key is above 2**31 and goes by value in an object of its own.
         self._key_in = ctypes.c_uint64()
         self._key = ctypes.c_uint64()
@@ -493,10 +513,52 @@ class KernelStore:
         )
         if status < 0:
             raise self._failures.refused_changes(status, base, version, self.head_version)
-        # A replica applies thousands of times a second: two of the numbers, not all of them as a Python object.
-        numbers = abi.Statistics()
-        self._fast.ecs_store_statistics(self._pointer, numbers)
-        self.head_version, self.published_version = numbers.version, numbers.published_version
+        self.head_version = version
+        if status:
+            self.published_version = version
+
+    def keep_digest(self, on: bool) -> None:
+        """Make each version's digest as it is published, from the one before and what changed: then `Pin.kept_digest`
+        has it, and `take_delta` compares without a scan. Raises BusyError: somebody is writing."""
+        self.take_baton()
+        try:
+            self._check(self._fast.ecs_digest_keep(self._pointer, int(on)))
+        finally:
+            self.release_baton()
+
+    def take_delta(
+        self, payload: bytes, session: int, epoch: int, held: int, check_digest: bool = True
+    ) -> TakenDelta | None:
+        """Take in a whole DeltaSync's payload and publish it, in one call, where that is all there is to do: it is of
+        this session and epoch, has one part, no flags and no clock, its base is above 0, and base <= held < version.
+
+        None: there is more to it, or something is wrong with it, or somebody is writing. Nothing has changed then; go
+        the ordinary way (`wire.codec`, then `apply`), which knows what to do or says what is wrong.
+
+        Args:
+            check_digest: compare the frame's digest, if it has one, with that of the version it made.
+        """
+        memory = _taken.memory
+        _TAKE_IN.pack_into(memory, 0, session, held, epoch, check_digest)
+        length = len(payload)
+        call = self._take_now if length <= _BRIEF_BYTES else self._take_long
+        if self._closed or call(self._pointer, payload, length, memory) != 0:
+            return None
+        base, version, tick, entity, command_ack, digest_state, published = _TAKE_OUT.unpack_from(memory, _TAKE_IN.size)
+        self.head_version, self.published_version = version, published
+        return TakenDelta(base, version, tick, entity, command_ack, digest_state)
+
+    def block_tables(self, block: bytes) -> list[tuple[int, int]]:
+        """How many bytes of a block each of its tables takes, by table id; the block's own head of 8 bytes is nobody's.
+
+        Raises:
+            RemoteProtocolError: it is no block of this schema.
+        """
+        out = (ctypes.c_uint32 * (2 * len(self._tables)))()
+        n = self._fast.ecs_block_weigh(self._pointer, block, len(block), ctypes.addressof(out))
+        if n < 0:
+            raise RemoteProtocolError(f"{len(block)} bytes are no block of schema {self.schema.name!r}")
+        return list(zip(out[0 : 2 * n : 2], out[1 : 2 * n : 2], strict=True))
 
     def statistics(self) -> Statistics:
         """Counts and bytes as of now."""

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ecsnet._kernel import abi
 from ecsnet._kernel.memory import array
+from ecsnet._kernel.records import HistoryGone
 from ecsnet.errors import ArgumentError, ClosedError
 
 if TYPE_CHECKING:
@@ -134,6 +135,31 @@ class Pin:
         store = self._store
         store._library.ecs_view_digest(store._handle.pointer, self.slot, ctypes.addressof(out))
         return bytes(out)
+
+    def touched(self, base: int) -> tuple[int, ...]:
+        """The ids of the tables with changes in `(base, version]`, ascending. A table whose changes came to nothing may
+        be among them.
+
+        Raises:
+            HistoryGone: the change sets do not reach back to `base`. ArgumentError: it is after this version.
+        """
+        slot = self.slot
+        if not 0 <= base <= self.version:
+            raise ArgumentError(f"expected a base in [0, {self.version}], found {base}")
+        store = self._store
+        out = (ctypes.c_uint16 * len(store._tables))()
+        n = store._fast.ecs_view_touched(store._handle.pointer, slot, base, ctypes.addressof(out))
+        if n == abi.STATUS["HistoryGone"]:
+            raise HistoryGone(base)
+        store._check(n)
+        return tuple(out[:n])
+
+    def kept_digest(self) -> bytes | None:
+        """The same 16 bytes without a scan, if the store kept them when it published this version (`keep_digest`)."""
+        out = (ctypes.c_uint64 * 2)()
+        store = self._store
+        kept = store._fast.ecs_view_digest_kept(store._handle.pointer, self.slot, ctypes.addressof(out))
+        return bytes(out) if kept == 1 else None
 
     def release(self) -> None:
         """Let go. Arrays that somebody still holds keep the version until they go too. Again is harmless."""

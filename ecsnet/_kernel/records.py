@@ -1,6 +1,7 @@
 """What a store in the kernel answers with: counts, rows of a join, one block."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,3 +61,15 @@ class Delta:
     block: bytes
     cursor: tuple[int, int] | None
     rows: int
+
+
+class TakenDelta(NamedTuple):
+    """What a DeltaSync that was taken in said. `digest_state` is 0 where there was no digest to compare (or held views
+    put the publication off), 1 where the two were equal, 2 where they differ."""
+
+    base: int
+    version: int
+    tick: int
+    entity: int
+    command_ack: int
+    digest_state: int

@@ -15,6 +15,7 @@ const catalogue = @import("catalogue.zig");
 const compat = @import("compat.zig");
 const delta = @import("delta.zig");
 const digest = @import("digest.zig");
+const frame = @import("frame.zig");
 const failure = @import("failure.zig");
 const head_file = @import("head.zig");
 const join = @import("join.zig");
@@ -22,6 +23,7 @@ const lend = @import("lend.zig");
 const limits = @import("limits.zig");
 const operations = @import("operations.zig");
 const view = @import("view.zig");
+const weigh = @import("weigh.zig");
 const Store = @import("store.zig").Store;
 
 pub const abi_version = 1;
@@ -440,6 +442,29 @@ fn side(store: *Store, slot: i32, table: u16) error{ UnknownTable, BadArgument }
     return .{ .keys = of.keyList(), .pages = of.pages() };
 }
 
+/// The ids of tables with changes in `(base, the view's version]`: how many. `tables` has room for as many
+/// as there are in the view. `HistoryGone` when the change sets do not reach back to `base`.
+export fn ecs_view_touched(store: *Store, slot: u32, base: u64, tables: [*]u16) i32 {
+    const s = slotAt(store, slot) catch |err| return failure.code(err);
+    if (base > s.version) return failure.code(error.BadArgument);
+    if (base < s.version and !delta.reaches(s, base)) return failure.code(error.HistoryGone);
+    var n: u31 = 0;
+    for (store.head.tables, 0..) |*table, number| {
+        if (!delta.touched(s, base, number)) continue;
+        tables[n] = table.spec.id;
+        n += 1;
+    }
+    return n;
+}
+
+/// How many bytes of a block each table takes: how many tables, with room for all of the catalogue in `weights`.
+/// From any thread: it reads the catalogue only.
+export fn ecs_block_weigh(store: *Store, bytes: [*]const u8, length: u32, weights: [*]weigh.Weight) i32 {
+    const of = &store.head.catalogue;
+    const n = weigh.weigh(of, bytes[0..length], weights[0..of.tables.len]) catch |err| return failure.code(err);
+    return @intCast(n);
+}
+
 export fn ecs_view_digest(store: *Store, slot: u32, out: *[2]u64) void {
     out.* = .{ 0, 0 };
     _ = slotAt(store, slot) catch return;
@@ -480,14 +505,79 @@ export fn ecs_delta(
 
 /// Apply blocks that carry `(base, version]`, whole or not at all. Takes and gives the baton.
 export fn ecs_apply(store: *Store, base: u64, version: u64, tick: u64, blocks: [*]const BlockIn, count: u32) i32 {
-    const inputs = compat.allocator.alloc(apply.Input, count) catch return failure.code(error.OutOfMemory);
-    defer compat.allocator.free(inputs);
+    // A delta is one block; chunks that are closed by it are many.
+    var few: [4]apply.Input = undefined;
+    const inputs = if (count <= few.len) few[0..count] else compat.allocator.alloc(apply.Input, count) catch
+        return failure.code(error.OutOfMemory);
+    defer if (count > few.len) compat.allocator.free(inputs);
     for (inputs, blocks[0..count], 1..) |*input, from, number| {
         if (from.length > limits.block_bytes_max) return failure.code(error.Limit);
         const bytes = at(u8, from.bytes, from.length) catch |err| return failure.code(err);
         input.* = .{ .bytes = bytes, .last = number == count };
     }
-    return status(store.applyBlocks(base, version, tick, inputs));
+    const shown = store.applyBlocks(base, version, tick, inputs) catch |err| return failure.code(err);
+    return @intFromBool(shown);
+}
+
+/// Keep each version's digest from the next publication on (1), or no longer (0). Needs the baton.
+export fn ecs_digest_keep(store: *Store, on: u32) i32 {
+    store.keepDigest(on != 0) catch |err| return failure.code(err);
+    return 0;
+}
+
+/// The digest that was kept of a view's version: 1 when there is one.
+export fn ecs_view_digest_kept(store: *Store, slot: u32, out: *[2]u64) i32 {
+    const s = slotAt(store, slot) catch |err| return failure.code(err);
+    out.* = s.kept orelse return 0;
+    return 1;
+}
+
+/// What a replica is in the middle of, and then what it took: one memory for both, so that a caller makes it once.
+pub const Taken = extern struct {
+    /// In: the replica's session, epoch and held version, and whether a digest in the frame is compared.
+    session: u64,
+    held: u64,
+    epoch: u32,
+    check: u32,
+    /// Out.
+    base: u64,
+    version: u64,
+    tick: u64,
+    entity: u64,
+    command_ack: u32,
+    /// 0 there was none to compare, or publication was put off; 1 equal; 2 they differ.
+    digest: u32,
+    /// The version that readers see.
+    published: u64,
+};
+
+/// Take a DeltaSync's payload in and publish it, where that is all there is to do: the replica's session and
+/// epoch, one part, no flags, no clock, a base above 0 that is held. 0 when it was taken; 1 when there is more
+/// to it, and below zero when it was refused: nothing has changed then.
+export fn ecs_take_delta(store: *Store, payload: [*]const u8, payload_bytes: u32, taken: *Taken) i32 {
+    const got = frame.read(frame.DeltaSync, payload[0..payload_bytes]) catch return 1;
+    const sync = &got.record;
+    if (sync.session != taken.session or sync.epoch != taken.epoch) return 1;
+    // 0 parts, of a sender that does not know them, is one.
+    if (sync.part != 0 or sync.parts > 1 or sync.flags != 0 or got.clock.count != 0) return 1;
+    if (sync.base == 0 or sync.base > taken.held or sync.version <= taken.held) return 1;
+    store.takeBaton() catch return 1;
+    defer store.giveBaton();
+    if (store.version != taken.held) return 1;
+    const block_in: apply.Input = .{ .bytes = payload[got.block.offset..][0..got.block.bytes], .last = true };
+    const shown = store.applyAndShow(sync.base, sync.version, sync.tick, &.{block_in}) catch |err| return failure.code(err);
+    taken.base = sync.base;
+    taken.version = sync.version;
+    taken.tick = sync.tick;
+    taken.entity = sync.entity;
+    taken.command_ack = sync.command_ack;
+    taken.published = store.publishedVersion();
+    taken.digest = 0;
+    if (shown and taken.check != 0 and (sync.digest_low | sync.digest_high) != 0) {
+        const ours = store.newestDigest();
+        taken.digest = if (ours[0] == sync.digest_low and ours[1] == sync.digest_high) 1 else 2;
+    }
+    return 0;
 }
 
 // The manifest.
@@ -507,6 +597,7 @@ const manifest: []const u8 = text: {
         .{ "BlockIn", BlockIn },
         .{ "Cursor", delta.Cursor },
         .{ "Statistics", Statistics },
+        .{ "Taken", Taken },
     }) |entry| {
         out = out ++ std.fmt.comptimePrint("{s}={d}", .{ entry[0], @sizeOf(entry[1]) });
         for (@typeInfo(entry[1]).@"struct".fields) |field| {

@@ -115,12 +115,12 @@ pub const DirtySet = struct {
     pub fn seal(set: *DirtySet, gpa: std.mem.Allocator, rows: u32) void {
         if (set.all) return;
         if (set.words.len > 0) {
-            var count: usize = 0;
-            for (set.words) |word| count += @popCount(word);
+            var marked: usize = 0;
+            for (set.words) |word| marked += @popCount(word);
             if (set.coversAll(rows)) return set.markAll(gpa);
-            if (count * 4 >= set.words.len * 8) return;
+            if (marked * 4 >= set.words.len * 8) return;
             var list: std.ArrayList(u32) = .empty;
-            list.ensureTotalCapacityPrecise(gpa, count) catch return;
+            list.ensureTotalCapacityPrecise(gpa, marked) catch return;
             for (set.words, 0..) |word, w| {
                 var left = word;
                 while (left != 0) : (left &= left - 1) list.appendAssumeCapacity(@intCast(w * 64 + @ctz(left)));
@@ -153,6 +153,56 @@ pub const DirtySet = struct {
     pub fn bytes(set: *const DirtySet) usize {
         return set.list.capacity * 4 + set.words.len * 8;
     }
+
+    /// Marks of rows below `rows`, or more where some are above it.
+    pub fn count(set: *const DirtySet, rows: u32) usize {
+        if (set.all) return rows;
+        var n = set.list.items.len;
+        for (set.words) |word| n += @popCount(word);
+        return n;
+    }
+
+    /// The marked rows below `rows`, each once, of a sealed set.
+    pub fn iterate(set: *const DirtySet, rows: u32) Iterator {
+        // Sealed it is one of the three: a row in a list and in a bitmap would come twice.
+        assert(set.words.len == 0 or set.list.items.len == 0);
+        return .{ .set = set, .rows = rows };
+    }
+
+    pub const Iterator = struct {
+        set: *const DirtySet,
+        rows: u32,
+        at: usize = 0,
+        bits: u64 = 0,
+
+        pub fn next(it: *Iterator) ?u32 {
+            if (it.set.words.len > 0) return it.nextBit();
+            const n = if (it.set.all) it.rows else it.set.list.items.len;
+            if (it.at >= n) return null;
+            const row: u32 = if (it.set.all) @intCast(it.at) else it.set.list.items[it.at];
+            it.at += 1;
+            // A list is sorted: behind the first that is too high there are only such.
+            return if (row < it.rows) row else null;
+        }
+
+        /// The next rows, as many as there is room for; none at the end.
+        pub fn fill(it: *Iterator, into: []u32) usize {
+            var n: usize = 0;
+            while (n < into.len) : (n += 1) into[n] = it.next() orelse break;
+            return n;
+        }
+
+        fn nextBit(it: *Iterator) ?u32 {
+            while (it.bits == 0) {
+                if (it.at == it.set.words.len) return null;
+                it.bits = it.set.words[it.at];
+                it.at += 1;
+            }
+            const row = (it.at - 1) * 64 + @ctz(it.bits);
+            it.bits &= it.bits - 1;
+            return if (row < it.rows) @intCast(row) else null;
+        }
+    };
 
     /// OR this set into a bitmap over `rows` rows.
     pub fn orInto(set: *const DirtySet, bitmap: []u64, rows: u32) void {
@@ -237,6 +287,11 @@ test "a dirty set holds exactly what was marked, in any of its forms" {
         set.seal(gpa, 5000);
         var bitmap: [(5000 + 63) / 64]u64 = @splat(0);
         set.orInto(&bitmap, 5000);
+        var it = set.iterate(4990);
+        for (model[0..4990], 0..) |marked, row| {
+            if (marked) try std.testing.expectEqual(@as(?u32, @intCast(row)), it.next());
+        }
+        try std.testing.expectEqual(null, it.next());
         for (model, 0..) |marked, row| {
             const bit = bitmap[row / 64] >> @intCast(row & 63) & 1;
             try std.testing.expectEqual(marked, bit == 1);

@@ -244,7 +244,8 @@ pub fn reaches(slot: *const view.Slot, base: u64) bool {
     return reached;
 }
 
-fn touched(slot: *const view.Slot, base: u64, number: usize) bool {
+/// Whether anything of a table changed in `(base, slot.version]`.
+pub fn touched(slot: *const view.Slot, base: u64, number: usize) bool {
     var sets = Sets.of(slot, base);
     while (sets.next()) |set| if (set.tables[number].changed) return true;
     return false;

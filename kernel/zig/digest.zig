@@ -12,9 +12,17 @@
 //!
 //! Each row also counts once with field id 0xffff and no words, so a row without fields counts too.
 //! It finds divergence; it does not authenticate anything.
+//!
+//! A sum can also follow the changes: what a row was is taken off, what it is now is added. Rows by their places
+//! serve as well as rows by their keys, since the marks of a cut name every place where two versions next to each
+//! other may differ, and a place that is marked without a difference takes off what it adds.
 
 const std = @import("std");
-const Views = @import("view.zig").Views;
+const assert = std.debug.assert;
+const catalogue = @import("catalogue.zig");
+const changes = @import("changes.zig");
+const view = @import("view.zig");
+const Views = view.Views;
 const Head = @import("head.zig").Head;
 const mix = @import("key_index.zig").mix;
 
@@ -24,23 +32,43 @@ pub const Digest = struct {
 
     fn add(digest: *Digest, h: u64) void {
         digest.low +%= h;
-        digest.high +%= mix(h ^ 0xd6e8feb86659fd93);
+        digest.high +%= mix(h ^ high_seed);
+    }
+
+    fn subtract(digest: *Digest, h: u64) void {
+        digest.low -%= h;
+        digest.high -%= mix(h ^ high_seed);
+    }
+
+    pub fn halves(digest: Digest) [2]u64 {
+        return .{ digest.low, digest.high };
     }
 };
 
+const high_seed: u64 = 0xd6e8feb86659fd93;
 const step: u64 = 0x9e3779b97f4a7c15;
+/// The field id that a row itself counts under.
+const rows_field = 0xffff;
+
+fn seedOf(table: u64, field: u64) u64 {
+    return mix((table << 16 | field) + 1);
+}
 
 /// Scan a pinned slot. Off the writer: it reads the slot only.
 pub fn ofSlot(head: *const Head, views: *const Views, slot: usize) Digest {
+    return scan(head, &views.slots[slot]);
+}
+
+/// The same for a slot that is known not to be given back.
+pub fn scan(head: *const Head, slot: *const view.Slot) Digest {
     var digest: Digest = .{};
-    for (head.tables, views.slots[slot].tables) |*table, *view| {
+    for (head.tables, slot.tables) |*table, *of| {
         if (!table.spec.replicated) continue;
-        const keys = view.keyList();
-        const table_id: u64 = table.spec.id;
-        const row_seed = mix((table_id << 16 | 0xffff) + 1);
+        const keys = of.keyList();
+        const row_seed = seedOf(table.spec.id, rows_field);
         for (keys) |key| digest.add(mix(row_seed ^ key));
-        for (table.spec.fields, view.columns) |*field, buffer| {
-            const seed = mix((table_id << 16 | field.id) + 1);
+        for (table.spec.fields, of.columns) |*field, buffer| {
+            const seed = seedOf(table.spec.id, field.id);
             switch (field.width) {
                 1 => narrow(u8, &digest, seed, keys, buffer.data),
                 2 => narrow(u16, &digest, seed, keys, buffer.data),
@@ -60,15 +88,168 @@ fn narrow(comptime T: type, digest: *Digest, seed: u64, keys: []const u64, data:
 
 fn wide(width: u32, digest: *Digest, seed: u64, keys: []const u64, data: []const u8) void {
     for (keys, 0..) |key, row| {
-        const cell = data[row * width ..][0..width];
-        var h = mix(seed ^ key);
-        var at: usize = 0;
-        while (at < width) : (at += 8) {
-            var word: [8]u8 = @splat(0);
-            const n = @min(8, width - at);
-            @memcpy(word[0..n], cell[at..][0..n]);
-            h = mix(h +% std.mem.readInt(u64, &word, .little) +% step);
-        }
-        digest.add(h);
+        digest.add(wideCell(mix(seed ^ key), data[row * width ..][0..width]));
     }
+}
+
+fn wideCell(start: u64, cell: []const u8) u64 {
+    var h = start;
+    var at: usize = 0;
+    while (at < cell.len) : (at += 8) {
+        var word: [8]u8 = @splat(0);
+        const n = @min(8, cell.len - at);
+        @memcpy(word[0..n], cell[at..][0..n]);
+        h = mix(h +% std.mem.readInt(u64, &word, .little) +% step);
+    }
+    return h;
+}
+
+/// Makes the digest of a version from that of the one before.
+pub const Follower = struct {
+    gpa: std.mem.Allocator,
+    /// Places of one column to look at, where keys changed too.
+    places: std.ArrayList(u64) = .empty,
+
+    pub fn deinit(follower: *Follower) void {
+        follower.places.deinit(follower.gpa);
+    }
+
+    /// The digest of `now`, which was staged after `before`. A scan where nothing is known of `before`, where so much
+    /// changed that it is no more work, and where there is no memory for the places.
+    pub fn follow(follower: *Follower, head: *const Head, before: ?*const view.Slot, now: *const view.Slot) [2]u64 {
+        const from = if (before) |b| b.kept else null;
+        const known = from orelse return scan(head, now).halves();
+        var digest: Digest = .{ .low = known[0], .high = known[1] };
+        if (dearer(head, before.?, now)) return scan(head, now).halves();
+        const set = now.newest.?;
+        for (head.tables, before.?.tables, now.tables, set.tables) |*table, *old, *new, *changed| {
+            if (!table.spec.replicated or !changed.changed) continue;
+            if (changed.keys.isEmpty() and old.rows == new.rows) {
+                followCells(&digest, table.spec, old, new, changed);
+            } else follower.followRows(&digest, table.spec, old, new, changed) catch return scan(head, now).halves();
+        }
+        return digest.halves();
+    }
+
+    /// The same keys in the same rows: only marked cells can differ.
+    fn followCells(
+        digest: *Digest,
+        spec: *const catalogue.Table,
+        old: *const view.TableView,
+        new: *const view.TableView,
+        changed: *const changes.TableChanges,
+    ) void {
+        const keys = new.keyList();
+        for (spec.fields, changed.columns, old.columns, new.columns) |*field, *dirty, was, is| {
+            if (dirty.isEmpty()) continue;
+            const seed = seedOf(spec.id, field.id);
+            switch (field.width) {
+                inline 1, 2, 4, 8 => |width| {
+                    const Cell = std.meta.Int(.unsigned, width * 8);
+                    const before = @as([*]const Cell, @ptrCast(was.data.ptr))[0..keys.len];
+                    const after = @as([*]const Cell, @ptrCast(is.data.ptr))[0..keys.len];
+                    // The rows first: between the bits of a bitmap the sums would wait for each other.
+                    var rows: [128]u32 = undefined;
+                    var it = dirty.iterate(new.rows);
+                    while (true) {
+                        const n = it.fill(&rows);
+                        if (n == 0) break;
+                        followNarrow(Cell, digest, seed, keys, before, after, rows[0..n]);
+                    }
+                },
+                else => |width| {
+                    var it = dirty.iterate(new.rows);
+                    while (it.next()) |row| {
+                        const start = mix(seed ^ keys[row]);
+                        const at = @as(usize, row) * width;
+                        digest.subtract(wideCell(start, was.data[at..][0..width]));
+                        digest.add(wideCell(start, is.data[at..][0..width]));
+                    }
+                },
+            }
+        }
+    }
+
+    fn followNarrow(
+        comptime Cell: type,
+        digest: *Digest,
+        seed: u64,
+        keys: []const u64,
+        before: []const Cell,
+        after: []const Cell,
+        rows: []const u32,
+    ) void {
+        // Checked for all: they ascend.
+        assert(rows[rows.len - 1] < keys.len and before.len == keys.len and after.len == keys.len);
+        @setRuntimeSafety(false);
+        var low: u64 = 0;
+        var high: u64 = 0;
+        for (rows) |row| {
+            const start = mix(seed ^ keys[row]) +% step;
+            const was = mix(start +% before[row]);
+            const is = mix(start +% after[row]);
+            low +%= is -% was;
+            high +%= mix(is ^ high_seed) -% mix(was ^ high_seed);
+        }
+        digest.low +%= low;
+        digest.high +%= high;
+    }
+
+    /// Rows came, went or moved: a place counts where its cell, its key or its being there may differ.
+    fn followRows(
+        follower: *Follower,
+        digest: *Digest,
+        spec: *const catalogue.Table,
+        old: *const view.TableView,
+        new: *const view.TableView,
+        changed: *const changes.TableChanges,
+    ) error{OutOfMemory}!void {
+        const rows = @max(old.rows, new.rows);
+        const kept = @min(old.rows, new.rows);
+        const words = (@as(usize, rows) + 63) / 64;
+        try follower.places.resize(follower.gpa, words);
+        const places = follower.places.items;
+        for (0..spec.fields.len + 1) |f| {
+            @memset(places, 0);
+            changed.keys.orInto(places, rows);
+            if (f < spec.fields.len) changed.columns[f].orInto(places, rows);
+            for (kept..rows) |row| places[row / 64] |= @as(u64, 1) << @intCast(row & 63);
+            const seed = seedOf(spec.id, if (f < spec.fields.len) spec.fields[f].id else rows_field);
+            for (places, 0..) |word, w| {
+                var left = word;
+                while (left != 0) : (left &= left - 1) {
+                    const row = w * 64 + @ctz(left);
+                    if (row < old.rows) digest.subtract(cellHash(seed, old, f, spec, row));
+                    if (row < new.rows) digest.add(cellHash(seed, new, f, spec, row));
+                }
+            }
+        }
+    }
+};
+
+/// What one cell adds; of the field behind the last, what the row itself adds.
+fn cellHash(seed: u64, of: *const view.TableView, f: usize, spec: *const catalogue.Table, row: usize) u64 {
+    const start = mix(seed ^ of.keyList()[row]);
+    if (f == spec.fields.len) return start;
+    const width = spec.fields[f].width;
+    return wideCell(start, of.columns[f].data[row * width ..][0..width]);
+}
+
+/// Whether so many places are marked that scanning everything is no more work.
+fn dearer(head: *const Head, before: *const view.Slot, now: *const view.Slot) bool {
+    var marked: usize = 0;
+    for (head.tables, before.tables, now.tables, now.newest.?.tables) |*table, *old, *new, *changed| {
+        if (!table.spec.replicated or !changed.changed) continue;
+        const rows = @max(old.rows, new.rows);
+        const keys = changed.keys.count(rows) + (rows - @min(old.rows, new.rows));
+        marked += keys * (table.spec.fields.len + 1);
+        for (changed.columns) |*dirty| marked += dirty.count(rows);
+    }
+    // Few are cheaper whatever there is, and the usual case does not ask all tables for their rows.
+    if (marked <= 64) return false;
+    var cells: usize = 0;
+    for (head.tables, now.tables) |*table, *new| {
+        if (table.spec.replicated) cells += @as(usize, new.rows) * (table.spec.fields.len + 1);
+    }
+    return marked * 2 > cells;
 }

@@ -14,6 +14,7 @@ const delta = @import("delta.zig");
 const digest = @import("digest.zig");
 const hashCell = @import("key_index.zig").hashCell;
 const mix = @import("key_index.zig").mix;
+const weigh = @import("weigh.zig");
 const Store = @import("store.zig").Store;
 
 const gpa = std.testing.allocator;
@@ -169,17 +170,23 @@ const World = struct {
 
 /// Offer a block to a replica that holds the base, and check the property.
 fn offer(replica: *Store, block: []const u8) !void {
+    try weighed(replica, block);
     const before = headSum(replica);
     const version = replica.version + 1;
     const held = replica.version;
-    if (replica.applyBlocks(@max(1, held), version, 0, &.{.{ .bytes = block, .last = true }})) {
+    if (replica.applyBlocks(@max(1, held), version, 0, &.{.{ .bytes = block, .last = true }})) |_| {
         try checkHead(replica);
+        // Whoever can apply a block can weigh it.
+        var weights: [8]weigh.Weight = undefined;
+        _ = try weigh.weigh(&replica.head.catalogue, block, &weights);
+        const newest = &replica.views.slots[replica.views.current];
+        try std.testing.expectEqual(digest.scan(&replica.head, newest).halves(), newest.kept.?);
         // What was made of it is a state like any other: it can be sent on.
         const whole = try World.cut(replica, 0);
         defer gpa.free(whole);
         const second = try newStore();
         defer second.destroy() catch unreachable;
-        try second.applyBlocks(0, version, 0, &.{.{ .bytes = whole, .last = true }});
+        _ = try second.applyBlocks(0, version, 0, &.{.{ .bytes = whole, .last = true }});
         const a = replica.views.acquire();
         defer replica.views.release(a);
         const b = second.views.acquire();
@@ -194,10 +201,20 @@ fn offer(replica: *Store, block: []const u8) !void {
     }
 }
 
+/// Whatever the bytes: a block that can be weighed is as heavy as its tables.
+fn weighed(replica: *Store, block: []const u8) !void {
+    var weights: [8]weigh.Weight = undefined;
+    const n = weigh.weigh(&replica.head.catalogue, block, &weights) catch return;
+    var sum: usize = 8;
+    for (weights[0..n]) |weight| sum += weight.bytes;
+    try std.testing.expectEqual(block.len, sum);
+}
+
 fn newReplica(world: *const World) !*Store {
     const replica = try newStore();
     errdefer replica.destroy() catch unreachable;
-    try replica.applyBlocks(0, 1, 0, &.{.{ .bytes = world.base, .last = true }});
+    replica.keeps_digest = true;
+    _ = try replica.applyBlocks(0, 1, 0, &.{.{ .bytes = world.base, .last = true }});
     return replica;
 }
 

@@ -115,6 +115,10 @@ const Life = struct {
         try life.attempt(Store.catchUp, .{life.replica});
         try std.testing.expectEqual(a.version, life.replica.publishedVersion());
         try fuzz.checkHead(life.replica);
+        for ([_]*Store{ a, life.replica }) |store| {
+            const newest = &store.views.slots[store.views.current];
+            try std.testing.expectEqual(digest.scan(&store.head, newest).halves(), newest.kept.?);
+        }
         try std.testing.expectEqual(
             digest.ofSlot(&a.head, &a.views, slot),
             digest.ofSlot(&life.replica.head, &life.replica.views, life.replica.views.current),
@@ -208,6 +212,8 @@ fn live(left: usize, for_good: bool) !bool {
         break :retry try fuzz.newStoreIn(gpa);
     };
     defer replica.destroy() catch unreachable;
+    authority.keeps_digest = true;
+    replica.keeps_digest = true;
     var life: Life = .{ .failing = &failing, .authority = authority, .replica = replica, .encoder = .init(gpa) };
     defer life.encoder.deinit();
 

@@ -8,6 +8,7 @@ const assert = std.debug.assert;
 const apply = @import("apply.zig");
 const catalogue = @import("catalogue.zig");
 const compat = @import("compat.zig");
+const digest = @import("digest.zig");
 const failure = @import("failure.zig");
 const lend = @import("lend.zig");
 const limits = @import("limits.zig");
@@ -26,6 +27,9 @@ pub const Store = struct {
     behind: bool = false,
     transactions: u64 = 0,
     operations: []align(64) u8,
+    /// Each version's digest is made when it is published, from the one before and what changed since.
+    keeps_digest: bool = false,
+    digester: digest.Follower,
 
     pub fn create(child: std.mem.Allocator, in: *const catalogue.CatalogueIn) failure.Error!*Store {
         const store = try child.create(Store);
@@ -35,12 +39,14 @@ pub const Store = struct {
             .head = undefined,
             .views = undefined,
             .operations = &.{},
+            .digester = undefined,
         };
         const gpa = store.counting.allocator();
         store.operations = try gpa.alignedAlloc(u8, .@"64", limits.operations_bytes);
         errdefer gpa.free(store.operations);
         store.head = try .init(gpa, in);
         store.views = .{ .gpa = gpa };
+        store.digester = .{ .gpa = gpa };
         return store;
     }
 
@@ -52,6 +58,7 @@ pub const Store = struct {
         store.views.deinit(&store.head);
         store.head.deinit();
         gpa.free(store.operations);
+        store.digester.deinit();
         // Orphaned scratch memory is its holder's and frees through the child.
         child.destroy(store);
     }
@@ -110,8 +117,18 @@ pub const Store = struct {
     }
 
     fn publishAs(store: *Store, version: u64, tick: u64) failure.Error!void {
-        const published = try store.views.publish(&store.head, version, tick);
+        const published = try store.show(version, tick);
         store.made(version, tick, published);
+    }
+
+    /// Publish the head, with its digest where that is kept. False when held views put it off.
+    fn show(store: *Store, version: u64, tick: u64) error{OutOfMemory}!bool {
+        const views = &store.views;
+        const at = try views.stage(&store.head, version, tick) orelse return false;
+        // Before anybody sees the slot, while the one before is still current and so in one piece.
+        if (store.keeps_digest) views.slots[at].kept = store.digester.follow(&store.head, views.shown(), &views.slots[at]);
+        views.show(&store.head, at);
+        return true;
     }
 
     fn made(store: *Store, version: u64, tick: u64, published: bool) void {
@@ -127,7 +144,20 @@ pub const Store = struct {
         try store.needBaton();
         if (store.head.in_transaction) return error.InTransaction;
         if (!store.behind or store.head.pending) return;
-        store.behind = !try store.views.publish(&store.head, store.version, store.tick);
+        store.behind = !try store.show(store.version, store.tick);
+    }
+
+    /// Keep each version's digest from the next publication on, or no longer.
+    pub fn keepDigest(store: *Store, on: bool) error{NoBaton}!void {
+        try store.needBaton();
+        store.keeps_digest = on;
+    }
+
+    /// The digest of the newest version that readers see: kept, or scanned now. For whoever has the baton,
+    /// since nobody else makes another version meanwhile.
+    pub fn newestDigest(store: *Store) [2]u64 {
+        const slot = &store.views.slots[store.views.current];
+        return slot.kept orelse digest.scan(&store.head, slot).halves();
     }
 
     pub fn publishedVersion(store: *const Store) u64 {
@@ -135,10 +165,16 @@ pub const Store = struct {
     }
 
     /// Apply somebody else's change `(base, version]`. The rule: values are absolute, so a replica
-    /// applies when `base <= held < version`.
-    pub fn applyBlocks(store: *Store, base: u64, version: u64, tick: u64, blocks: []const apply.Input) failure.Error!void {
+    /// applies when `base <= held < version`. False when held views put its publication off.
+    pub fn applyBlocks(store: *Store, base: u64, version: u64, tick: u64, blocks: []const apply.Input) failure.Error!bool {
         try store.takeBaton();
         defer store.giveBaton();
+        return store.applyAndShow(base, version, tick, blocks);
+    }
+
+    /// The same for whoever has the baton.
+    pub fn applyAndShow(store: *Store, base: u64, version: u64, tick: u64, blocks: []const apply.Input) failure.Error!bool {
+        try store.needBaton();
         store.head.info = .{};
         if (store.head.in_transaction) return error.InTransaction;
         // From nothing anything may be applied: a full sync replaces the state, whatever it was.
@@ -151,13 +187,14 @@ pub const Store = struct {
         store.transactions += 1;
         // The data is in the head and has its version, so from here on the frame was applied. Without
         // memory to show it, publication is put off like one that held views stand in the way of.
-        const published = store.views.publish(&store.head, version, tick) catch |err| switch (err) {
+        const published = store.show(version, tick) catch |err| switch (err) {
             error.OutOfMemory => deferred: {
                 store.views.deferred += 1;
                 break :deferred false;
             },
         };
         store.made(version, tick, published);
+        return published;
     }
 
     fn applyToHead(store: *Store, blocks: []const apply.Input, from_empty: bool) failure.Error!void {

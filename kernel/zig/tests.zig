@@ -15,4 +15,5 @@ comptime {
     _ = @import("oom_test.zig");
     _ = @import("sparse.zig");
     _ = @import("view_test.zig");
+    _ = @import("weigh.zig");
 }

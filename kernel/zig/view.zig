@@ -66,6 +66,8 @@ pub const Slot = struct {
     /// The newest change set, and the oldest cut whose set this view may read.
     newest: ?*ChangeSet = null,
     oldest_cut: u64 = 0,
+    /// The digest of its replicated tables, low and high, in a store that keeps it up to date.
+    kept: ?[2]u64 = null,
 };
 
 /// A change set no longer in the ring, which views of the cuts up to `last` may still read.
@@ -212,18 +214,30 @@ pub const Views = struct {
     /// Publish the head as `version`. False when held views leave no slot or buffer to publish into:
     /// the head keeps its marks, and a later publication carries them too.
     pub fn publish(views: *Views, head: *Head, version: u64, tick: u64) error{OutOfMemory}!bool {
+        views.show(head, try views.stage(head, version, tick) orelse return false);
+        return true;
+    }
+
+    /// The newest slot that readers see, and what `stage` was filled after. Null before the first.
+    pub fn shown(views: *Views) ?*Slot {
+        return if (views.published) &views.slots[views.current] else null;
+    }
+
+    /// Fill a slot with the head as `version`, which nobody sees before `show`; that must follow. Null as
+    /// `publish` says false.
+    pub fn stage(views: *Views, head: *Head, version: u64, tick: u64) error{OutOfMemory}!?usize {
         assert(!head.in_transaction);
         views.reclaim(head);
         const at = for (&views.slots, 0..) |*slot, i| {
             if (slot.state == .free) break i;
         } else {
             views.deferred += 1;
-            return false;
+            return null;
         };
         const slot = &views.slots[at];
         if (slot.tables.len == 0) try views.prepareSlot(head, slot);
         try views.retired_sets.ensureUnusedCapacity(views.gpa, limits.ring_cuts_max);
-        const before: ?*Slot = if (views.published) &views.slots[views.current] else null;
+        const before = views.shown();
 
         // Seal first: a failure here leaves the marks open and nothing else changed.
         const set = try views.seal(head, version, if (before) |b| b.version else 0);
@@ -246,7 +260,7 @@ pub const Views = struct {
                 reopen(head, set);
                 set.destroy(views.gpa);
                 views.deferred += 1;
-                return false;
+                return null;
             }
             done += 1;
         }
@@ -263,10 +277,16 @@ pub const Views = struct {
         slot.tick = tick;
         slot.cut = head.open;
         slot.newest = set;
+        slot.kept = null;
         slot.state = .current;
         views.trimRing(head.open);
         slot.oldest_cut = views.oldest_cut;
+        return at;
+    }
 
+    /// Let readers have the slot that was staged. It is one swap and cannot fail.
+    pub fn show(views: *Views, head: *Head, at: usize) void {
+        const before = views.shown();
         const old = views.root.swap(@as(u64, at) << count_bits, .release);
         if (before) |b| {
             assert(old >> count_bits == views.current);
@@ -280,7 +300,6 @@ pub const Views = struct {
         views.published = true;
         head.open += 1;
         for (head.spaces) |*space| space.cut(head.replica);
-        return true;
     }
 
     fn prepareSlot(views: *Views, head: *Head, slot: *Slot) error{OutOfMemory}!void {

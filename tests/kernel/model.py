@@ -275,6 +275,10 @@ class Driver:
         with self.kernel_pin() as pin:
             if pin.version == self.version:
                 assert_equal(pin, self.model)
+            # Deferred publications too: what is kept is of the version that is shown.
+            assert pin.kept_digest() in (None, pin.digest())
+            if made is not None and pin.version == made:
+                assert pin.kept_digest() is not None
 
     def kernel_pin(self) -> Any:
         pin = self.kernel.acquire()
@@ -325,6 +329,7 @@ class Driver:
         theirs = store.acquire()
         assert_equal(theirs, self.history[pin.version])
         assert theirs.digest() == pin.digest()
+        assert theirs.kept_digest() == pin.digest()
         self.replicas[at] = (store, pin.version)
 
     def run(self, steps: int) -> None:
@@ -353,4 +358,5 @@ def new_store() -> KernelStore:
     kernel.commit()
     kernel.publish(0, genesis=True)
     kernel.release_baton()
+    kernel.keep_digest(True)
     return kernel

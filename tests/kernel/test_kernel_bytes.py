@@ -35,6 +35,9 @@ def offer(replica: KernelStore, block: bytes) -> bool:
     except RemoteProtocolError:
         assert replica.acquire().digest() == before
         return False
+    # What was undone and what was applied since the last version are both in the marks that the digest follows.
+    after = replica.acquire()
+    assert after.kept_digest() == after.digest()
     return True
 
 
@@ -71,7 +74,8 @@ def test_the_true_block_still_applies_after_all_that_was_refused() -> None:
     for _ in range(200):
         offer(REPLICA, noise.randbytes(64))
     REPLICA.apply([BLOCK], BASE, DRIVER.version, 0)
-    assert REPLICA.acquire().digest() == DRIVER.kernel.acquire().digest()
+    theirs = REPLICA.acquire()
+    assert theirs.digest() == theirs.kept_digest() == DRIVER.kernel.acquire().digest()
 
 
 def test_a_block_that_was_applied_is_a_duplicate_and_one_from_ahead_is_refused() -> None:

@@ -1,0 +1,68 @@
+//! How many bytes of a block each table takes: for figures, not for applying.
+//!
+//! Bytes come from anywhere. A block is walked by its own counts and the catalogue's widths, every step is compared
+//! with what is left, and nothing is allocated. What it names is not looked at: that it walks to its end does not
+//! mean that it would be applied.
+
+const std = @import("std");
+const block = @import("block.zig");
+const catalogue = @import("catalogue.zig");
+
+pub const Weight = extern struct { table: u32, bytes: u32 };
+
+/// One entry a table, in the block's order; the 8 bytes of the block's head belong to none.
+pub fn weigh(cat: *const catalogue.Catalogue, bytes: []const u8, into: []Weight) error{BadBlock}!usize {
+    var reader: block.Reader = .{ .bytes = bytes };
+    const r = &reader;
+    if (bytes.len > std.math.maxInt(u32)) return r.fail(.length);
+    if (try r.int(u8) != block.version) return r.fail(.version);
+    if (try r.int(u8) != 0) return r.fail(.compression);
+    const tables = try r.int(u16);
+    if (try r.int(u32) != bytes.len - r.at) return r.fail(.length);
+    if (tables > into.len) return r.fail(.table_order);
+    var before: i32 = -1;
+    for (into[0..tables]) |*weight| {
+        const start = r.at;
+        const id = try r.int(u16);
+        if (id <= before) return r.fail(.table_order);
+        before = id;
+        const number = cat.tableIndex(id) orelse return r.fail(.table_unknown);
+        try table(r, &cat.tables[number]);
+        weight.* = .{ .table = id, .bytes = @intCast(r.at - start) };
+    }
+    if (r.at != bytes.len) return r.fail(.trailing);
+    return tables;
+}
+
+fn table(r: *block.Reader, spec: *const catalogue.Table) error{BadBlock}!void {
+    const columns = try r.int(u16);
+    const removed = try r.int(u32);
+    const inserted = try r.int(u32);
+    if (removed > 0) try r.passNames(try r.form(), removed);
+    if (inserted > 0) {
+        try r.passNames(try r.form(), inserted);
+        try cells(r, 4, inserted);
+        for (spec.fields) |*field| try cells(r, field.width, inserted);
+    }
+    var count: u32 = 0;
+    for (0..columns) |_| {
+        const number = spec.fieldIndex(try r.int(u16)) orelse return r.fail(.field_unknown);
+        const form = try r.form();
+        const encoding = try r.encoding();
+        if (form != .same) count = try r.int(u32);
+        // Of the column before, and of every row: no names.
+        if (form != .same and form != .all) try r.passNames(form, count);
+        try values(r, encoding, spec.fields[number].width, count);
+    }
+}
+
+fn cells(r: *block.Reader, width: u32, count: u32) error{BadBlock}!void {
+    try values(r, try r.encoding(), width, count);
+}
+
+fn values(r: *block.Reader, encoding: block.Encoding, width: u32, count: u32) error{BadBlock}!void {
+    const n: u64 = if (encoding == .constant) 1 else count;
+    // In 64 bits: on wasm a product of two such numbers need not fit an address.
+    if (n * width > r.bytes.len - r.at) return r.fail(.truncated);
+    _ = try r.take(@intCast(n * width));
+}
