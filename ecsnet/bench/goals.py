@@ -61,6 +61,9 @@ GOALS: Final[Mapping[str, Mapping[str, Goal]]] = {
         "kernel_update_random": Goal("≤ {} ns (EnTT's patch)", {10_000: 7, 100_000: 10, 1_000_000: 31}),
         "memory_overhead": Goal("≤ {} %, beside the buffers", 10),
     },
+    "simulation": {
+        "speed": Goal("≥ {} × real time, 50 clients at 60 Hz", 20, better="higher"),
+    },
     "replication": {
         "bytes_per_moved_entity": Goal("lossless ≤ {} B", 12.5),
     },

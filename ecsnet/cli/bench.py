@@ -72,6 +72,30 @@ def replication(
         _print(report, benchmark.run(n or benchmark.SIZES_DEFAULT, plan, note=_note, progress=report.progress))
 
 
+@app.command()
+def simulation(
+    n: Annotated[
+        list[int] | None,
+        typer.Option("--n", min=1, metavar="N", help="Entities; may be given again. Default: 1000."),
+    ] = None,
+    hz: Annotated[int, typer.Option(min=1, help="Ticks a second.")] = 60,
+    clients: Annotated[int, typer.Option(min=1, help="Players, each with a store of its own.")] = 50,
+    moving: Annotated[float, typer.Option(min=0.0, max=1.0, help="Share of the entities that move in a tick.")] = 0.1,
+    seconds: Annotated[float, typer.Option(min=0.1, metavar="S", help="Virtual seconds of a run.")] = 5.0,
+    runs: Annotated[int, typer.Option(min=1, help="Runs, of which the median counts.")] = 3,
+    as_json: _JSON = False,
+) -> None:
+    """How fast virtual time goes for one node and its players, all checkers on, beside the bare events of the same
+    links. On one core.
+    """
+    from ecsnet.bench import simulation as benchmark
+    from ecsnet.bench.reporting import reporter
+
+    plan = benchmark.Plan(hz=hz, clients=clients, moving=moving, virtual_s=seconds, runs=runs)
+    with reporter("ecsnet bench simulation", as_json) as report:
+        _print(report, benchmark.run(n or [1000], plan, progress=report.progress))
+
+
 def _print(report: "Reporter", figures: "Iterator[Figure]") -> None:
     for figure in figures:
         report.figure(figure)

@@ -1,0 +1,134 @@
+"""What must hold all along, looked at while a run goes on. None can be switched off.
+
+| checker | what must hold |
+|---|---|
+| order | a player's versions grow strictly in a session, and are versions that the node has made |
+| vanished | a version that a player saw in an epoch is never taken back: coming back, it is not shown an older one |
+| digest | what a player holds is, bit for bit, what the authority held in that version |
+| protocol | between an honest node and an honest player nobody breaks the protocol |
+| command | a session's commands have their outcome once each, in the order of their numbers |
+| answer | a ticket is answered once, as the node decided, and when the version with its effect can be read |
+| bounds | what a link, a session or a store holds stays within its limits |
+| model | reads give what a model of the game in plain Python has |
+| converged | once the network has healed and the world stands still, everybody holds the same |
+
+Invariant: a checker changes nothing and draws no random number, so a run with a violation goes the same way as one
+without.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from ecsnet.authority import Link
+from ecsnet.limits import (
+    MESSAGE_TO_CLIENT_BYTES_MAX,
+    QUEUED_BYTES_MAX,
+    SYNC_WINDOW_BYTES_MAX,
+    UNACKED_VERSIONS_MAX,
+)
+from ecsnet.replica import Diverged, Ticket
+from ecsnet.session.server import Outcome, PendingCommand
+from ecsnet.sim.recording import Violation
+from ecsnet.wire.messages import CommandStatus
+
+if TYPE_CHECKING:
+    from ecsnet.sim.player import Player
+
+VIOLATIONS_KEPT = 100
+"""The first ones say what went wrong; a thousand more only say that it went on."""
+
+PINNED_VERSIONS_MAX = 64
+"""Slots of one store: views that are held cost memory, and the simulator itself holds none for long."""
+
+_STATUS_WORDS = {
+    CommandStatus.ACCEPTED: "accepted",
+    CommandStatus.REJECTED: "rejected",
+    CommandStatus.SUPERSEDED: "superseded",
+}
+
+
+class Checkers:
+    """All checkers of one run, and what they found."""
+
+    def __init__(self) -> None:
+        self.violations: list[Violation] = []
+        self.found = 0
+        """Violations in all; the first `VIOLATIONS_KEPT` are kept."""
+        self.tick = 0
+        # session -> the last of its commands that has an outcome.
+        self._last_command: dict[int, int] = {}
+        self._outcomes: dict[tuple[int, int], str] = {}
+
+    def violated(self, checker: str, what: str) -> None:
+        self.found += 1
+        if len(self.violations) < VIOLATIONS_KEPT:
+            self.violations.append(Violation(checker, self.tick, what))
+
+    # --- at a player -------------------------------------------------------------------------------------------------
+
+    def applied(self, player: "Player", before: int, version: int, node_version: int) -> None:
+        """A player made a version visible; `before` is the one it showed, 0 where that was of another epoch."""
+        if version <= before and player.same_session:
+            self.violated("order", f"{player.name} applied version {version} after version {before}")
+        elif version < before:
+            self.violated("vanished", f"{player.name} came back to version {version}; it had seen {before}")
+        if version > node_version:
+            self.violated("order", f"{player.name} applied version {version}; the node has made {node_version}")
+
+    def ended(self, player: "Player") -> None:
+        """A player's session is over for a reason that is somebody's fault."""
+        self.violated("protocol", f"{player.name}: {type(player.replica.error).__name__}: {player.replica.error}")
+
+    def diverged(self, player: "Player", event: Diverged) -> None:
+        self.violated(
+            "digest", f"{player.name} has digest {event.ours} of version {event.version}, the authority {event.theirs}"
+        )
+
+    def digests_missing(self, player: "Player", applied: int, verified: int) -> None:
+        """Digests are compared at every version, or the checker above is blind."""
+        self.violated("digest", f"{player.name} compared {verified} digests of {applied} versions")
+
+    def answered(self, player: "Player", ticket: Ticket, times: int) -> None:
+        """A ticket is no longer pending."""
+        where = f"{player.name}: command {ticket.sequence} ({ticket.name})"
+        if times > 1:
+            self.violated("answer", f"{where} was answered {times} times")
+        if ticket.status == "pending":
+            self.violated("answer", f"{where} was answered and is still pending")
+        if ticket.status == "accepted" and (ticket.version is None or ticket.version > player.version):
+            self.violated("answer", f"{where} is accepted in version {ticket.version}; {player.version} is held")
+        if ticket.sequence is not None:
+            decided = self._outcomes.get((player.session, ticket.sequence))
+            if decided is not None and decided != ticket.status:
+                self.violated("answer", f"{where} was {decided} by the node and is {ticket.status} here")
+
+    # --- at the node -------------------------------------------------------------------------------------------------
+
+    def command(self, session: int, command: PendingCommand, outcome: Outcome) -> None:
+        """The node decided about a command."""
+        last = self._last_command.get(session, 0)
+        if command.sequence != last + 1:
+            self.violated(
+                "command", f"session {session:#x}: command {command.sequence} was decided after command {last}"
+            )
+        self._last_command[session] = command.sequence
+        self._outcomes[session, command.sequence] = _STATUS_WORDS[outcome.status]
+
+    def bounds(self, link: Link) -> None:
+        """The queues of one link."""
+        window = link.window
+        if window.unacked > UNACKED_VERSIONS_MAX + SYNC_WINDOW_BYTES_MAX // 1024:
+            self.violated("bounds", f"{link.peer}: {window.unacked} frames unacked")
+        if window.unacked_bytes > SYNC_WINDOW_BYTES_MAX + 2 * MESSAGE_TO_CLIENT_BYTES_MAX:
+            self.violated("bounds", f"{link.peer}: {window.unacked_bytes} bytes unacked")
+        control_bytes = link.control_bytes()
+        if control_bytes > QUEUED_BYTES_MAX + MESSAGE_TO_CLIENT_BYTES_MAX:
+            self.violated("bounds", f"{link.peer}: {control_bytes} bytes of control frames are queued")
+
+    def store(self, name: str, statistics: Any) -> None:
+        """The versions that a store keeps for its readers."""
+        if statistics.slots_used > PINNED_VERSIONS_MAX:
+            self.violated("bounds", f"{name}: {statistics.slots_used} versions are kept")
+
+    def link_failed(self, count: int) -> None:
+        """The node ended links for what came over them, though nobody is hostile."""
+        self.violated("protocol", f"the node ended {count} links of honest players for what they sent")

@@ -1,0 +1,140 @@
+"""The node of a simulated run: one authority at a time, stepped once per tick.
+
+A node that crashes loses everything: its store is in memory. The one that starts in its place makes the world anew, in
+an epoch of its own, and has never heard of any session.
+
+Invariants: input is taken in at ticks, as the real node's hub does it; a paused node does nothing at all, and the ticks
+it misses are dropped, never made up for.
+"""
+
+from collections.abc import Callable
+
+from ecsnet.authority import Authority, TickReport
+from ecsnet.authority.core import Observer
+from ecsnet.sim.connection import StreamConnection
+from ecsnet.sim.datagram_connection import DatagramConnection
+from ecsnet.store import Store
+from ecsnet.world import World
+
+Setup = Callable[[Store], None]
+Connection = StreamConnection | DatagramConnection
+
+
+class NodeSide:
+    """See the file.
+
+    Attributes:
+        made_ns: when the tick that made a version began, by incarnation and version.
+        touched: the tables that changed in it, likewise, by their ids.
+    """
+
+    def __init__(self, world: World, seed: str, setup: Setup | None, observer: Observer) -> None:
+        self.world = world
+        self.incarnation = 0
+        self.made_ns: dict[int, dict[int, int]] = {}
+        self.touched: dict[int, dict[int, tuple[int, ...]]] = {}
+        self.connections: list[Connection] = []
+        self.paused_until_ns = 0
+        self.ticks = 0
+        self.ticks_dropped = 0
+        self.versions = 0
+        """Made by all incarnations together."""
+        self.authority: Authority | None = None
+        self.store: Store | None = None
+        self._seed = seed
+        self._setup = setup
+        self._observer = observer
+
+    @property
+    def is_up(self) -> bool:
+        return self.authority is not None
+
+    @property
+    def version(self) -> int:
+        """The newest published version; 0 while no node runs."""
+        return self.authority.version if self.authority is not None else 0
+
+    @property
+    def epoch(self) -> int:
+        return self.authority.epoch if self.authority is not None else 0
+
+    def running(self) -> Authority:
+        """The authority that runs now."""
+        assert self.authority is not None, "the node is down"
+        return self.authority
+
+    def start(self, now_ns: int) -> None:
+        """Start a node with a new, empty store, and set the world up."""
+        assert self.authority is None
+        self.incarnation += 1
+        self.store = Store(self.world.schema)
+        if self._setup is not None:
+            self._setup(self.store)
+        digest = f"{self._seed}/node/{self.incarnation}".encode()
+        self.authority = Authority(
+            self.world, self.store, seed=int.from_bytes(digest, "little"), digest_every_version=True
+        )
+        self.authority.observer = self._observer
+        self.made_ns[self.incarnation] = dict.fromkeys(range(self.authority.version + 1), now_ns)
+        self.touched[self.incarnation] = {}
+
+    def crash(self, now_ns: int) -> None:
+        """The process is gone. What its system still held for the players goes out; nobody says goodbye."""
+        authority, store = self.authority, self.store
+        assert authority is not None and store is not None
+        self.authority = self.store = None
+        for connection in self.connections:
+            connection.node_crashed(now_ns)
+        authority.close()
+        store.close()
+
+    def receive(self, now_ns: int) -> None:
+        """Take in what has arrived, and do what is due by the clock."""
+        authority = self.authority
+        for connection in self.connections:
+            connection.node_receive(authority, now_ns)
+        if authority is not None:
+            due_ns = authority.next_timeout_ns()
+            if due_ns is not None and due_ns <= now_ns:
+                authority.handle_timeout(now_ns)
+
+    def tick(self, now_ns: int) -> TickReport:
+        """One tick of the game."""
+        authority = self.running()
+        before = authority.version
+        self.ticks += 1
+        try:
+            return authority.tick(now_ns)
+        finally:
+            if authority.version > before:
+                self._note_version(authority, before, now_ns)
+
+    def _note_version(self, authority: Authority, before: int, now_ns: int) -> None:
+        pin = authority.store.kernel.acquire()
+        tables = pin.touched(before)
+        pin.release()
+        for version in range(before + 1, authority.version + 1):
+            self.made_ns[self.incarnation][version] = now_ns
+            self.touched[self.incarnation][version] = tables
+        self.versions += authority.version - before
+
+    def serve(self, now_ns: int) -> None:
+        """Hand out what there is to say, and close what is to be closed."""
+        authority = self.authority
+        if authority is not None:
+            wanted = {link.number for link in authority.links_to_serve(now_ns)}
+            for connection in self.connections:
+                if connection.link is not None and connection.link.number in wanted:
+                    connection.node_serve(authority, now_ns)
+            closing = {link.number for link in authority.links_to_close()}
+        for connection in self.connections:
+            connection.node_flush(now_ns)
+            if authority is not None and connection.link is not None and connection.link.number in closing:
+                authority.close_link(connection.link, now_ns)
+                connection.node_close(now_ns)
+
+    def close(self) -> None:
+        """Let the store go."""
+        if self.authority is not None and self.store is not None:
+            self.authority.close()
+            self.store.close()

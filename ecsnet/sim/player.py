@@ -1,0 +1,294 @@
+"""One player of a simulated run: a replica, its game loop, its clock, and the connection it has at the moment.
+
+A player's program does once per tick, at a moment of its own: look after its connection, hand the game what happened,
+let the game send, and do what is due by the clock. Frames are taken in, and acked, when they arrive, as a client's
+network thread does it.
+
+Invariant: whatever happens to a player happens at a virtual time inside the window that is being stepped, in the order
+of those times.
+"""
+
+from collections import deque
+from collections.abc import Callable
+from random import Random
+from typing import Any
+
+from ecsnet.ids import Entity, Tick, Version
+from ecsnet.limits import NS_PER_S
+from ecsnet.replica import CommandAnswered, Diverged, Event, Replica, StateChanged, Ticket
+from ecsnet.replica.events import ReplicaState
+from ecsnet.sim.checkers import Checkers
+from ecsnet.sim.clock import PlayerClock
+from ecsnet.sim.link import Outages
+from ecsnet.sim.node_side import Connection, NodeSide
+from ecsnet.sim.profile import Profile
+from ecsnet.store import View
+from ecsnet.world import World
+
+EVENTS_KEPT = 1000
+"""Of a game that does not ask for its events."""
+
+RETRY_NS = NS_PER_S // 10
+RETRY_NS_MAX = 2 * NS_PER_S
+"""Between two attempts to connect: doubles from the one to the other, times 0.5 to 1.5."""
+
+Connect = Callable[["Player", int], Connection]
+
+
+class Player:
+    """See the file. Made by `Cluster.join`."""
+
+    def __init__(
+        self,
+        number: int,
+        name: str,
+        knows: World | None,
+        *,
+        profile: Profile,
+        node: NodeSide,
+        checkers: Checkers,
+        connect: Connect,
+        seed: str,
+        datagrams: bool,
+        period_ns: int,
+        check: "Callable[[View], str | None] | None" = None,
+    ) -> None:
+        self.number = number
+        self.name = name
+        self.profile = profile
+        self.datagrams = datagrams
+        self.random = Random(f"{seed}/{name}/player")
+        """The player's own generator, for what its game does."""
+        self.replica = Replica(knows, name=name, reconnects=True)
+        self.replica.on_applied = self._on_applied
+        self.connection: Connection | None = None
+        self.is_cut = (False, False)
+        """Whether the way down, and the way up, is cut: this connection's, and any later one's."""
+        self.outages = Outages(Random(f"{seed}/{name}/outages"))
+        """The tunnels it goes through, on whatever connection."""
+        self.leaving = False
+        self.gone = False
+        """Has left; nothing of it goes on."""
+        self.applied: list[tuple[int, int, int, int]] = []
+        """(when, incarnation of the node, version shown before or 0, version), in ns of virtual time."""
+        self.behind: list[tuple[int, int]] = []
+        self.queued: list[tuple[int, int]] = []
+        self.stays: list[list[int]] = []
+        """[from, to] in which it was live; to is 0 while it still is."""
+        self.bytes_down: list[int] = []
+        self.bytes_up: list[int] = []
+        self.reconnects = 0
+        self.same_session = False
+        self._node = node
+        self._checkers = checkers
+        self._connect = connect
+        self._check = check
+        own = Random(f"{seed}/{name}")
+        self.clock = PlayerClock.drawn(own, profile.clock_offset_ms, profile.clock_drift_ppm)
+        self._phase_ns = own.randrange(period_ns)
+        self._random = own
+        self._stalled_until_ns = 0
+        self._retry_ns = RETRY_NS
+        self._connect_at_ns = 0
+        self._now_ns = 0
+        self._shown: tuple[int, int] = (0, 0)
+        self._tickets: dict[int, int] = {}
+        self._events: deque[Event] = deque(maxlen=EVENTS_KEPT)
+
+    # --- what a game uses --------------------------------------------------------------------------------------------
+
+    @property
+    def state(self) -> ReplicaState:
+        return self.replica.state
+
+    @property
+    def is_live(self) -> bool:
+        """It has a whole world, and commands may be sent."""
+        return self.replica.state == "live"
+
+    @property
+    def version(self) -> Version:
+        return self.replica.version
+
+    @property
+    def session(self) -> int:
+        return self.replica.session
+
+    @property
+    def entity(self) -> Entity:
+        return self.replica.entity
+
+    @property
+    def view(self) -> View:
+        """The newest whole version. Close it, or let it go, before the run goes on: views that are held cost memory.
+
+        Raises:
+            LocalProtocolError: nothing came from the node yet.
+        """
+        return self.replica.view()
+
+    def send(self, command: str | Callable[..., Any], /, **arguments: Any) -> Ticket:
+        """Ask the authority to run a command; as `Replica.send`, with its errors."""
+        return self.replica.send(command, **arguments)
+
+    def poll(self) -> list[Event]:
+        """What happened since the last call, oldest first; the last `EVENTS_KEPT` if nobody called for long."""
+        events = list(self._events)
+        self._events.clear()
+        return events
+
+    def __repr__(self) -> str:
+        return f"Player({self.name!r}, {self.state!r}, version {self.version})"
+
+    # --- faults, by the cluster --------------------------------------------------------------------------------------
+
+    def stall(self, until_ns: int) -> None:
+        """The player's program stands still: a loading screen, a debugger, a phone in a pocket."""
+        self._stalled_until_ns = max(self._stalled_until_ns, until_ns)
+
+    def wake(self) -> None:
+        self._stalled_until_ns = 0
+
+    def lose_connection(self, now_ns: int) -> None:
+        """The transport breaks at both ends."""
+        if self.connection is not None:
+            self.connection.abort()
+            self._lost(now_ns, "the connection was reset")
+
+    # --- the course of a tick ----------------------------------------------------------------------------------------
+
+    def advance(self, from_ns: int, until_ns: int, game: Callable[["Player"], None] | None) -> None:
+        """Everything that happens at this player in `(from, until]`."""
+        if self.gone or self._stalled_until_ns > until_ns:
+            return
+        moment_ns = from_ns + self._phase_ns
+        connection = self.connection
+        if connection is not None:
+            replica, clock = self.replica, self.clock
+            played = False
+            for when_ns, kind, payload, reliable in connection.player_receive(until_ns):
+                if when_ns > moment_ns and not played:
+                    self._play(moment_ns, game)
+                    played = True
+                # What came while the program stood still is taken in when it goes on.
+                now_ns = self._now_ns = max(when_ns, self._stalled_until_ns, from_ns)
+                replica.receive_frame(kind, payload, clock.local(now_ns))
+                if connection.has_room:
+                    frames = replica.frames_to_send(clock.local(now_ns))
+                    if frames or connection.datagrams:
+                        connection.player_send(frames, now_ns)
+            if not played:
+                self._play(moment_ns, game)
+            if self.connection is connection and connection.player_lost(until_ns):
+                self._lost(until_ns, "the node ended the connection without a goodbye")
+        else:
+            self._play(moment_ns, game)
+
+    def _play(self, now_ns: int, game: Callable[["Player"], None] | None) -> None:
+        """The player's own moment in a tick."""
+        self._now_ns = now_ns
+        replica, connection = self.replica, self.connection
+        local_ns = self.clock.local(now_ns)
+        if connection is None:
+            if replica.closing and not replica.reconnecting:
+                self.gone = True
+            elif now_ns >= self._connect_at_ns:
+                self._open(now_ns)
+            self._take_events()
+            return
+        deadline_ns = replica.next_timeout_ns()
+        if deadline_ns is not None and deadline_ns <= local_ns:
+            replica.handle_timeout(local_ns)
+        connection.player_timeout(now_ns)
+        self._take_events()
+        if game is not None and not self.leaving and replica.state == "live":
+            game(self)
+        connection.player_flush(now_ns)
+        if connection.has_room:
+            frames = replica.frames_to_send(local_ns)
+            if frames or connection.datagrams:
+                connection.player_send(frames, now_ns)
+        if replica.reconnecting or replica.closing:
+            # It said goodbye, or was told; the last frames are on their way.
+            connection.player_close(now_ns)
+            self._lost(now_ns, "the session ended")
+
+    def leave(self, now_ns: int) -> None:
+        """Say goodbye."""
+        self.leaving = True
+        self.replica.reconnects = False
+        self.replica.close(self.clock.local(now_ns))
+
+    def _open(self, now_ns: int) -> None:
+        self.same_session = False
+        self.connection = connection = self._connect(self, now_ns)
+        local_ns = self.clock.local(now_ns)
+        self.replica.connect(local_ns)
+        connection.player_send(self.replica.frames_to_send(local_ns), now_ns)
+
+    def _lost(self, now_ns: int, reason: str) -> None:
+        """The connection is over. Unless the session is, too, another one will be tried after a while."""
+        self.connection = None
+        self.replica.disconnected(self.clock.local(now_ns), reason)
+        self._take_events()
+        self._connect_at_ns = now_ns + round(self._retry_ns * self._random.uniform(0.5, 1.5))
+        self._retry_ns = min(2 * self._retry_ns, RETRY_NS_MAX)
+
+    def _on_applied(self, version: Version, tick: Tick) -> None:
+        node = self._node
+        incarnation, before = self._shown
+        if incarnation != node.incarnation or self.replica.epoch != node.epoch:
+            # Of a node that is gone, or the first of this one: there is nothing to compare with.
+            before = 0
+        else:
+            self._checkers.applied(self, before, version, node.version)
+        self.same_session = True
+        self._retry_ns = RETRY_NS
+        if self._check is not None:
+            with self.replica.view() as view:
+                wrong = self._check(view)
+            if wrong is not None:
+                self._checkers.violated("model", f"{self.name}, version {version}: {wrong}")
+        if self.replica.epoch == node.epoch:
+            self._shown = (node.incarnation, version)
+            self.applied.append((self._now_ns, node.incarnation, before, version))
+
+    def _take_events(self) -> None:
+        """Look at what happened, and keep it for the game."""
+        while (event := self.replica.next_event()) is not None:
+            match event:
+                case StateChanged():
+                    self._note_state(event)
+                case CommandAnswered():
+                    number = event.ticket.number
+                    times = self._tickets[number] = self._tickets.get(number, 0) + 1
+                    self._checkers.answered(self, event.ticket, times)
+                case Diverged():
+                    self._checkers.diverged(self, event)
+            self._events.append(event)
+
+    def _note_state(self, event: StateChanged) -> None:
+        if event.new == "live":
+            if event.old == "resuming":
+                self.reconnects += 1
+            self.stays.append([self._now_ns, 0])
+        elif event.old == "live" and self.stays:
+            self.stays[-1][1] = self._now_ns
+        if event.new == "closed" and not self.leaving and self.replica.error is not None:
+            self._checkers.ended(self)
+
+    def sample(self, now_ns: int, second: int) -> None:
+        """Once a tick: how far behind, how much is queued, how many bytes went by."""
+        connection = self.connection
+        while len(self.bytes_down) <= second:
+            self.bytes_down.append(0)
+            self.bytes_up.append(0)
+        if connection is not None:
+            self.bytes_down[second] += connection.bytes_down
+            self.bytes_up[second] += connection.bytes_up
+            connection.bytes_down = connection.bytes_up = 0
+            self.queued.append((now_ns, connection.queued_bytes(now_ns)))
+        if self.replica.state == "live":
+            incarnation, version = self._shown
+            if incarnation == self._node.incarnation:
+                self.behind.append((now_ns, self._node.version - version))

@@ -1,0 +1,55 @@
+"""What the authority's observer sees in a tick: for the checkers at once, for the model once the tick is published.
+
+The model is told late because an entity that was spawned for a client is known to the client only then.
+
+Invariant: the model is told in the order in which things ran.
+"""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from ecsnet.ids import Tick
+from ecsnet.session.server import Outcome, PendingCommand
+from ecsnet.sim.checkers import Checkers
+from ecsnet.wire.messages import CommandStatus
+from ecsnet.world import Client
+
+if TYPE_CHECKING:
+    from ecsnet.sim.model import Model
+
+
+class Relay:
+    """An `Observer` of the authority."""
+
+    def __init__(self, checkers: Checkers, model: "Model | None") -> None:
+        self._checkers = checkers
+        self._model = model
+        self._untold: list[Callable[[], None]] = []
+
+    def published(self) -> None:
+        """The tick is over."""
+        untold, self._untold = self._untold, []
+        for tell in untold:
+            tell()
+
+    def joined(self, tick: Tick, client: Client) -> None:
+        model = self._model
+        if model is not None:
+            self._untold.append(lambda: model.joined(client))
+
+    def left(self, tick: Tick, client: Client) -> None:
+        model = self._model
+        if model is not None:
+            self._untold.append(lambda: model.left(client))
+
+    def command(self, tick: Tick, client: Client, command: PendingCommand, outcome: Outcome) -> None:
+        self._checkers.command(client.session, command, outcome)
+        model, signature = self._model, command.signature
+        if model is not None and signature is not None and outcome.status == CommandStatus.ACCEPTED:
+            arguments = dict(zip((one.name for one in signature.parameters), command.values, strict=True))
+            self._untold.append(lambda: model.command(client, signature.name, arguments))
+
+    def system(self, tick: Tick, name: str, ok: bool) -> None:
+        model = self._model
+        if model is not None and ok:
+            self._untold.append(lambda: model.system(name, tick))
