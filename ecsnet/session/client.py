@@ -170,6 +170,11 @@ class ClientSession:
         return self._conversation.state in (State.LIVE, State.SYNCING)
 
     @property
+    def is_live_only(self) -> bool:
+        """Live, and no sync runs: what comes next may be an ordinary delta."""
+        return self._conversation.state is State.LIVE
+
+    @property
     def session(self) -> int:
         """0 before the Welcome."""
         return self._welcome.session if self._welcome is not None else 0
@@ -223,6 +228,10 @@ class ClientSession:
         handler = _HANDLERS.get(known)
         if handler is not None:
             handler(self, message, now_ns)
+
+    def heard(self, now_ns: int) -> None:
+        """A frame of this session came that was taken in without being handed over here: a sign of life."""
+        self._deadline_ns = now_ns + SILENCE_NS_MAX
 
     def next_timeout_ns(self) -> int | None:
         """When `handle_timeout` wants to be called; None when never."""
