@@ -46,6 +46,10 @@ RETRIES_MAX = 15
 WINDOW_BYTES = 4 << 20
 """On the way at once, at most: what Linux lets a socket's buffers grow to (tcp_wmem)."""
 
+UNREAD_BYTES = 128 * 1024
+"""What the reader's system takes before its program reads (tcp_rmem's default). What waits there is acknowledged, and
+beyond it the sender is told to stop."""
+
 FOLLOWERS = 3
 """So many segments that arrive after a lost one tell the sender of it (RFC 5681)."""
 
@@ -331,8 +335,8 @@ class DatagramPath(_Path):
     def __init__(self, direction: Direction, random: random.Random, *, outages: Outages | None = None) -> None:
         # (when, serial, data): serial keeps those of one moment in order.
         self._under_way: list[tuple[int, int, bytes]] = []
-        # Those that wait for the bandwidth, oldest first: [leaves, its serial, takes]. Kept only where the oldest may be
-        # dropped.
+        # Those that wait for the bandwidth, oldest first: [leaves, its serial, takes]. Kept only where the oldest may
+        # be dropped.
         self._waiting: deque[list[int]] = deque()
         self._serial = 0
         self._last_ns = 0
@@ -582,7 +586,10 @@ class StreamPath(_Path):
                 self._unsent_bytes -= unsent.popleft()[1]
             if unsent and self._unsent_bytes + size > self.buffer_bytes:
                 return False
-        if self._held_bytes + size > WINDOW_BYTES and self._held_bytes:
+        held_bytes = self._held_bytes
+        if held_bytes > UNREAD_BYTES and (
+            held_bytes + size > WINDOW_BYTES or (self.next_ns <= now_ns and self._unread_bytes(now_ns) > UNREAD_BYTES)
+        ):
             return False
         if self._gone or not size:
             return True
@@ -603,10 +610,10 @@ class StreamPath(_Path):
                 left_bytes -= size
                 if left_bytes * 2 <= self.buffer_bytes and leaves_ns > now_ns:
                     return leaves_ns
-            if self._held_bytes <= WINDOW_BYTES // 2:
-                return now_ns
             if now_ns < self.next_ns < NEVER:
-                return self.next_ns
+                return self.next_ns if self._held_bytes * 2 > WINDOW_BYTES else now_ns
+            if not self._entries:
+                return now_ns
         # Nobody knows when: ask again in a while.
         return now_ns + self._rto_ns
 
@@ -695,6 +702,15 @@ class StreamPath(_Path):
         return self._unsent_bytes
 
     # --- inside ------------------------------------------------------------------------------------------------------
+
+    def _unread_bytes(self, now_ns: int) -> int:
+        """What has arrived and nobody received yet."""
+        unread_bytes = 0
+        for when_ns, data, _ in self._entries:
+            if when_ns > now_ns:
+                break
+            unread_bytes += len(data or b"")
+        return unread_bytes
 
     def _take(self, direction: Direction, now_ns: int | None) -> None:
         super()._take(direction, now_ns)

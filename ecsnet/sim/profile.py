@@ -177,7 +177,7 @@ def _wrong_together(direction: Direction) -> tuple[str, str] | None:
     return _wrong_in_trace(direction.latency_trace)
 
 
-def _wrong_in_trace(trace: tuple[tuple[float, float], ...]) -> tuple[str, str] | None:
+def _wrong_in_trace(trace: tuple[Any, ...]) -> tuple[str, str] | None:
     if len(trace) > TRACE_SAMPLES_MAX:
         return "latency_trace", f"{len(trace)} samples; at most {TRACE_SAMPLES_MAX}"
     before_s = -1.0
