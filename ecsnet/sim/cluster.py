@@ -128,7 +128,6 @@ class Cluster:
         self._closed = False
         self._restart_at_ns: int | None = None
 
-        self._bytes_by_table: dict[str, int] = {}
         self._on_error = world.on_error
         world.on_error = on_error
         self._faults = Schedule(faults, self)
@@ -488,7 +487,11 @@ class Cluster:
             players=[self._recording_of(player) for player in self.players],
             faults=self._faults.spans(),
             violations=list(self.violations),
-            bytes_by_table=dict(self._bytes_by_table),
+            bytes_by_table={
+                table.name: self.node.bytes_by_table[table.id]
+                for table in self.world.schema.tables
+                if table.id in self.node.bytes_by_table
+            },
         )
 
     def _recording_of(self, player: Player) -> PlayerRecording:

@@ -34,6 +34,8 @@ class NodeSide:
         self.made_ns: dict[int, dict[int, int]] = {}
         self.touched: dict[int, dict[int, tuple[int, ...]]] = {}
         self.connections: list[Connection] = []
+        self.bytes_by_table: dict[int, int] = {}
+        """Of the deltas from each version to the next, by the ids of tables."""
         self.paused_until_ns = 0
         self.ticks = 0
         self.ticks_dropped = 0
@@ -110,9 +112,13 @@ class NodeSide:
                 self._note_version(authority, before, now_ns)
 
     def _note_version(self, authority: Authority, before: int, now_ns: int) -> None:
-        pin = authority.store.kernel.acquire()
-        tables = pin.touched(before)
+        kernel = authority.store.kernel
+        pin = kernel.acquire()
+        weights = kernel.block_tables(kernel.delta(pin, before).block)
         pin.release()
+        tables = tuple(table for table, _ in weights)
+        for table, length in weights:
+            self.bytes_by_table[table] = self.bytes_by_table.get(table, 0) + length
         for version in range(before + 1, authority.version + 1):
             self.made_ns[self.incarnation][version] = now_ns
             self.touched[self.incarnation][version] = tables
