@@ -32,6 +32,10 @@ def demo(
         float, typer.Option(metavar="SHARE", help="Share of the entities that move, each of them in every tick.")
     ] = 1.0,
     seed: Annotated[int, typer.Option(metavar="N", help="Seed of the world and of what the bots do.")] = 0,
+    link_profile: Annotated[
+        str,
+        typer.Option(metavar="NAME|FILE.toml", help="The bots' line: 4g, bad-wifi, satellite, ...", show_default=False),
+    ] = "",
     as_json: Annotated[
         bool, typer.Option("--json", help="Print nothing but one JSON object, on the last line; see above.")
     ] = False,
@@ -47,10 +51,6 @@ def demo(
         float | None,
         typer.Option(metavar="S", help="Cut a client's connection.", rich_help_panel=PLANNED, show_default=False),
     ] = None,
-    link_profile: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="Links with delay and loss.", rich_help_panel=PLANNED, show_default=False),
-    ] = None,
     interest: Annotated[
         bool, typer.Option("--interest", help="Send each client what is near it.", rich_help_panel=PLANNED)
     ] = False,
@@ -61,6 +61,10 @@ def demo(
     The world is the README's: ships that fly. Bots join, steer, attack, leave and come back. When the time is over
     the world stands still, every bot comes back, and within five seconds each must hold what the authority holds, bit
     for bit. **The exit status is 0 only then.** Ctrl-C ends the run early and still compares.
+
+    **--link-profile 4g** puts a simulated line between each bot and the node, over the same real sockets: later,
+    unevenly, and with everything held up while something that was lost is sent again. The names are those of
+    `ecsnet proxy`.
 
     What --json prints:
 
@@ -78,7 +82,7 @@ def demo(
     **resumes**, **kills** and **acked_lost** are 0: resuming, restarts and storage are planned, so nothing of the kind
     is tried.
     """
-    _refuse_planned(data, kill_node_every, drop_client_every, link_profile, interest, tls)
+    _refuse_planned(data, kill_node_every, drop_client_every, interest, tls)
 
     import msgspec
     import trio
@@ -88,7 +92,9 @@ def demo(
     from ecsnet.demo.run import Demo
     from ecsnet.demo.screen import Screen, print_result, troubles_of
 
-    options = Options(seconds=seconds, clients=clients, entities=entities, hz=hz, moving=moving, seed=seed)
+    options = Options(
+        seconds=seconds, clients=clients, entities=entities, hz=hz, moving=moving, seed=seed, link_profile=link_profile
+    )
     if isinstance(sys.stdout, io.TextIOWrapper):
         # A terminal that lacks a sign shows another; it is no reason to fail.
         sys.stdout.reconfigure(errors="replace")
@@ -111,14 +117,11 @@ def demo(
         raise typer.Exit(1)
 
 
-def _refuse_planned(
-    data: Any, kill_node_every: Any, drop_client_every: Any, link_profile: Any, interest: bool, tls: bool
-) -> None:
+def _refuse_planned(data: Any, kill_node_every: Any, drop_client_every: Any, interest: bool, tls: bool) -> None:
     planned = {
         "a world on disk (--data)": data,
         "killing the node (--kill-node-every)": kill_node_every,
         "cutting clients (--drop-client-every)": drop_client_every,
-        "links with delay and loss (--link-profile)": link_profile,
         "interest management (--interest)": interest,
         "TLS (--tls)": tls,
     }

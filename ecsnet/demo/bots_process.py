@@ -22,6 +22,8 @@ from ecsnet.errors import EcsnetError, LimitExceededError
 from ecsnet.ids import Version
 from ecsnet.node import AsyncClient, open_client
 from ecsnet.replica import CommandAnswered, Ticket
+from ecsnet.sim.profile import profile
+from ecsnet.sim.proxy import Proxy
 
 STEER_S = 0.1
 """Between two inputs of a bot. A player's program sends one a frame, and changes it about so often."""
@@ -51,6 +53,7 @@ class Bots:
     def __init__(self, parent: Parent, set_up: SetUp) -> None:
         self.options = set_up.options
         self.address = set_up.address
+        self.proxy = _proxy(set_up)
         self.playing = False
         self.changed = trio.Event()
         self.joining = trio.Semaphore(JOINS_AT_ONCE)
@@ -67,6 +70,9 @@ class Bots:
 
     async def run(self) -> None:
         async with trio.open_nursery() as nursery:
+            if self.proxy is not None:
+                await nursery.start(self.proxy.run)
+                self.address = self.proxy.addresses[0]
             for bot in self._bots:
                 nursery.start_soon(bot.live_for_ever)
             nursery.start_soon(self._report_for_ever)
@@ -146,6 +152,16 @@ class Bots:
             while not all(bot.client is not None and bot.client.version >= version for bot in self._bots):
                 await trio.sleep(REST_S / 2)
         self._parent.tell(Compared([bot.held() for bot in self._bots]))
+
+
+def _proxy(set_up: SetUp) -> Proxy | None:
+    """The bad line of this process's bots: they connect to it as they would to the node."""
+    options = set_up.options
+    if not options.link_profile:
+        return None
+    # Bots of several processes are no twins.
+    seed = f"{options.seed}/{set_up.first}"
+    return Proxy("tcp://127.0.0.1:0", set_up.address, profile(options.link_profile), seed=seed)
 
 
 class Bot:

@@ -7,6 +7,7 @@ import msgspec
 
 from ecsnet.errors import ArgumentError
 from ecsnet.limits import CLIENTS_MAX, HZ_MAX, HZ_MIN
+from ecsnet.sim.profile import profile
 
 BOTS_PROCESSES_MAX = 4
 """Beside the node's process: more would measure the machine's scheduler."""
@@ -30,6 +31,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         seconds: how long the world runs once every bot is there.
         moving: share of the entities that move, in [0, 1]; those move in every tick.
+        link_profile: the line between each bot and the node, as `ecsnet.sim.profile` names it; empty for this machine's
+            own sockets and nothing else.
         liars: bots that report a digest which is not theirs. For tests: is a difference noticed?
     """
 
@@ -39,6 +42,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     hz: int = 30
     moving: float = 1.0
     seed: int = 0
+    link_profile: str = ""
     liars: int = 0
 
     def __post_init__(self) -> None:
@@ -48,6 +52,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
         _check("hz", self.hz, HZ_MIN, HZ_MAX)
         _check("moving", self.moving, 0.0, 1.0)
         _check("seed", self.seed, 0, 2**63 - 1)
+        if self.link_profile:
+            profile(self.link_profile)
         assert 0 <= self.liars <= self.clients
 
     @property
