@@ -114,4 +114,7 @@ def differences_of(rows: RowsOf, view: View) -> list[str]:
 
 
 def _equal(cell: Any, value: Any, dtype: np.dtype[Any]) -> bool:
-    return bool(np.asarray(cell).tobytes() == np.asarray(value).astype(dtype).tobytes())
+    cell = np.asarray(cell)
+    if isinstance(value, bytes):
+        return bool(cell.tobytes() == value.ljust(cell.nbytes, b"\0"))
+    return bool(cell.tobytes() == np.asarray(value).astype(dtype).tobytes())
