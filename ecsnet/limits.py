@@ -45,7 +45,70 @@ STAGED_SYNC_BYTES_MAX: Final = 1024 * MIB
 """What a replica stages of one sync before it gives up: protects a client from a node that never ends."""
 
 DELTA_PARTS_MAX: Final = 16
-"""Parts of one delta on datagrams: 16 x 1200 B is one small burst; more goes by the stream."""
+"""Parts of one delta on datagrams: 16 x 1200 B is one small burst; more goes by the lane."""
+
+DELTAS_STAGED_MAX: Final = 8
+"""Deltas of which some parts are there and others are not: 130 ms at 60 Hz, more than the jitter of the links that we
+aim at. At most 8 x 16 x 1200 B."""
+
+# --- datagrams --------------------------------------------------------------------------------------------------------
+
+DATAGRAM_BYTES_MAX: Final = 1200
+"""What every path on the Internet carries unfragmented: IPv6's 1280 less headers of IP, UDP and a tunnel. It is what
+QUIC begins with, too."""
+
+DATAGRAM_HEADER_BYTES: Final = 12
+"""u32 sequence, u32 ack, u32 ack bits: a format."""
+
+DATAGRAM_CHECKSUM_BYTES: Final = 4
+"""u32 behind the frames: a format."""
+
+DATAGRAM_REPLAY_WINDOW: Final = 256
+"""Datagrams behind the newest of which a late one is still taken: 270 ms of the busiest link, 16 parts at 60 Hz."""
+
+DATAGRAMS_UNSENT_MAX: Final = 64
+"""Unreliable frames that wait to be packed: two whole deltas and room to spare. Older ones give way: each of them is
+soon made again, newer."""
+
+DATAGRAM_ACK_DELAY_NS: Final = 20 * NS_PER_MS
+"""How long an ack waits for a datagram that goes the same way: a little over a tick at 60 Hz."""
+
+DATAGRAM_SILENCE_NS_MAX: Final = 40 * NS_PER_S
+"""A datagram link that said nothing for so long is dead. Longer than a stream's: nothing breaks in a tunnel of 30 s, no
+buffer fills up, and a session that is kept costs nothing and needs no full sync."""
+
+LANE_WINDOW_BYTES: Final = 256 * KIB
+"""Bytes of the lane that may be on their way, and that a receiver keeps of what came too early: 25 Mbit/s at 80 ms,
+and 1 GiB if 4096 strangers fill all of it on purpose."""
+
+LANE_FRAGMENTS_EARLY_MAX: Final = 512
+"""Fragments that came too early and are kept: twice what the window holds of full ones, and a bound on the cost of
+small ones."""
+
+LANE_BACKLOG_BYTES: Final = 256 * KIB
+"""A lane with so much unacked takes no more until some of it is: as on a stream, what waits is better cut anew."""
+
+FLIGHT_BYTES_FIRST: Final = 16 * DATAGRAM_BYTES_MAX
+"""Bytes on their way before anything is known of the path: one whole delta, or 1.5 times what TCP begins with."""
+
+FLIGHT_BYTES_MIN: Final = 8 * DATAGRAM_BYTES_MAX
+"""What is always allowed on the way: at 100 ms, 0.8 Mbit/s, about what the worst line that we aim at has."""
+
+RETRANSMIT_NS_FIRST: Final = 400 * NS_PER_MS
+"""How long to wait for an ack before a round trip was measured: most links are done by then; on the others it costs a
+repeat or two."""
+
+RETRANSMIT_NS_MIN: Final = 60 * NS_PER_MS
+"""The shortest wait: two ticks at 60 Hz and the delay of acks."""
+
+RETRANSMIT_NS_MAX: Final = 1 * NS_PER_S
+"""The longest wait, however often nothing came: what a client needs at most to notice that a partition is over."""
+
+REPEAT_NS_MIN: Final = 100 * NS_PER_MS
+"""A delta that is not acked is repeated after two round trips, but not sooner: acks wait for the client's tick."""
+
+REPEAT_NS_MAX: Final = 1 * NS_PER_S
+"""It is repeated at least so often, as `RETRANSMIT_NS_MAX`."""
 
 # --- sessions and commands --------------------------------------------------------------------------------------------
 

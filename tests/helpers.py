@@ -4,12 +4,14 @@
 the node arrives, the authority ticks and sends, what is due at the clients arrives, the clients send. Every byte goes
 through the same frame readers as on a socket, and nothing is random: a run is its arguments.
 
-A wire here is a stream: nothing is lost or reordered in it. `cut` stops it as a broken line stops TCP: what is on its
-way waits, what is written blocks once the buffer is full, and `heal` lets it go on.
+A wire is a stream: nothing is lost or reordered in it. `cut` stops it as a broken line stops TCP: what is on its way
+waits, what is written blocks once the buffer is full, and `heal` lets it go on.
+
+Or it carries datagrams (`datagrams=True`), and what becomes of each is a script's matter; `cut` loses all of them.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,8 @@ from ecsnet.errors import RemoteProtocolError
 from ecsnet.limits import MESSAGE_TO_CLIENT_BYTES_MAX, MESSAGE_TO_NODE_BYTES_MAX, NS_PER_S
 from ecsnet.replica import Replica
 from ecsnet.schema import Schema
+from ecsnet.session.channel import Channel
+from ecsnet.wire.datagrams import is_reliable, opens_link_untrusted, reset_for_untrusted
 from ecsnet.wire.framing import FrameReader
 from ecsnet.world import World
 
@@ -140,6 +144,145 @@ class Wire:
             self.up.closed = True
 
 
+Fate = Callable[[int, bytes], Sequence[int]]
+"""What becomes of a datagram, by its number (from 0) and its bytes: the ticks that each of its copies is late by. None
+at all: it is lost."""
+
+
+def in_time(number: int, data: bytes) -> Sequence[int]:
+    return (0,)
+
+
+class DatagramPipe:
+    """One direction of a wire that carries datagrams."""
+
+    def __init__(self, latency_ticks: int, fate: Fate) -> None:
+        self.latency_ticks = latency_ticks
+        self.fate = fate
+        self.is_cut = False
+        self.written: list[bytes] = []
+        self.record = False
+        self.sent = 0
+        self._queue: list[tuple[int, int, bytes]] = []
+
+    def write(self, data: bytes, step: int) -> None:
+        if self.record:
+            self.written.append(data)
+        number, self.sent = self.sent, self.sent + 1
+        if not self.is_cut:
+            for late in self.fate(number, data):
+                self._queue.append((step + self.latency_ticks + late, len(self._queue), data))
+
+    def read(self, step: int) -> list[bytes]:
+        due = sorted(item for item in self._queue if item[0] <= step)
+        self._queue = [item for item in self._queue if item[0] > step]
+        return [] if self.is_cut else [data for _, _, data in due]
+
+    def discard(self) -> None:
+        self._queue.clear()
+
+
+class DatagramWire:
+    """Both directions between the authority and one replica, and the channels at their ends: what a driver does."""
+
+    def __init__(
+        self, authority: Authority, replica: Replica, down: DatagramPipe, up: DatagramPipe, now_ns: int
+    ) -> None:
+        self.authority = authority
+        self.replica = replica
+        self.down = down
+        self.up = up
+        self.link: Link | None = None
+        self.node_channel: Channel | None = None
+        self.client_channel = Channel(payload_bytes_max=MESSAGE_TO_CLIENT_BYTES_MAX, now_ns=now_ns)
+        self.reads = True
+
+    def cut(self) -> None:
+        self.down.is_cut = self.up.is_cut = True
+
+    def heal(self) -> None:
+        self.down.is_cut = self.up.is_cut = False
+
+    def lose(self, now_ns: int) -> None:
+        self.drop(now_ns)
+        self.node_channel = None
+        self.down.discard()
+        self.up.discard()
+        self.replica.disconnected(now_ns)
+
+    def drop(self, now_ns: int) -> None:
+        """The authority has done with the link. Its channel stays until the last of it has arrived."""
+        if self.link is not None:
+            self.authority.close_link(self.link, now_ns)
+            self.link = None
+
+    def to_node(self, step: int, now_ns: int) -> None:
+        for data in self.up.read(step):
+            if self.node_channel is None:
+                if not opens_link_untrusted(data):
+                    answer = reset_for_untrusted(data)
+                    if answer is not None:
+                        self.down.write(answer, step)
+                    continue
+                self.link = self.authority.open_link(now_ns, peer=self.replica.name or "?", datagrams=True)
+                self.node_channel = Channel(payload_bytes_max=MESSAGE_TO_NODE_BYTES_MAX, now_ns=now_ns)
+            try:
+                for kind, payload, reliable in self.node_channel.receive_untrusted(data, now_ns):
+                    if self.link is not None:
+                        self.authority.receive_frame(self.link, kind, payload, now_ns, reliable=reliable)
+            except RemoteProtocolError as error:
+                if self.link is not None:
+                    self.authority.receive_error(self.link, error, now_ns)
+        if self.node_channel is not None and self.node_channel.is_reset:
+            self.drop(now_ns)
+            self.node_channel = None
+
+    def serve(self, step: int, now_ns: int) -> None:
+        channel = self.node_channel
+        assert channel is not None
+        while self.link is not None and (transmit := self.authority.next_transmit(self.link, now_ns)) is not None:
+            # Asked before a delta, not between its parts.
+            if not channel.has_room and not (transmit.cursor and not transmit.reliable):
+                self.authority.record_blocked(self.link, now_ns)
+                return
+            channel.send(b"".join(bytes(part) for part in transmit.parts), reliable=transmit.reliable)
+            self.authority.record_sent(self.link, transmit, now_ns)
+
+    def flush(self, step: int, now_ns: int) -> None:
+        """The node's datagrams of this tick."""
+        if self.node_channel is not None:
+            self.node_channel.handle_timeout(now_ns)
+            for data in self.node_channel.datagrams_to_send(now_ns):
+                self.down.write(data, step)
+            if self.link is None and self.node_channel.is_drained:
+                self.node_channel = None
+
+    def to_client(self, step: int, now_ns: int) -> None:
+        if not self.reads:
+            return
+        channel, replica = self.client_channel, self.replica
+        try:
+            for data in self.down.read(step):
+                for kind, payload, reliable in channel.receive_untrusted(data, now_ns):
+                    replica.receive_frame(kind, payload, now_ns, reliable=reliable)
+        except RemoteProtocolError as error:
+            replica.receive_error(error, now_ns)
+        if channel.is_reset:
+            replica.disconnected(now_ns, "the node does not know this link")
+        deadline_ns = replica.next_timeout_ns()
+        if deadline_ns is not None and deadline_ns <= now_ns:
+            replica.handle_timeout(now_ns)
+        channel.handle_timeout(now_ns)
+        self.client_flush(step, now_ns)
+
+    def client_flush(self, step: int, now_ns: int) -> None:
+        if self.client_channel.has_room:
+            for frame in self.replica.frames_to_send(now_ns):
+                self.client_channel.send(frame, reliable=is_reliable(frame[4]))
+        for data in self.client_channel.datagrams_to_send(now_ns):
+            self.up.write(data, step)
+
+
 class Pair:
     """One authority and its replicas, stepped together.
 
@@ -149,6 +292,7 @@ class Pair:
         latency_ticks: from the node to a client; `back_ticks` the other way (the same, unless given).
         capacity_bytes: what a cut wire still takes before it blocks.
         knows: what the replicas are made with; the world itself unless given.
+        datagrams: over wires that lose, double and delay as `fate_down` and `fate_up` say.
     """
 
     def __init__(
@@ -163,6 +307,9 @@ class Pair:
         digest_every_version: bool = True,
         knows: Any = DEFAULT,
         reconnects: bool = False,
+        datagrams: bool = False,
+        fate_down: Fate = in_time,
+        fate_up: Fate = in_time,
     ) -> None:
         self.world = world if isinstance(world, World) else World(world, on_error="raise")
         self.authority = Authority(self.world, seed=seed, digest_every_version=digest_every_version)
@@ -171,7 +318,10 @@ class Pair:
         self.capacity_bytes = capacity_bytes
         self.now_ns = 1_000_000_000
         self.steps = 0
-        self.wires: list[Wire] = []
+        self.datagrams = datagrams
+        self.fate_down = fate_down
+        self.fate_up = fate_up
+        self.wires: list[Any] = []
         self.report: TickReport | None = None
         for number in range(clients):
             self.connect(name=f"client-{number}", knows=knows, reconnects=reconnects)
@@ -187,12 +337,13 @@ class Pair:
         return [wire.replica for wire in self.wires]
 
     @property
-    def wire(self) -> Wire:
+    def wire(self) -> Any:
+        """A `Wire`, or with `datagrams` a `DatagramWire`."""
         return self.wires[0]
 
     @property
     def link(self) -> Link:
-        link = self.wires[0].link
+        link: Link | None = self.wires[0].link
         assert link is not None, "the authority's end is closed"
         return link
 
@@ -216,7 +367,9 @@ class Pair:
     # --- what happens ------------------------------------------------------------------------------------------------
 
     def connect(self, *, name: str = "client", knows: Any = DEFAULT, reconnects: bool = False) -> Replica:
-        replica = Replica(self.world if knows is DEFAULT else knows, name=name, reconnects=reconnects)
+        replica = Replica(
+            self.world if knows is DEFAULT else knows, name=name, reconnects=reconnects, datagrams=self.datagrams
+        )
         self.wires.append(self._wire(replica))
         return replica
 
@@ -231,7 +384,21 @@ class Pair:
         self.authority.close()
         self.authority = Authority(self.world, seed=seed, digest_every_version=self.authority.digest_every_version)
 
-    def _wire(self, replica: Replica) -> Wire:
+    def _wire(self, replica: Replica) -> Any:
+        if self.datagrams:
+            replica.connect(self.now_ns)
+            wire = DatagramWire(
+                self.authority,
+                replica,
+                DatagramPipe(self.latency_ticks, self.fate_down),
+                DatagramPipe(self.back_ticks, self.fate_up),
+                self.now_ns,
+            )
+            wire.client_flush(self.steps, self.now_ns)
+            return wire
+        return self._stream(replica)
+
+    def _stream(self, replica: Replica) -> Wire:
         down = Pipe(self.latency_ticks, self.capacity_bytes)
         up = Pipe(self.back_ticks, 1 << 30)
         wire = Wire(self.authority, replica, down, up, self.now_ns)
@@ -264,6 +431,8 @@ class Pair:
                     if wire.link in close:
                         wire.drop(self.now_ns)
                 for wire in self.wires:
+                    if self.datagrams:
+                        wire.flush(self.steps, self.now_ns)
                     wire.to_client(self.steps, self.now_ns)
 
     def run_until(self, condition: Callable[[], bool], *, steps_max: int = 300) -> int:

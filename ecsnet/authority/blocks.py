@@ -13,8 +13,9 @@ from typing import Any, NamedTuple
 
 from ecsnet._kernel.kernel import KernelStore, Pin
 from ecsnet.ids import EMPTY_VERSION, Tick, Version
-from ecsnet.limits import CLOSING_DELTA_BYTES_MAX, FULL_SYNC_BYTES_MIN, SYNC_CHUNK_BYTES
-from ecsnet.wire.codec import padding
+from ecsnet.limits import CLOSING_DELTA_BYTES_MAX, DELTA_PARTS_MAX, FULL_SYNC_BYTES_MIN, SYNC_CHUNK_BYTES
+from ecsnet.wire.codec import DELTA_HEAD_BYTES, padding
+from ecsnet.wire.datagrams import FRAMES_BYTES_MAX
 
 Digest = tuple[int, int]
 """Low and high half of a digest; (0, 0) on the wire is none."""
@@ -23,6 +24,12 @@ NO_DIGEST: Digest = (0, 0)
 
 _DIGESTS_IN_WINDOW_MAX = 4
 """Clients that get each version share the first of a window; three more are for those that missed it."""
+
+
+PART_BYTES_MAX = FRAMES_BYTES_MAX - DELTA_HEAD_BYTES
+"""What a datagram has for the block of a delta's part, with its padding."""
+
+_BUDGET_BYTES_MIN = 64
 
 
 class Cut(NamedTuple):
@@ -43,6 +50,8 @@ class Blocks:
         "_digest",
         "_in_window",
         "_kernel",
+        "_parts",
+        "_parts_budget_bytes",
         "_pin",
         "_window",
         "digests_computed",
@@ -60,6 +69,8 @@ class Blocks:
         """The version that everything handed out leads to."""
         self.tick = Tick(self._pin.tick)
         self._cut: dict[tuple[Version, Any, int], Cut] = {}
+        self._parts: dict[Version, tuple[Cut, ...] | None] = {}
+        self._parts_budget_bytes = 4 * PART_BYTES_MAX
         self._digest = NO_DIGEST
         self._window = -1
         self._in_window = 0
@@ -81,6 +92,7 @@ class Blocks:
         old.release()
         self.version, self.tick = Version(self._pin.version), Tick(self._pin.tick)
         self._cut.clear()
+        self._parts.clear()
         self._digest = NO_DIGEST
         return True
 
@@ -106,6 +118,26 @@ class Blocks:
         delta = self._whole(base)
         return delta if delta.length <= CLOSING_DELTA_BYTES_MAX else None
 
+    def parts(self, base: Version) -> tuple[Cut, ...] | None:
+        """The same cut by rows into parts that fit a datagram each, or None if there would be too many of them. Asked
+        again for the same base and version it gives the same parts: those of two sendings may be mixed.
+
+        Raises:
+            HistoryGone: what changed since `base` is not kept any more; cut from 0.
+        """
+        if base in self._parts:
+            self.shared += 1
+            return self._parts[base]
+        whole = self._whole(base)
+        if whole.length <= PART_BYTES_MAX:
+            parts: tuple[Cut, ...] | None = (whole,)
+        elif whole.length > DELTA_PARTS_MAX * PART_BYTES_MAX:
+            parts = None
+        else:
+            parts = self._cut_in_parts(base)
+        self._parts[base] = parts
+        return parts
+
     def chunk(self, base: Version, cursor: Any) -> Cut:
         """The next part of `(base, version]`, from `cursor` on (None: from the beginning).
 
@@ -116,6 +148,11 @@ class Blocks:
         """
         # The join that turned out too big for one frame is the first chunk of the sync that it became.
         return self._cut_once(base, cursor, FULL_SYNC_BYTES_MIN if cursor is None else SYNC_CHUNK_BYTES)
+
+    @property
+    def knows_digest(self) -> bool:
+        """Whether `digest_in` costs nothing, since this version's digest was asked for before."""
+        return self._digest != NO_DIGEST
 
     def digest_in(self, window: int) -> Digest:
         """The digest of the replicated tables in this version, or `NO_DIGEST` where enough versions of this window have
@@ -148,10 +185,32 @@ class Blocks:
         if cut is not None:
             self.shared += 1
             return cut
+        cut = self._cut[key] = self._cut_anew(base, cursor, budget_bytes)
+        return cut
+
+    def _cut_in_parts(self, base: Version) -> tuple[Cut, ...] | None:
+        """The kernel's budget reckons with what a row may need at worst. How much less it needs is learned from part to
+        part, and from delta to delta."""
+        cuts: list[Cut] = []
+        cursor, budget_bytes = None, self._parts_budget_bytes
+        while len(cuts) < DELTA_PARTS_MAX:
+            cut = self._cut_anew(base, cursor, budget_bytes)
+            fitting = budget_bytes * PART_BYTES_MAX * 9 // (10 * cut.length)
+            if cut.length > PART_BYTES_MAX:
+                if budget_bytes <= _BUDGET_BYTES_MIN:
+                    return None  # one row alone is too big
+                budget_bytes = max(_BUDGET_BYTES_MIN, min(fitting, budget_bytes // 2 if cuts else fitting))
+                continue
+            cuts.append(cut)
+            cursor = cut.cursor
+            if cursor is None:
+                return tuple(cuts)
+            budget_bytes = self._parts_budget_bytes = max(_BUDGET_BYTES_MIN, fitting)
+        return None
+
+    def _cut_anew(self, base: Version, cursor: Any, budget_bytes: int) -> Cut:
         delta = self._kernel.delta(self._pin, base, cursor, budget_bytes)
         tail = padding(len(delta.block))
-        cut = Cut(delta.block, tail, len(delta.block) + len(tail), delta.cursor)
-        self._cut[key] = cut
         self.encoded += 1
         self.encoded_bytes += len(delta.block)
-        return cut
+        return Cut(delta.block, tail, len(delta.block) + len(tail), delta.cursor)

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from ecsnet.authority.blocks import Blocks
+from ecsnet.authority.datagram_link import DatagramLink
 from ecsnet.authority.link import Link, Transmit
 from ecsnet.authority.step import ACCEPTED, Step
 from ecsnet.errors import ClosedError, LimitExceededError, RemoteProtocolError
@@ -211,8 +212,11 @@ class Authority:
 
     # --- what arrives ------------------------------------------------------------------------------------------------
 
-    def open_link(self, now_ns: int, *, peer: str = "?") -> Link:
+    def open_link(self, now_ns: int, *, peer: str = "?", datagrams: bool = False) -> Link:
         """A transport was accepted. The stranger behind it has until the handshake deadline to become a client.
+
+        Args:
+            datagrams: what is sent may be lost, unless `Transmit.reliable` says that it must not.
 
         Raises:
             LimitExceededError: enough links, or enough unfinished handshakes. Nothing was made; close the transport.
@@ -226,7 +230,8 @@ class Authority:
         if handshakes >= HANDSHAKES_AT_ONCE_MAX:
             raise LimitExceededError("HANDSHAKES_AT_ONCE_MAX", HANDSHAKES_AT_ONCE_MAX, handshakes + 1)
         self._links_opened += 1
-        link = Link(self._links_opened, peer, ServerSession(self._offer, now_ns=now_ns))
+        kind = DatagramLink if datagrams else Link
+        link = kind(self._links_opened, peer, ServerSession(self._offer, now_ns=now_ns, datagrams=datagrams))
         self._links[link.number] = link
         self._arm(link)
         return link
@@ -243,15 +248,23 @@ class Authority:
         if link.joined:
             self._leaving.append(link)
 
-    def receive_frame(self, link: Link, kind: int, payload: bytes | bytearray | memoryview, now_ns: int) -> None:
+    def receive_frame(
+        self,
+        link: Link,
+        kind: int,
+        payload: bytes | bytearray | memoryview,
+        now_ns: int,
+        *,
+        reliable: bool = True,
+    ) -> None:
         """One whole frame from a client. Whatever is wrong with it ends this link, with an Error that says why, and
-        changes nothing else."""
+        changes nothing else. Not `reliable`: a datagram brought it outside of the lane."""
         if not link.transport_open or link.server.closed:
             return
         link.frames_received += 1
         link.bytes_received += len(payload)
         try:
-            link.server.receive_frame(kind, payload, now_ns)
+            link.server.receive_frame(kind, payload, now_ns, reliable=reliable)
             self._drain(link, now_ns)
         except RemoteProtocolError as error:
             self.receive_error(link, error, now_ns)

@@ -1,4 +1,5 @@
-"""One client's link as the authority keeps it: what was handed over, what comes next.
+"""One client's link as the authority keeps it: what was handed over, what comes next. This is the link of a stream;
+`datagram_link` has the other.
 
 The base of a stream is the version last handed over *whole*. It moves in `record_sent`, and nowhere else: a frame that
 the driver could not place has not happened, and the next one is cut from the same base to whatever is newest by then.
@@ -25,6 +26,7 @@ from ecsnet.authority.window import Window
 from ecsnet.ids import EMPTY_VERSION, NULL_ENTITY, ClientId, SessionId, Version
 from ecsnet.limits import BLOCKED_NS_MAX
 from ecsnet.session.server import ServerSession
+from ecsnet.wire.datagrams import is_reliable
 from ecsnet.wire.messages import Kind
 from ecsnet.world import Client
 
@@ -45,6 +47,8 @@ class Transmit(NamedTuple):
     """Nothing comes after this frame: flush it, then cut the link."""
     cursor: Any = None
     digest_window: int | None = None
+    reliable: bool = True
+    """On a datagram link: it goes by the lane. A stream carries all alike."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +197,7 @@ class Link:
         frame = self._next_control()
         if frame is not None:
             close_after = self.server.closed and len(self._control) == 1
-            return Transmit((frame,), len(frame), frame[4], None, close_after)
+            return Transmit((frame,), len(frame), frame[4], None, close_after, reliable=is_reliable(frame[4]))
         if not self.live or self.server.closed:
             return None
         try:
@@ -280,8 +284,11 @@ class Link:
             if delta is not None:
                 return self._delta(blocks, self.base, delta, digest_window)
             return self._begin_sync(blocks, self.base)
+        return self._next_of_sync(blocks, digest_window)
 
+    def _next_of_sync(self, blocks: Blocks, digest_window: int) -> Transmit | None:
         sync = self._sync
+        assert sync is not None
         if not sync.done:
             if not self.window.has_room_for_chunk():
                 return None

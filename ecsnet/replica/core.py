@@ -13,7 +13,7 @@ Invariants:
 import heapq
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,8 @@ from ecsnet.errors import (
 from ecsnet.ids import EMPTY_VERSION, NULL_ENTITY, ClientId, CommandSeq, Entity, Epoch, SessionId, Tick, Version
 from ecsnet.limits import FRAME_HEADER_BYTES
 from ecsnet.replica.events import CommandAnswered, Diverged, EpochChanged, Event, ReplicaState, StateChanged, Ticket
-from ecsnet.replica.staging import Staging
+from ecsnet.replica.parts import Parts
+from ecsnet.replica.staging import Block, Staging
 from ecsnet.schema import Schema, loads
 from ecsnet.session import client as session_client
 from ecsnet.session.client import ClientSession, PeerLeft
@@ -55,7 +56,8 @@ _ANSWER_LOST = "the answer was lost: the session ended before it came"
 @dataclass(frozen=True, slots=True)
 class ReplicaStatistics:
     """Counts since the start. `rtt_ns` is smoothed over pings, None before the first; bytes are of whole frames, those
-    of deltas apart from those of full syncs. `reconnects` counts the sessions after the first."""
+    of deltas apart from those of full syncs. `reconnects` counts the sessions after the first.
+    `duplicates` and `gaps` are deltas that could not be used: to a version that was held, or from one that was not."""
 
     version: Version
     tick: Tick
@@ -64,6 +66,7 @@ class ReplicaStatistics:
     full_syncs_applied: int
     chunks_staged: int
     duplicates: int
+    gaps: int
     digests_verified: int
     rtt_ns: int | None
     frames_received: int
@@ -82,10 +85,16 @@ class Replica:
         name: what the client calls itself; not a proof of anything.
         reconnects: when a session is lost with its transport, or ends for a reason that may pass, wait for another
             transport instead of closing.
+        datagrams: the next transport carries datagrams. May be set between transports.
     """
 
     def __init__(
-        self, world: World | Schema | str | Path | None = None, *, name: str = "", reconnects: bool = False
+        self,
+        world: World | Schema | str | Path | None = None,
+        *,
+        name: str = "",
+        reconnects: bool = False,
+        datagrams: bool = False,
     ) -> None:
         self.world = world if isinstance(world, World) else None
         schema: Schema | None
@@ -98,6 +107,7 @@ class Replica:
         """What `view` shows; replaced by another one with the first version after a reconnect."""
         self.name = name
         self.reconnects = reconnects
+        self.datagrams = datagrams
         self.error: EcsnetError | None = None
         """What ended the session, when it was not an ordinary goodbye."""
         self.farewell: tuple[Reason, str] | None = None
@@ -109,6 +119,7 @@ class Replica:
         self._reconnects = 0
         self._state: ReplicaState = "joining"
         self._staging = Staging()
+        self._parts = Parts()
         self._held = EMPTY_VERSION
         """What this session holds. Until its first version, what is shown is of the session before."""
         self._next_store: Store | None = None
@@ -130,6 +141,7 @@ class Replica:
         self._full_syncs_applied = 0
         self._chunks_staged = 0
         self._duplicates = 0
+        self._gaps = 0
         self._digests_verified = 0
         self._frames_received = 0
         self._bytes_received = 0
@@ -207,6 +219,7 @@ class Replica:
             full_syncs_applied=self._full_syncs_applied,
             chunks_staged=self._chunks_staged,
             duplicates=self._duplicates,
+            gaps=self._gaps,
             digests_verified=self._digests_verified,
             rtt_ns=self._session.rtt_ns,
             frames_received=self._frames_received,
@@ -228,10 +241,13 @@ class Replica:
         self._now_ns = now_ns
         if self._waits_for_transport:
             self._begin_again()
-        self._session.connect(now_ns)
+        self._session.connect(now_ns, datagrams=self.datagrams)
 
-    def receive_frame(self, kind: int, payload: bytes | bytearray | memoryview, now_ns: int) -> None:
-        """One whole frame from the node. The payload must stay as it is afterwards: chunks are kept without a copy."""
+    def receive_frame(
+        self, kind: int, payload: bytes | bytearray | memoryview, now_ns: int, *, reliable: bool = True
+    ) -> None:
+        """One whole frame from the node. The payload must stay as it is afterwards: chunks are kept without a copy. Not
+        `reliable`: a datagram brought it outside of the lane."""
         self._now_ns = now_ns
         if self.closing:
             return
@@ -240,8 +256,8 @@ class Replica:
         if kind == _DELTA_SYNC and self._take_delta_at_once(payload, now_ns):
             return
         try:
-            self._session.receive_frame(kind, payload, now_ns)
-            self._drain(now_ns, len(payload) + FRAME_HEADER_BYTES)
+            self._session.receive_frame(kind, payload, now_ns, reliable=reliable)
+            self._drain(now_ns, len(payload) + FRAME_HEADER_BYTES, reliable)
         except EcsnetError as error:
             self.receive_error(error, now_ns)
 
@@ -349,13 +365,13 @@ class Replica:
 
     # --- inside ------------------------------------------------------------------------------------------------------
 
-    def _drain(self, now_ns: int, length: int) -> None:
+    def _drain(self, now_ns: int, length: int, reliable: bool = True) -> None:
         while (event := self._session.next_event()) is not None:
             match event:
                 case DeltaSync():
-                    base = event.base if self._staging.origin is None else self._staging.origin
+                    base = event.base if self._staging.origin is None or not reliable else self._staging.origin
                     self._count_bytes(base, length)
-                    self._take_delta(event)
+                    self._take_delta(event, reliable)
                 case SyncChunk():
                     self._count_bytes(self._staging.origin, length)
                     self._staging.add_untrusted(event)
@@ -395,6 +411,7 @@ class Replica:
         self.farewell = None
         self._session = self._new_session()
         self._staging = Staging()
+        self._parts = Parts()
         self._held = EMPTY_VERSION
         self._ack_due = False
         self._tickets_before = self._tickets_made
@@ -460,16 +477,30 @@ class Replica:
         self._show(version, Tick(taken.tick), Entity(taken.entity))
         return True
 
-    def _take_delta(self, message: DeltaSync) -> None:
+    def _take_delta(self, message: DeltaSync, reliable: bool) -> None:
         """The rule of apply, and what follows from applying."""
         if self.store is None or self.schema is None:
             raise RemoteProtocolError("a delta before the schema", reason=Reason.BAD_STATE)
-        to_apply = self._staging.close_untrusted(message, self._held)
-        if to_apply is None:
-            self._duplicates += 1
-            self._ack_due = True
-            return
-        base, blocks = to_apply
+        base: Version
+        blocks: Sequence[Block]
+        if reliable:
+            to_apply = self._staging.close_untrusted(message, self._held)
+            if to_apply is None:
+                self._duplicates += 1
+                self._ack_due = True
+                return
+            base, blocks = to_apply
+        else:
+            if not message.base <= self._held < message.version:
+                # Late, repeated, a probe, or from what never came: the ack says what we have.
+                self._duplicates += message.version <= self._held
+                self._gaps += message.base > self._held
+                self._ack_due = True
+                return
+            parts = self._parts.add_untrusted(message)
+            if parts is None:
+                return
+            base, blocks = Version(message.base), parts
         version, tick = Version(message.version), Tick(message.tick)
         store = self.store
         if self._held == EMPTY_VERSION and self._shown != EMPTY_VERSION:
@@ -478,7 +509,8 @@ class Replica:
                 self._next_store = Store(self.schema)
             store = self._next_store
         store.kernel.apply(blocks, base, version, tick)
-        self._staging.applied()
+        if reliable:
+            self._staging.applied()
         self._held = version
         self._versions_applied += 1
         if base == EMPTY_VERSION:

@@ -28,6 +28,7 @@ from ecsnet.errors import (
 )
 from ecsnet.limits import (
     COMMANDS_IN_FLIGHT_MAX,
+    DATAGRAM_SILENCE_NS_MAX,
     HANDSHAKE_DEADLINE_NS,
     HZ_MAX,
     HZ_MIN,
@@ -43,6 +44,7 @@ from ecsnet.session.commands import encode_arguments, signatures_hash
 from ecsnet.session.server import clip_text, reason_of
 from ecsnet.session.states import NOT_BUILT, Conversation, Side, State, signal_of
 from ecsnet.wire import codec
+from ecsnet.wire.datagrams import UNRELIABLE
 from ecsnet.wire.messages import (
     KIND_OF,
     PARTIAL,
@@ -137,6 +139,7 @@ class ClientSession:
         self._frames: deque[bytes] = deque()
         self._events: deque[ClientEvent] = deque()
         self._deadline_ns: int | None = None
+        self._silence_ns_max = SILENCE_NS_MAX
         self._welcome: Welcome | None = None
         self._ping_due_ns = 0
         self._pings = 0
@@ -199,8 +202,10 @@ class ClientSession:
 
     # --- what arrives -------------------------------------------------------------------------------------------------
 
-    def receive_frame(self, kind: int, payload: bytes | bytearray | memoryview, now_ns: int) -> None:
-        """Take in one whole frame.
+    def receive_frame(
+        self, kind: int, payload: bytes | bytearray | memoryview, now_ns: int, *, reliable: bool = True
+    ) -> None:
+        """Take in one whole frame. Not `reliable`: it may be late, or before its time, and is passed over then.
 
         Raises:
             RemoteProtocolError: it breaks the protocol or a limit. Call `fail` with it; nothing of the frame counts.
@@ -211,11 +216,17 @@ class ClientSession:
             raise RemoteProtocolError(
                 f"a message of {len(payload)} bytes; the limit is {MESSAGE_TO_CLIENT_BYTES_MAX}", Reason.TOO_LARGE
             )
+        if not reliable and (kind not in UNRELIABLE or not self.live):
+            self.frames_skipped += 1
+            return
         message = codec.decode_untrusted(kind, payload)
         if isinstance(message, Unknown):
             self.frames_skipped += 1
             return
         known = KIND_OF[type(message)]
+        if not reliable and isinstance(message, DeltaSync):
+            self._receive_beside_the_lane(message, now_ns)
+            return
         if known in NOT_BUILT:
             self._send(Error(code=Reason.NOT_BUILT, kind=known, message=f"{known.name}: {NOT_BUILT[known]}"))
             return
@@ -224,14 +235,23 @@ class ClientSession:
             check(self, message)  # before the step: a frame that is refused must change nothing
         self._conversation.receive(signal_of(message, known))
         if self._welcome is not None:
-            self._deadline_ns = now_ns + SILENCE_NS_MAX
+            self._deadline_ns = now_ns + self._silence_ns_max
         handler = _HANDLERS.get(known)
         if handler is not None:
             handler(self, message, now_ns)
 
     def heard(self, now_ns: int) -> None:
         """A frame of this session came that was taken in without being handed over here: a sign of life."""
-        self._deadline_ns = now_ns + SILENCE_NS_MAX
+        self._deadline_ns = now_ns + self._silence_ns_max
+
+    def _receive_beside_the_lane(self, delta: DeltaSync, now_ns: int) -> None:
+        """A delta that knows nothing of what the lane carries: it ends no sync, and one of another session is late."""
+        if delta.session != self.session or delta.epoch != self.epoch:
+            self.frames_skipped += 1
+            return
+        self._check_built(delta)
+        self._deadline_ns = now_ns + self._silence_ns_max
+        self._events.append(delta)
 
     def next_timeout_ns(self) -> int | None:
         """When `handle_timeout` wants to be called; None when never."""
@@ -260,13 +280,14 @@ class ClientSession:
 
     # --- commands of whoever owns it ----------------------------------------------------------------------------------
 
-    def connect(self, now_ns: int) -> None:
-        """Say Hello.
+    def connect(self, now_ns: int, *, datagrams: bool = False) -> None:
+        """Say Hello, on a stream or over datagrams.
 
         Raises:
             LocalProtocolError: it was said already.
         """
         self._send(self._hello)
+        self._silence_ns_max = DATAGRAM_SILENCE_NS_MAX if datagrams else SILENCE_NS_MAX
         self._deadline_ns = now_ns + HANDSHAKE_DEADLINE_NS
 
     def send_command(self, name: str, arguments: Mapping[str, object], *, tick: int, now_ns: int) -> int:
@@ -449,17 +470,22 @@ class ClientSession:
 
     def _check_delta_sync(self, delta: DeltaSync) -> None:
         self._check_session(delta.session, delta.epoch)
-        if delta.clock:
-            raise RemoteProtocolError("a clock: planned for links between nodes; send none", Reason.NOT_BUILT)
+        self._check_built(delta)
         if delta.parts > 1:
-            raise RemoteProtocolError("a delta in parts: planned for datagrams; send it whole", Reason.NOT_BUILT)
-        if delta.flags & PARTIAL:
-            raise RemoteProtocolError("a partial delta: byte budgets are planned; send it whole", Reason.NOT_BUILT)
+            raise RemoteProtocolError(
+                f"a delta in {delta.parts} parts where nothing is lost; send it whole", Reason.BAD_STATE
+            )
         if self.state is State.SYNCING and delta.base > self._first_version:
             raise RemoteProtocolError(
                 f"a closing delta from {delta.base}, after the sync's first version {self._first_version}",
                 Reason.BAD_STATE,
             )
+
+    def _check_built(self, delta: DeltaSync) -> None:
+        if delta.clock:
+            raise RemoteProtocolError("a clock: planned for links between nodes; send none", Reason.NOT_BUILT)
+        if delta.flags & PARTIAL:
+            raise RemoteProtocolError("a partial delta: byte budgets are planned; send it whole", Reason.NOT_BUILT)
 
     def _check_session(self, session: int, epoch: int) -> None:
         if session != self.session:
@@ -471,7 +497,7 @@ class ClientSession:
 
     def _on_welcome(self, welcome: Welcome, now_ns: int) -> None:
         self._welcome = welcome
-        self._deadline_ns = now_ns + SILENCE_NS_MAX
+        self._deadline_ns = now_ns + self._silence_ns_max
         self._ping_due_ns = now_ns
         self.commands = {signature.name: signature for signature in self._commands_of(welcome)}
         # Half the node's burst: what we space out may arrive bunched up, and must not overflow the node's bucket.

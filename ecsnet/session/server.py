@@ -26,6 +26,7 @@ from ecsnet.limits import (
     COMMAND_ANSWERS_KEPT,
     COMMAND_BYTES_PER_S_MAX,
     COMMANDS_PER_S_MAX,
+    DATAGRAM_SILENCE_NS_MAX,
     FRAME_HEADER_BYTES,
     FULL_SYNC_BYTES_MIN,
     HANDSHAKE_DEADLINE_NS,
@@ -40,6 +41,7 @@ from ecsnet.session.bucket import TokenBucket
 from ecsnet.session.commands import decode_arguments_untrusted, signatures_hash, signatures_text
 from ecsnet.session.states import NOT_BUILT, Conversation, Side, State, signal_of
 from ecsnet.wire import codec
+from ecsnet.wire.datagrams import UNRELIABLE
 from ecsnet.wire.messages import (
     KIND_OF,
     WIRE_VERSION,
@@ -172,8 +174,9 @@ _SUPERSEDED = Outcome(CommandStatus.SUPERSEDED)
 class ServerSession:
     """One client, from the accepted link to the goodbye."""
 
-    def __init__(self, offer: Offer, *, now_ns: int) -> None:
+    def __init__(self, offer: Offer, *, now_ns: int, datagrams: bool = False) -> None:
         self._offer = offer
+        self._silence_ns_max = DATAGRAM_SILENCE_NS_MAX if datagrams else SILENCE_NS_MAX
         self._conversation = Conversation(Side.NODE)
         self._frames: deque[bytes] = deque()
         self._events: deque[ServerEvent] = deque()
@@ -247,8 +250,10 @@ class ServerSession:
 
     # --- what arrives -------------------------------------------------------------------------------------------------
 
-    def receive_frame(self, kind: int, payload: bytes | bytearray | memoryview, now_ns: int) -> None:
-        """Take in one whole frame.
+    def receive_frame(
+        self, kind: int, payload: bytes | bytearray | memoryview, now_ns: int, *, reliable: bool = True
+    ) -> None:
+        """Take in one whole frame. Not `reliable`: it may be late, or before its time, and is passed over then.
 
         Raises:
             RemoteProtocolError: it breaks the protocol or a limit. Call `fail` with it; nothing of the frame counts.
@@ -263,6 +268,9 @@ class ServerSession:
             )
         if not self._byte_bucket.take(len(payload), now_ns):
             raise RemoteProtocolError(f"more than {self._offer.bytes_per_s} bytes a second", Reason.RATE_LIMITED)
+        if not reliable and (kind not in UNRELIABLE or not self._conversation.takes(kind)):
+            self._frames_skipped += 1
+            return
         message = codec.decode_untrusted(kind, payload)
         if isinstance(message, Unknown):
             self._frames_skipped += 1
@@ -275,7 +283,7 @@ class ServerSession:
             return
         self._conversation.receive(signal_of(message, known))
         if self.session:
-            self._deadline_ns = now_ns + SILENCE_NS_MAX
+            self._deadline_ns = now_ns + self._silence_ns_max
         handler = _HANDLERS.get(known)
         if handler is not None:
             handler(self, message, now_ns)
@@ -358,7 +366,7 @@ class ServerSession:
         self._epoch = epoch
         self._tick = tick
         # From the deadline of the handshake on, which is at most this much away; each frame sets it anew.
-        self._deadline_ns += SILENCE_NS_MAX
+        self._deadline_ns += self._silence_ns_max
         if learning:
             self._send(Schema(fingerprint=offer.fingerprint, canonical=offer.canonical))
 
@@ -443,6 +451,8 @@ class ServerSession:
         digest: tuple[int, int],
         block_bytes: int,
         flags: int = 0,
+        part: int = 0,
+        parts: int = 1,
     ) -> bytes:
         """The head of a DeltaSync: `(head, block, padding(block_bytes))` is the frame. It ends a running sync.
 
@@ -461,6 +471,8 @@ class ServerSession:
             entity=entity,
             command_ack=self._answered,
             digest=digest,
+            part=part,
+            parts=parts,
             flags=flags,
         )
 

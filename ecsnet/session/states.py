@@ -149,6 +149,10 @@ class Conversation:
             raise LocalProtocolError(f"the {self._side.value} cannot send {_words(signal)} while {self.state.value}")
         self.state = following
 
+    def takes(self, signal: int) -> bool:
+        """Whether the other end may send this now."""
+        return (self._side.other, signal) in TRANSITIONS[self.state]
+
     def receive(self, signal: Signal) -> None:
         """Step with what the other end has sent.
 

@@ -67,6 +67,9 @@ from ecsnet.wire.messages import (
 )
 
 FINGERPRINT_BYTES: Final = 16
+DELTA_HEAD_BYTES: Final = frames.HEAD_BYTES[frames.DELTA_SYNC]
+"""Of a DeltaSync's frame, before its block."""
+
 FLAG_LATEST: Final = 1 << 0
 FLAG_PREDICT: Final = 1 << 1
 
