@@ -1,0 +1,153 @@
+"""A player of the second simulation: a real client under Trio, and the game loop around it.
+
+What a game uses of it is what it uses of a `Player` of the cluster, so the same `play` runs in both.
+
+Invariants: the game moves once per tick of its own, at a phase of its own; what it draws comes from `random`, which
+nothing else draws from.
+"""
+
+from collections import deque
+from collections.abc import Callable
+from random import Random
+from typing import Any
+
+import trio
+
+from ecsnet.errors import ConnectError
+from ecsnet.ids import Entity, Epoch, SessionId, Version
+from ecsnet.node import AsyncClient, open_client
+from ecsnet.replica import Event, StateChanged, Ticket
+from ecsnet.replica.events import ReplicaState
+from ecsnet.sim.trio_link import SimulatedWay, now_ns
+from ecsnet.store import View
+from ecsnet.world import World
+
+GOODBYE = "the run is over"
+"""What the node says when it shuts down at the end."""
+
+EVENTS_KEPT = 1000
+"""Of a game that does not ask for its events."""
+
+_JOIN_S = 10.0
+_TRY_AGAIN_S = 1.0
+
+Play = Callable[["TrioPlayer"], None]
+"""Called for each live player, once per tick of its own."""
+
+
+def name_of(number: int) -> str:
+    return f"client-{number}"
+
+
+class TrioPlayer:
+    """One client and its game loop: what the game uses of it is what it uses of a `Player` of the cluster."""
+
+    def __init__(self, number: int, seed: str, way: SimulatedWay) -> None:
+        self.number = number
+        self.name = name_of(number)
+        self.random = Random(f"{seed}/{self.name}/player")
+        """The player's own generator, for what its game does."""
+        self.way = way
+        """How it reaches the node."""
+        self.reconnects = 0
+        self.was_told_goodbye = False
+        self.applied: list[tuple[int, int, int]] = []
+        """(when, incarnation of the node, version), as versions became visible."""
+        self._client: AsyncClient | None = None
+        self._own = Random(f"{seed}/{self.name}")
+        self._events: deque[Event] = deque(maxlen=EVENTS_KEPT)
+
+    @property
+    def client(self) -> AsyncClient:
+        """The driver itself.
+
+        Raises:
+            ConnectError: it has not joined yet.
+        """
+        if self._client is None:
+            raise ConnectError(self.name, "this player has not joined yet; wait for is_live")
+        return self._client
+
+    @property
+    def state(self) -> ReplicaState:
+        return "joining" if self._client is None else self._client.state
+
+    @property
+    def is_live(self) -> bool:
+        """It has a whole world, and commands may be sent."""
+        return self.state == "live"
+
+    @property
+    def view(self) -> View:
+        """The version of the last poll. Raises ConnectError before the player has joined."""
+        return self.client.view
+
+    @property
+    def version(self) -> Version:
+        return Version(0) if self._client is None else self._client.version
+
+    @property
+    def epoch(self) -> Epoch:
+        return Epoch(0) if self._client is None else self._client.epoch
+
+    @property
+    def session(self) -> SessionId:
+        return SessionId(0) if self._client is None else self._client.session
+
+    @property
+    def entity(self) -> Entity:
+        return Entity(0) if self._client is None else self._client.entity
+
+    def send(self, command: str | Callable[..., Any], /, **arguments: Any) -> Ticket:
+        """Ask the authority to run a command; as a client's `send`, with its errors."""
+        return self.client.send(command, **arguments)
+
+    def poll(self) -> list[Event]:
+        """What happened since the last call, oldest first; the last thousand if nobody called for long."""
+        events = list(self._events)
+        self._events.clear()
+        return events
+
+    def __repr__(self) -> str:
+        return f"TrioPlayer({self.name!r}, {self.state!r}, version {self.version})"
+
+    async def live(self, world: World, period_s: float, each_tick: Play) -> None:
+        """Join, and then do once per tick what a game's loop does."""
+        own = self._own
+        phase_s = own.random() * period_s
+        while True:
+            try:
+                async with open_client(
+                    self.way,
+                    world,
+                    name=self.name,
+                    wait_s=_JOIN_S,
+                    reconnect=True,
+                    on_version=self._applied,
+                    clock=now_ns,
+                    seed=own.getrandbits(64),
+                ) as self._client:
+                    start = trio.current_time() + phase_s
+                    turn = 0
+                    while self._client.state != "closed":
+                        await trio.sleep_until(start + turn * period_s)
+                        turn += 1
+                        self._take(self._client.poll())
+                        if self._client.state == "live":
+                            each_tick(self)
+                return
+            except ConnectError:
+                # The way there was too bad, or there was no node: a player tries again.
+                self._client = None
+                await trio.sleep(_TRY_AGAIN_S)
+
+    def _take(self, events: list[Event]) -> None:
+        for event in events:
+            if isinstance(event, StateChanged) and event.new == "live" and event.old == "resuming":
+                self.reconnects += 1
+            if isinstance(event, StateChanged) and event.new in ("resuming", "closed"):
+                self.was_told_goodbye = GOODBYE in event.reason
+        self._events += events
+
+    def _applied(self, version: Version, when_ns: int) -> None:
+        self.applied.append((when_ns, self.way.incarnation, version))
