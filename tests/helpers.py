@@ -240,10 +240,12 @@ class DatagramWire:
     def serve(self, step: int, now_ns: int) -> None:
         channel = self.node_channel
         assert channel is not None
-        while self.link is not None and (transmit := self.authority.next_transmit(self.link, now_ns)) is not None:
-            # Asked before a delta, not between its parts.
-            if not channel.has_room and not (transmit.cursor and not transmit.reliable):
+        while self.link is not None:
+            if not channel.has_room and not self.link.in_parts:
                 self.authority.record_blocked(self.link, now_ns)
+                return
+            transmit = self.authority.next_transmit(self.link, now_ns)
+            if transmit is None:
                 return
             channel.send(b"".join(bytes(part) for part in transmit.parts), reliable=transmit.reliable)
             self.authority.record_sent(self.link, transmit, now_ns)

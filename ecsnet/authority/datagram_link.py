@@ -57,6 +57,10 @@ class DatagramLink(Link):
         empty world, until another ack comes."""
         self._parts: _Parts | None = None
 
+    @property
+    def in_parts(self) -> bool:
+        return self._parts is not None and self._parts.next > 0
+
     # --- what goes out -----------------------------------------------------------------------------------------------
 
     def record_sent(self, transmit: Transmit, now_ns: int) -> None:

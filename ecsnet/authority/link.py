@@ -166,6 +166,12 @@ class Link:
         return self.client.client_id if self.client is not None else ClientId(0)
 
     @property
+    def in_parts(self) -> bool:
+        """A delta was begun and is not all handed over: without the rest the first parts are of no use, so go on even
+        where there is little room. Never on a stream."""
+        return False
+
+    @property
     def acked(self) -> Version:
         """The newest version that the client said it applied."""
         return self.window.acked
