@@ -25,6 +25,7 @@ from ecsnet.errors import EcsnetError, did_you_mean
 COMMANDS = {
     "demo": "ecsnet.cli.demo",
     "serve": "ecsnet.cli.serve",
+    "sim": "ecsnet.cli.sim",
     "proxy": "ecsnet.cli.proxy",
     "schema": "ecsnet.cli.schema",
     "bench": "ecsnet.cli.bench",

@@ -1,12 +1,14 @@
-"""What a command line names: `MODULE:WORLD`, or the TOML file of a schema.
+"""What a command line names: `MODULE:WORLD`, the TOML file of a schema, or `MODULE:FUNCTION`.
 
 Invariant: what a module raises while it is imported is the game's own error and keeps its traceback; that the module or
 the world in it does not exist is a mistake in the command line, and one line.
 """
 
 import sys
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from ecsnet.errors import ArgumentError, UnknownNameError
 from ecsnet.limits import HZ_DEFAULT
@@ -28,7 +30,7 @@ def load_world(target: str, *, hz: int | None = None, seed: int | None = None) -
             raise ArgumentError(f"{target}: no such file; give the TOML file of a schema, or MODULE:WORLD")
         return World(target, hz=HZ_DEFAULT if hz is None else hz, seed=seed or 0)
 
-    world = _named(target)
+    world = _named_world(target)
     # A world made with these would refuse what is out of range; the same must hold for replacing them.
     World(world.schema, hz=world.hz if hz is None else hz, seed=world.seed if seed is None else seed)
     if hz is not None:
@@ -38,10 +40,32 @@ def load_world(target: str, *, hz: int | None = None, seed: int | None = None) -
     return world
 
 
-def _named(target: str) -> World:
+def load_function(target: str) -> Callable[..., Any]:
+    """The function that `target` names.
+
+    Raises:
+        ArgumentError: no such module, or not a function. UnknownNameError: the module has no such name.
+    """
+    found = _named(target, "function", "MODULE:FUNCTION, as in arena:setup", callable)
+    if not callable(found) or isinstance(found, World):
+        raise ArgumentError(f"{target} is a {type(found).__name__}, not a function")
+    return found
+
+
+def _named_world(target: str) -> World:
+    found = _named(
+        target, "world", "MODULE:WORLD, as in arena:world, or SCHEMA.toml", lambda one: isinstance(one, World)
+    )
+    if not isinstance(found, World):
+        raise ArgumentError(f"{target} is a {type(found).__name__}, not a World; make one with ecsnet.World(...)")
+    return found
+
+
+def _named(target: str, what: str, form: str, fits: Callable[[object], bool]) -> object:
+    """What `MODULE:NAME` names. `what` and `form` are for errors; `fits` are the names to propose."""
     module_name, colon, name = target.partition(":")
     if not colon or not module_name or not name:
-        raise ArgumentError(f"{target!r} names no world; write MODULE:WORLD, as in arena:world, or SCHEMA.toml")
+        raise ArgumentError(f"{target!r} names no {what}; write {form}")
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.insert(0, here)
@@ -57,9 +81,7 @@ def _named(target: str) -> World:
     found: object = module
     for part in name.split("."):
         if not hasattr(found, part):
-            worlds = [key for key, value in vars(module).items() if isinstance(value, World)]
-            raise UnknownNameError(f"world in module {module_name}", name, worlds)
+            fitting = [key for key, value in vars(module).items() if fits(value)]
+            raise UnknownNameError(f"{what} in module {module_name}", name, fitting)
         found = getattr(found, part)
-    if not isinstance(found, World):
-        raise ArgumentError(f"{target} is a {type(found).__name__}, not a World; make one with ecsnet.World(...)")
     return found

@@ -111,7 +111,7 @@ RunWithin = Callable[[Scenario, float], Outcome]
 def shrink_scenario(
     scenario: Scenario, outcome: Outcome, run: RunWithin, *, tries: int = TRIES_MAX, wall_s: float = WALL_S_MAX
 ) -> ShrunkScenario | None:
-    """Look for a smaller scenario that fails in at least one of the ways in which `scenario` did; None if there is none.
+    """Look for a smaller scenario that fails in one of the ways in which `scenario` did; None if there is none.
 
     One that was stopped by the wall clock is not tried again: each try would take as long.
     """

@@ -1,0 +1,355 @@
+"""`ecsnet sim`: a node and its players in virtual time on a bad network, once, many times, or side by side."""
+
+import io
+import logging
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ecsnet.cli import new_app
+from ecsnet.errors import ArgumentError
+
+if TYPE_CHECKING:
+    from ecsnet.cli.sim_screen import Screen
+    from ecsnet.sim.recording import Recording
+    from ecsnet.sim.run import Game, Outcome
+    from ecsnet.sim.scenario import Scenario
+
+app = new_app()
+
+MANY = "Many runs"
+OWN = "A game of your own"
+SHOWN = "What is shown"
+
+
+@app.command()
+def sim(
+    profile: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME|FILE",
+            help="What lines are like: perfect, lan, broadband, wifi, bad-wifi, 4g, 5g, satellite, congested, train, "
+            "or a TOML file. Default: lan.",
+            show_default=False,
+        ),
+    ] = None,
+    clients: Annotated[int | None, typer.Option(metavar="N", help="Players. Default: 8.", show_default=False)] = None,
+    entities: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Entities beside the players' own. Default: 500.", show_default=False),
+    ] = None,
+    moving: Annotated[
+        float | None,
+        typer.Option(metavar="SHARE", help="Share of them that moves in every tick. Default: 1.", show_default=False),
+    ] = None,
+    seconds: Annotated[
+        float | None, typer.Option(metavar="S", help="Virtual seconds. Default: 30.", show_default=False)
+    ] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Decides everything that is random. Default: 0.", show_default=False),
+    ] = None,
+    hz: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Ticks a second. Default: the world's own, 30.", show_default=False),
+    ] = None,
+    transport: Annotated[
+        str | None,
+        typer.Option(
+            metavar="KIND", help="stream (as TCP), datagram (as UDP) or mixed. Default: stream.", show_default=False
+        ),
+    ] = None,
+    faults: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE|JSON", help="What goes wrong and when: TOML or JSON, or a JSON list.", show_default=False
+        ),
+    ] = None,
+    hostile: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Clients beside them that send whatever they like.", show_default=False),
+    ] = None,
+    scenario: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="All of this from a TOML or JSON file; options go first.", show_default=False
+        ),
+    ] = None,
+    swarm: Annotated[
+        bool, typer.Option("--swarm", help="The seed draws faults, and what is not given.", rich_help_panel=MANY)
+    ] = False,
+    seeds: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Run so many seeds, each once.", rich_help_panel=MANY, show_default=False),
+    ] = None,
+    first_seed: Annotated[
+        int | None,
+        typer.Option(metavar="K", help="The first of them. Default: 1.", rich_help_panel=MANY, show_default=False),
+    ] = None,
+    jobs: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N", help="Processes at once. Default: one for each core.", rich_help_panel=MANY, show_default=False
+        ),
+    ] = None,
+    world: Annotated[
+        str,
+        typer.Option(
+            metavar="MODULE:WORLD|SCHEMA.toml",
+            help="In place of the demo's arena.",
+            rich_help_panel=OWN,
+            show_default=False,
+        ),
+    ] = "",
+    setup: Annotated[
+        str,
+        typer.Option(
+            metavar="MODULE:NAME",
+            help="setup(store) fills the world before the first tick.",
+            rich_help_panel=OWN,
+            show_default=False,
+        ),
+    ] = "",
+    play: Annotated[
+        str,
+        typer.Option(
+            metavar="MODULE:NAME",
+            help="play(player) is called for each live player in every tick.",
+            rich_help_panel=OWN,
+            show_default=False,
+        ),
+    ] = "",
+    trio: Annotated[
+        bool,
+        typer.Option("--trio", help="The real node and clients under Trio, on simulated streams and a mock clock."),
+    ] = False,
+    wall_limit: Annotated[
+        float | None,
+        typer.Option(metavar="S", help="Stop a run after so much real time. Default: 600.", show_default=False),
+    ] = None,
+    report: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR|FILE.html",
+            help="Write what happened as one HTML page, in a folder with pictures beside it.",
+            rich_help_panel=SHOWN,
+            show_default=False,
+        ),
+    ] = None,
+    compare: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME|FILE",
+            help="Run it over these lines, too, and show both side by side.",
+            rich_help_panel=SHOWN,
+            show_default=False,
+        ),
+    ] = None,
+    no_shrink: Annotated[
+        bool, typer.Option("--no-shrink", help="Do not look for a smaller run that fails.", rich_help_panel=SHOWN)
+    ] = False,
+    as_json: Annotated[
+        bool,
+        typer.Option(
+            "--json", help="Print nothing but one JSON object, on the last line; see above.", rich_help_panel=SHOWN
+        ),
+    ] = False,
+) -> None:
+    """Run a node and its players in one process, in virtual time, on a simulated network, and check everything.
+
+    The world is the demo's arena, or one of your own. While it runs, checkers compare every version that a player
+    applies with what the node held, bit for bit, and every answer with what was decided. At the end faults stop, lines
+    heal, and within five virtual seconds everybody must hold the same. **The exit status is 0 only if they do and no
+    checker found anything.**
+
+    **Equal seeds give equal runs**: a failure prints the command that replays it, and a smaller run that fails too.
+
+    **ecsnet sim --profile bad-wifi --clients 8 --seed 7** is one run.
+
+    **ecsnet sim --swarm --seeds 100** is a hundred, each with a network and faults of its own.
+
+    **ecsnet sim --profile wifi --compare 4g --report page.html** draws two side by side.
+
+    What --json prints: **lag_ms** from the beginning of a tick until a player has applied its version, in virtual time.
+    **speed**: virtual seconds a second. **trace_hash**: every frame, its virtual time and every fault. **violations**
+    are those of checkers, **stopped** and **error** say why a run ended early. Of many runs **failed_seeds**, and
+    **fault_share**: of the runs, how many had each kind of fault.
+    """
+    from ecsnet.sim.run import WALL_LIMIT_S
+    from ecsnet.sim.scenario import Scenario, read_scenario
+
+    base = Scenario() if scenario is None else read_scenario(scenario)
+    given: dict[str, Any] = {
+        "profile": profile,
+        "clients": clients,
+        "entities": entities,
+        "moving": moving,
+        "seconds": seconds,
+        "seed": seed,
+        "hz": hz,
+        "transport": transport,
+        "faults": None if faults is None else _faults(faults),
+        "hostile": hostile,
+        "swarm": swarm or None,
+        "world": world or None,
+        "setup": setup or None,
+        "play": play or None,
+    }
+    wanted = base.with_(**{name: value for name, value in given.items() if value is not None})
+    if wanted.world and (wanted.entities is not None or wanted.moving is not None):
+        raise ArgumentError("--entities and --moving are of the demo's world; a world of your own is filled by --setup")
+    if seeds is None and (first_seed is not None or jobs is not None):
+        raise ArgumentError("--first-seed and --jobs are for many runs; give --seeds N too, or --seed K for one")
+
+    _quieten()
+    from ecsnet.cli.sim_screen import Screen
+
+    limit_s = WALL_LIMIT_S if wall_limit is None else wall_limit
+    screen = Screen(as_json)
+    if seeds is not None:
+        if report is not None or compare is not None or trio or seed is not None:
+            raise ArgumentError("--report, --compare, --trio and --seed are for one run; leave them out, or --seeds")
+        ok = _run_many(wanted, seeds, 1 if first_seed is None else first_seed, jobs, limit_s, not no_shrink, screen)
+    elif trio:
+        if report is not None or compare is not None:
+            raise ArgumentError("--trio records nothing to draw; leave --report and --compare out, or --trio")
+        ok = _run_in_trio(wanted, screen)
+    else:
+        others = [] if compare is None else [wanted.with_(profile=compare)]
+        ok = _run([wanted, *others], report, limit_s, not no_shrink, screen)
+    if not ok:
+        raise typer.Exit(1)
+
+
+def game_of(scenario: "Scenario") -> "Game":
+    """The game that a scenario names. Called here, and in the processes of many runs."""
+    _quieten()
+    settled = scenario.settled()
+    if not settled.world:
+        from ecsnet.demo import simulated
+
+        assert settled.entities is not None and settled.moving is not None
+        return simulated.game(entities=settled.entities, moving=settled.moving, seed=settled.seed, hz=settled.hz)
+
+    from ecsnet.cli.target import load_function, load_world
+    from ecsnet.sim.run import Game
+
+    return Game(
+        load_world(settled.world, hz=settled.hz, seed=settled.seed),
+        setup=load_function(settled.setup) if settled.setup else None,
+        play=load_function(settled.play) if settled.play else None,
+    )
+
+
+def _quieten() -> None:
+    """What cores and nodes log of a bad network is what was asked for; checkers say what is wrong."""
+    logging.getLogger("ecsnet").setLevel(logging.CRITICAL)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A terminal that lacks a sign shows another; it is no reason to fail.
+        sys.stdout.reconfigure(errors="replace")
+
+
+def _faults(given: str) -> Any:
+    from ecsnet.sim.faults import read_faults
+    from ecsnet.sim.scenario import scenario_faults
+
+    if given.lstrip().startswith("["):
+        return scenario_faults(given, source="--faults")
+    return tuple(read_faults(given))
+
+
+def _run(scenarios: "list[Scenario]", report: Path | None, limit_s: float, shrinks: bool, screen: "Screen") -> bool:
+    from ecsnet.sim.run import run_recorded, run_scenario
+    from ecsnet.sim.shrink import shrink_scenario
+
+    write = None if report is None else _writer(report)
+    outcomes: list[Outcome] = []
+    recordings: list[Recording] = []
+    shrunk: list[Any] = []
+    for scenario in scenarios:
+        with screen.running(scenario) as progress:
+            outcome, recording = run_recorded(scenario, game_of(scenario), wall_limit_s=limit_s, on_progress=progress)
+        outcomes.append(outcome)
+        recordings.append(recording)
+        smaller = None
+        if shrinks and not outcome.ok:
+            with screen.shrinking():
+                smaller = shrink_scenario(
+                    scenario, outcome, lambda one, wall_s: run_scenario(one, game_of(one), wall_limit_s=wall_s)
+                )
+        shrunk.append(smaller)
+    written = [] if write is None else write(recordings)
+    screen.outcomes(outcomes, shrunk, written)
+    return all(outcome.ok for outcome in outcomes)
+
+
+def _writer(report: Path) -> Any:
+    """What writes the report. Whether it can is known before the run, not after it."""
+    from ecsnet.sim.report import require_matplotlib, write_html, write_png
+
+    if report.suffix in (".html", ".htm"):
+
+        def write_page(recordings: "list[Recording]") -> list[Path]:
+            write_html(report, *recordings)
+            return [report]
+
+        return write_page
+    if report.suffix:
+        raise ArgumentError(f"{report}: a report is an .html file, or a folder for the page and its pictures")
+    require_matplotlib()
+
+    def write_folder(recordings: "list[Recording]") -> list[Path]:
+        report.mkdir(parents=True, exist_ok=True)
+        write_html(report / "report.html", *recordings)
+        return [report / "report.html", *write_png(report, *recordings)]
+
+    return write_folder
+
+
+def _run_many(
+    wanted: "Scenario", seeds: int, first_seed: int, jobs: int | None, limit_s: float, shrinks: bool, screen: "Screen"
+) -> bool:
+    import os
+
+    from ecsnet.sim.run import Tally, run_many, run_scenario
+    from ecsnet.sim.shrink import shrink_scenario
+
+    if seeds < 1:
+        raise ArgumentError(f"--seeds is {seeds}; at least one")
+    scenarios = [wanted.with_(seed=number) for number in range(first_seed, first_seed + seeds)]
+    # What cannot be run at all is said once, here.
+    scenarios[0].settled()
+    game_of(scenarios[0])
+    begin = time.monotonic()
+    tally = Tally()
+    failed: list[tuple[Any, Scenario, Outcome]] = []
+    with screen.running_many(seeds) as progress:
+        for scenario, outcome in run_many(scenarios, game_of, jobs=jobs, wall_limit_s=limit_s):
+            failure = tally.add(outcome)
+            progress(outcome)
+            if failure is not None:
+                failed.append((failure, scenario, outcome))
+    wall_s = time.monotonic() - begin
+    if shrinks:
+        failed.sort(key=lambda one: one[1].seed)
+        for failure, scenario, outcome in failed[:SHRUNK_MAX]:
+            with screen.shrinking(f"seed {scenario.seed}"):
+                smaller = shrink_scenario(
+                    scenario, outcome, lambda one, wall_s: run_scenario(one, game_of(one), wall_limit_s=wall_s)
+                )
+            if smaller is not None:
+                failure.shrunk, failure.shrunk_replay = smaller.words, smaller.replay
+    summary = tally.summary(first_seed=first_seed, wall_s=wall_s, jobs=jobs or min(seeds, os.cpu_count() or 1))
+    screen.summary(summary, swarm=wanted.swarm)
+    return not summary.failed_seeds
+
+
+SHRUNK_MAX = 3
+"""Of many failures the first are shrunk: each takes up to half a minute, and they often have one cause."""
+
+
+def _run_in_trio(wanted: "Scenario", screen: "Screen") -> bool:
+    raise NotImplementedError
