@@ -82,7 +82,8 @@ _SHORTEST_FOR_NS: Final = 10 * NS_PER_S
 """How long the shortest round trip is believed: a phone that changes its cell has another."""
 
 _QUEUE_NS: Final = 40 * NS_PER_MS
-"""Beyond twice the shortest, what a round trip may take before a queue is to blame: the ticks at both ends."""
+"""How much later than it was, or than twice the shortest, an answer may be before anything is to blame but the ticks at
+both ends."""
 
 
 class Arrived(NamedTuple):
@@ -419,7 +420,7 @@ class Channel:
         offset = fragment_offset(payload)
         if offset > self._lane_taken:
             heapq.heappush(self._early, (offset, payload))
-            self._early_bytes += len(payload)
+            self._early_bytes += len(payload) - 8
             return
         if offset + len(payload) - 8 <= self._lane_taken:
             return
@@ -427,7 +428,7 @@ class Channel:
         early = self._early
         while early and early[0][0] <= self._lane_taken:
             offset, payload = heapq.heappop(early)
-            self._early_bytes -= len(payload)
+            self._early_bytes -= len(payload) - 8
             self._feed(offset, payload)
         for kind, _, frame in self._reader:
             if kind < LINK_KINDS:
@@ -554,7 +555,7 @@ class Channel:
         if self.rtt_ns is None:
             wait_ns = RETRANSMIT_NS_FIRST
         else:
-            wait_ns = max(RETRANSMIT_NS_MIN, self.rtt_ns + 4 * self._rtt_deviation_ns)
+            wait_ns = max(RETRANSMIT_NS_MIN, self.rtt_ns + max(_QUEUE_NS, 4 * self._rtt_deviation_ns))
         return min(wait_ns << self._backoff, RETRANSMIT_NS_MAX)
 
     # --- inside: the path ---------------------------------------------------------------------------------------------
