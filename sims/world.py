@@ -5,11 +5,11 @@
 | the coins of all purses are `COINS` | half a transaction, a delta applied twice or in part, a removal forgotten |
 | the clock's tick is the version's | a row of another version, a cell that was not written |
 | whoever has a spark has its glow; the clock counts them | a despawn or spawn in part, an index reused |
-| an honest client's `done` is its `last` | a command lost, run twice, or run out of order |
+| the numbers that an honest client counts by only grow | a command run twice, or out of order |
 | an item's holder has a purse | a reference that outlived what it names |
 
 `Market` is the same game without a store. `play` is what players do in it; they check on the way that they can read
-what they were told was done.
+what they were told was done, and that it was done as often as they were told.
 
 Invariants: all that a system does follows from the rows and the tick; nothing here asks for the time or the wall.
 """
@@ -81,10 +81,12 @@ def leave(tx: Transaction, client: Client) -> None:
 
 @world.command
 def count(tx: Transaction, client: Client, number: int) -> None:
-    """Each command of a client adds one, and names the number that this makes."""
+    """Adds one. A client names a greater number each time."""
     if number < 0:
         raise Reject("numbers count up")
-    tx.update(client.entity, "counter", done=int(tx[client.entity, "counter.done"]) + 1, last=number)
+    me = client.entity
+    again = int(tx[me, "counter.again"]) + (number <= int(tx[me, "counter.last"]))
+    tx.update(me, "counter", done=int(tx[me, "counter.done"]) + 1, last=number, again=again)
 
 
 @world.command
@@ -228,7 +230,7 @@ class Market(GameModel):
         me = client.entity
         self.coins[self.bank] -= GIFT
         self.coins[me] = GIFT
-        self.counters[me] = {"done": 0, "last": 0, "honest": client.name != HOSTILE, "word": b""}
+        self.counters[me] = {"done": 0, "last": 0, "again": 0, "honest": client.name != HOSTILE, "word": b""}
         zero = np.float32(0.0)
         self.bodies[me] = {"x": zero, "y": zero, "dx": zero, "dy": zero, "team": Team.RED}
 
@@ -245,6 +247,7 @@ class Market(GameModel):
         match name:
             case "count":
                 self.counters[me]["done"] += 1
+                self.counters[me]["again"] += arguments["number"] <= self.counters[me]["last"]
                 self.counters[me]["last"] = arguments["number"]
             case "give":
                 self.coins[me] -= arguments["amount"]
@@ -345,11 +348,10 @@ class Market(GameModel):
         if len(serials) != int(clock["sparks"][0]):
             return f"there are {len(serials)} sparks, the clock counts {int(clock['sparks'][0])}"
         counters = view["counter"]
-        wrong = counters["honest"] & (counters["done"] != counters["last"])
+        wrong = counters["honest"] & (counters["again"] > 0)
         if wrong.any():
             row = int(np.flatnonzero(wrong)[0])
-            done, last = int(counters["done"][row]), int(counters["last"][row])
-            return f"{int(counters.key[row]):#x} has counted to {last}, and that ran {done} times"
+            return f"{int(counters.key[row]):#x} counted by numbers that did not grow, {counters['again'][row]} times"
         holders = set(view["item.holder"].tolist()) - {NULL_ENTITY}
         if gone := holders - set(view["purse"].key.tolist()):
             return f"items are held by {sorted(map(hex, gone))}, who have no purse"
@@ -366,14 +368,14 @@ class BrokenPromiseError(EcsnetError):
 class _Memory:
     """Of one player, in one session: numbers begin anew with a new entity."""
 
-    __slots__ = ("answered", "counted", "numbers", "session")
+    __slots__ = ("accepted", "counted", "pending", "session")
 
     def __init__(self, session: int) -> None:
         self.session = session
         self.counted = 0
-        self.numbers: dict[int, int] = {}
-        """ticket → the number that it counted."""
-        self.answered = 0
+        self.accepted = 0
+        self.pending: set[int] = set()
+        """Tickets that were not answered."""
 
 
 def play(player: Player) -> None:
@@ -401,7 +403,7 @@ def _act(player: Player, memory: _Memory, view: View) -> None:
         case 0 | 1 | 2:
             ticket = player.send("count", number=memory.counted + 1)
             memory.counted += 1
-            memory.numbers[ticket.number] = memory.counted
+            memory.pending.add(ticket.number)
         case 3 | 4:
             target = Entity(int(random.choice(purses.tolist())))
             player.send("give", target=target, amount=random.choice((0, 1, 5, 40, 10_000)))
@@ -417,15 +419,17 @@ def _act(player: Player, memory: _Memory, view: View) -> None:
 
 
 def _read_back(player: Player, memory: _Memory, view: View) -> None:
-    """What was said to be done can be read, from the answer on."""
+    """What was said to be done can be read from then on, and was done once."""
     for event in player.poll():
-        if isinstance(event, CommandAnswered) and event.ticket.number in memory.numbers:
-            number = memory.numbers.pop(event.ticket.number)
+        if isinstance(event, CommandAnswered) and event.ticket.number in memory.pending:
+            memory.pending.remove(event.ticket.number)
             if event.ticket.status == "accepted":
-                memory.answered = max(memory.answered, number)
-            elif event.ticket.sequence is not None:
-                raise BrokenPromiseError(f"{player.name}: count({number}) is {event.ticket.status}; nothing forbids it")
-    if player.entity:
-        counted = int(view[player.entity, "counter.done"])
-        if counted < memory.answered:
-            raise BrokenPromiseError(f"{player.name} was told that {memory.answered} is counted, and reads {counted}")
+                memory.accepted += 1
+            elif event.ticket.status != "rejected" or event.ticket.reason.startswith("numbers"):
+                raise BrokenPromiseError(f"{player.name}: {event.ticket}; a node may refuse it for its rate only")
+    done = int(view[player.entity, "counter.done"])
+    if not memory.accepted <= done <= memory.accepted + len(memory.pending):
+        raise BrokenPromiseError(
+            f"{player.name} reads that it counted {done} times; it was told so {memory.accepted} times and waits for "
+            f"{len(memory.pending)} answers"
+        )

@@ -1,0 +1,126 @@
+"""Run scenarios of `sims/scenarios` on the market: `python sims/run.py NAME|FILE [--seed N] [--seeds N] [--json]`.
+
+The exit status is 0 if every run converged and no checker found anything. One line for each failed run replays it.
+"""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+# Run as a program, from any folder: of this clone, whatever else is installed.
+if str(ROOT) not in sys.path:
+    sys.path.insert(0, str(ROOT))
+
+from ecsnet.errors import EcsnetError, UnknownNameError  # noqa: E402
+from ecsnet.sim.run import Game, Outcome, run_many, run_scenario  # noqa: E402
+from ecsnet.sim.scenario import Scenario, read_scenario  # noqa: E402
+from sims.world import Market, play, setup, world  # noqa: E402
+
+SCENARIOS = Path(__file__).resolve().parent / "scenarios"
+WALL_LIMIT_S = 120.0
+"""Of one run: a hundred times what one takes."""
+
+
+def names() -> list[str]:
+    """The scenarios there are."""
+    return sorted(path.stem for path in SCENARIOS.glob("*.toml"))
+
+
+def scenario(name: str, seed: int, seconds: float | None = None) -> Scenario:
+    """A scenario by name, or by the path of a file, with its seed.
+
+    Raises:
+        UnknownNameError: there is none of this name. ConfigError: the file makes no run.
+    """
+    path = Path(name)
+    if path.suffix not in (".toml", ".json"):
+        if name not in names():
+            raise UnknownNameError("scenario", name, names())
+        path = SCENARIOS / f"{name}.toml"
+    found = read_scenario(path)
+    return found.with_(seed=seed, seconds=found.seconds if seconds is None else seconds)
+
+
+def game_of(_scenario: Scenario) -> Game:
+    """Every scenario here is played on the market."""
+    return Game(world, setup, play, Market)
+
+
+def runs(name: str, seeds: range, *, seconds: float | None = None, jobs: int = 1) -> Iterator[Outcome]:
+    """Run a scenario with each of the seeds: here, one after the other, or in so many processes, in any order."""
+    scenarios = (scenario(name, seed, seconds) for seed in seeds)
+    if jobs == 1:
+        for one in scenarios:
+            yield run_scenario(one, game_of(one), wall_limit_s=WALL_LIMIT_S)
+    else:
+        for _, outcome in run_many(scenarios, game_of, jobs=jobs, wall_limit_s=WALL_LIMIT_S):
+            yield outcome
+
+
+def replay(name: str, seed: int) -> str:
+    """The command that runs one seed again."""
+    return f"python sims/run.py {name} --seed {seed}"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("name", help=f"a scenario ({', '.join(names())}) or a file")
+    parser.add_argument("--seed", type=int, default=1, help="the first seed")
+    parser.add_argument("--seeds", type=int, default=1, help="how many")
+    parser.add_argument("--seconds", type=float, default=None, help="virtual time, in place of the scenario's own")
+    parser.add_argument("--jobs", type=int, default=None, help="processes (one for each core, if there are many seeds)")
+    parser.add_argument("--stop", action="store_true", help="end with the first run that fails; one process")
+    parser.add_argument("--json", action="store_true", help="one line of JSON for each run")
+    given = parser.parse_args(arguments)
+    jobs = given.jobs or (1 if given.seeds == 1 or given.stop else os.cpu_count() or 1)
+    failed = 0
+    try:
+        for outcome in runs(given.name, range(given.seed, given.seed + given.seeds), seconds=given.seconds, jobs=jobs):
+            failed += not outcome.ok
+            if given.json:
+                print(json.dumps(_as_json(outcome)), flush=True)
+            else:
+                _print(given.name, outcome)
+            if given.stop and failed:
+                break
+    except EcsnetError as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        return 2
+    return 1 if failed else 0
+
+
+def _as_json(outcome: Outcome) -> dict[str, object]:
+    return {
+        "seed": outcome.seed,
+        "ok": outcome.ok,
+        "converged": outcome.converged,
+        "reasons": outcome.reasons() if not outcome.ok else [],
+        "checkers": sorted(outcome.signature),
+        "faults": outcome.faults,
+        "virtual_s": outcome.virtual_s,
+        "wall_s": outcome.wall_s,
+        "trace_hash": outcome.trace_hash,
+        "traceback": outcome.traceback,
+    }
+
+
+def _print(name: str, outcome: Outcome) -> None:
+    word = "ok    " if outcome.ok else "FAILED"
+    print(
+        f"{word} {name} seed {outcome.seed}: {outcome.profile}, {outcome.transport}, {outcome.clients} clients, "
+        f"{sum(outcome.faults.values())} faults, {outcome.virtual_s:.1f} s in {outcome.wall_s:.2f} s"
+    )
+    if not outcome.ok:
+        for reason in outcome.reasons()[:5]:
+            print(f"       {reason}")
+        if outcome.traceback:
+            print(outcome.traceback)
+        print(f"       replay: {replay(name, outcome.seed)}", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
