@@ -180,19 +180,25 @@ def _wrong_together(direction: Direction) -> tuple[str, str] | None:
 def _wrong_in_trace(trace: tuple[Any, ...]) -> tuple[str, str] | None:
     if len(trace) > TRACE_SAMPLES_MAX:
         return "latency_trace", f"{len(trace)} samples; at most {TRACE_SAMPLES_MAX}"
-    before_s = -1.0
+    before_s: float | None = None
     for number, sample in enumerate(trace):
         if not isinstance(sample, tuple) or len(sample) != 2:
             return "latency_trace", f"sample {number} is no pair of at_s and latency_ms: {sample!r}"
-        at_s, latency_ms = sample
-        for what, value, most in (("at_s", at_s, 1e6), ("latency_ms", latency_ms, TIME_MS_MAX)):
-            if (reason := _not_within(value, 0.0, most)) is not None:
-                return "latency_trace", f"sample {number}, {what}: {reason}"
-        if number == 0 and at_s != 0.0:
-            return "latency_trace", f"the first sample must be at 0 s, found {at_s:g}"
-        if at_s <= before_s:
-            return "latency_trace", f"sample {number} is at {at_s:g} s, not after the one before it ({before_s:g} s)"
-        before_s = at_s
+        if (wrong := _wrong_in_sample(sample, before_s)) is not None:
+            return "latency_trace", f"sample {number}, {wrong[0]}: {wrong[1]}"
+        before_s = sample[0]
+    return None
+
+
+def _wrong_in_sample(sample: tuple[Any, Any], before_s: float | None) -> tuple[str, str] | None:
+    """The key that is impossible, and why, in a sample that follows one at `before_s`."""
+    for key, value, most in (("at_s", sample[0], 1e6), ("latency_ms", sample[1], TIME_MS_MAX)):
+        if (reason := _not_within(value, 0.0, most)) is not None:
+            return key, reason
+    if before_s is None and sample[0] != 0.0:
+        return "at_s", f"the first sample must be at 0 s, found {sample[0]:g}"
+    if before_s is not None and sample[0] <= before_s:
+        return "at_s", f"{sample[0]:g} s is not after the sample before it ({before_s:g} s)"
     return None
 
 
@@ -302,10 +308,7 @@ class _Reader:
             return Direction(**{**both, **own})
         except ConfigError as error:
             where = at if error.key in own or error.key not in both else (*at[:-1], "both")
-            key = error.key
-            if key == "latency_trace" and self.position((*where, "latency_trace_file")) is not None:
-                key = "latency_trace_file"
-            self.refuse((*where, key), error.reason)
+            self.refuse((*where, error.key), error.reason)
 
     def trace(self, at: tuple[str, ...], name: Any) -> tuple[tuple[float, float], ...]:
         """The samples of a recorded line."""
@@ -318,13 +321,13 @@ class _Reader:
                 for number, row in enumerate(csv.reader(file), start=1):
                     if not row or row[0].lstrip().startswith("#") or (not samples and row[0].strip() == "at_s"):
                         continue
-                    samples.append(_sample(path, number, row))
-                    if len(samples) > TRACE_SAMPLES_MAX:
-                        raise ConfigError(str(path), "", f"more than {TRACE_SAMPLES_MAX} samples", line=number)
-                    if wrong := _wrong_in_trace(((0.0, 0.0), samples[-1]) if samples[1:] else (samples[-1],)):
-                        raise ConfigError(str(path), "", wrong[1].partition(", ")[2] or wrong[1], line=number)
-                    if samples[1:] and samples[-1][0] <= samples[-2][0]:
-                        raise ConfigError(str(path), "at_s", "not after the sample before it", line=number)
+                    sample = _sample(path, number, row)
+                    wrong = _wrong_in_sample(sample, samples[-1][0] if samples else None)
+                    if wrong is None and len(samples) == TRACE_SAMPLES_MAX:
+                        wrong = "", f"more than {TRACE_SAMPLES_MAX} samples"
+                    if wrong is not None:
+                        raise ConfigError(str(path), *wrong, line=number)
+                    samples.append(sample)
         except (OSError, UnicodeDecodeError, csv.Error) as error:
             why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
             self.refuse(at, f"cannot read {path}: {why}")
