@@ -10,6 +10,7 @@ from random import Random
 
 import pytest
 import trio
+import trio.testing
 
 import ecsnet
 from ecsnet.config import LimitSettings
@@ -24,7 +25,12 @@ from ecsnet.node.replica_link import ReplicaLink
 from ecsnet.node.tcp import is_connected, start_connect
 from ecsnet.replica import EpochChanged, Event, Replica, StateChanged
 from ecsnet.schema import loads
+from ecsnet.sim.profile import profile as given_profile
+from ecsnet.sim.trace import Trace
+from ecsnet.sim.trio_link import SimulatedWay, now_ns
 from ecsnet.store import Transaction
+from ecsnet.wire.codec import encode
+from ecsnet.wire.messages import Goodbye, Reason
 from ecsnet.world import Client as Player
 from ecsnet.world import World
 from tests.arena import TEXT, arena, arena_schema
@@ -282,17 +288,6 @@ async def test_a_client_that_was_thrown_out_by_a_full_node_comes_in_when_there_i
         nursery.cancel_scope.cancel()
 
 
-async def test_leaving_while_there_is_no_node_does_not_wait_for_one() -> None:
-    async with trio.open_nursery() as nursery:
-        node = AuthoritativeNode(lively(), listen="tcp://127.0.0.1:0")
-        await nursery.start(node.run)
-        async with open_client(node.addresses[0], arena(), wait_s=PATIENCE_S, reconnect=True) as client:
-            node.cut()
-            await _until(client, lambda: client.state == "resuming")
-        assert client.state == "closed"
-        nursery.cancel_scope.cancel()
-
-
 async def test_the_end_of_a_node_of_this_process_is_final() -> None:
     """There is no address at which another could appear."""
     async with (
@@ -303,6 +298,68 @@ async def test_the_end_of_a_node_of_this_process_is_final() -> None:
         await _until(client, lambda: client.state == "closed")
 
         assert "ended" in client.reason
+
+
+class CutWay:
+    """A perfect line to a node in virtual time, which the test cuts; a second connection is refused."""
+
+    def __init__(self, node: AuthoritativeNode, nursery: trio.Nursery) -> None:
+        line = given_profile("perfect")
+        self.attempts = 0
+        self.ends: list[socket.socket] = []
+        self._way = SimulatedWay("way", 1, line, "0", node=lambda: (node, 1), nursery=nursery, trace=Trace())
+
+    def connect_in_process(self) -> socket.socket:
+        self.attempts += 1
+        if self.ends:
+            raise ConnectError("way", "not now")
+        self.ends.append(self._way.connect_in_process())
+        return self.ends[0]
+
+    def cut(self) -> None:
+        self._way.cut(down=True, up=True)
+
+    def drop(self) -> None:
+        self._way.drop()
+
+
+async def test_a_client_that_waits_for_room_on_a_dead_line_gives_it_up(autojump_clock: trio.testing.MockClock) -> None:
+    """A socket that takes nothing more never becomes writable where the line is dead: the session's own deadline has to
+    end the wait."""
+    async with trio.open_nursery() as nursery, open_node(lively(), listen=(), clock=now_ns) as node:
+        way = CutWay(node, nursery)
+        async with open_client(way, arena(), reconnect=True, clock=now_ns) as client:
+            way.cut()
+            await trio.sleep(0.1)
+            # Whatever the client sends waits behind this.
+            with pytest.raises(BlockingIOError):
+                while True:
+                    way.ends[0].send(bytes(4096))
+                    await trio.sleep(0)
+            client.send("steer", dx=1.0, dy=0.0)
+
+            with trio.fail_after(120.0):
+                while way.attempts < 3:
+                    await client.wait_poll() if client.state == "live" else await trio.sleep(0.1)
+
+            assert client.state == "resuming"
+        nursery.cancel_scope.cancel()
+
+
+async def test_leaving_while_there_is_no_node_takes_no_time(autojump_clock: trio.testing.MockClock) -> None:
+    async with trio.open_nursery() as nursery, open_node(lively(), listen=(), clock=now_ns) as node:
+        way = CutWay(node, nursery)
+        async with open_client(way, arena(), reconnect=True, clock=now_ns) as client:
+            way.drop()
+            while client.state == "live":
+                await client.wait_poll()
+            await trio.sleep(10.0)
+            assert client.state == "resuming" and way.attempts > 4
+            before = trio.current_time()
+
+        assert trio.current_time() == before
+        assert client.state == "closed"
+        nursery.cancel_scope.cancel()
 
 
 async def test_a_node_that_stops_reading_does_not_keep_its_client_from_coming_back() -> None:
@@ -338,7 +395,7 @@ async def test_a_node_that_stops_reading_does_not_keep_its_client_from_coming_ba
 class Lost:
     """A link that has just lost its connection, a clock, and a node whose answer the test decides."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, last_words: bytes = b"") -> None:
         self.now_ns = NS_PER_S
         self.answer: Callable[[], socket.socket] = self.refuse
         self.attempts: list[int] = []
@@ -347,6 +404,7 @@ class Lost:
         self.replica = Replica(arena(), reconnects=True)
         self.link = ReplicaLink(self.replica, theirs, clock=lambda: self.now_ns)
         self.again = Reconnector(self.link, self._open, Random(3))
+        ours.send(last_words)
         ours.close()
         self.link.receive()
         theirs.close()
@@ -404,6 +462,19 @@ def test_a_connection_is_attached_and_the_session_begins_again(lost: Lost) -> No
     assert lost.replica.state == "resuming", "until there is a whole world"
     lost.link.flush()
     assert lost.ends[0].recv(4096), "a Hello"
+
+
+def test_half_a_frame_of_the_lost_connection_does_not_reach_the_next() -> None:
+    """The new one begins with a frame of its own, not with the rest of that one."""
+    lost = Lost(last_words=encode(Goodbye(reason=Reason.SHUTDOWN, message="half of this"))[:11])
+    lost.answer = lost.accept
+    assert lost.step()
+
+    lost.ends[0].send(encode(Goodbye(reason=Reason.REJECTED, message="you are banned")))
+    lost.link.receive()
+
+    assert lost.replica.farewell == (Reason.REJECTED, "you are banned")
+    lost.close()
 
 
 def test_a_session_that_never_had_a_world_does_not_shorten_the_pause(lost: Lost) -> None:
