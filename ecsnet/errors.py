@@ -25,6 +25,7 @@ __all__ = [
     "LimitExceededError",
     "ListenError",
     "LocalProtocolError",
+    "MissingExtraError",
     "NoRowError",
     "NotBuiltError",
     "ProtocolError",
@@ -150,6 +151,16 @@ class NotBuiltError(EcsnetError):
         super().__init__(f"{feature} is planned and not built yet{tail}")
         self.feature = feature
         self.instead = instead
+
+
+class MissingExtraError(EcsnetError, ImportError):
+    """A feature needs a package that ecsnet does not bring by itself. `extra` is what to install: `ecsnet[extra]`."""
+
+    def __init__(self, feature: str, package: str, extra: str) -> None:
+        super().__init__(f"{feature} need {package}, which is not installed: pip install 'ecsnet[{extra}]'")
+        self.feature = feature
+        self.package = package
+        self.extra = extra
 
 
 class BorrowError(EcsnetError):

@@ -22,6 +22,7 @@ EXAMPLES: list[EcsnetError] = [
     UnknownNameError("table", "helth", ["health", "transform"]),
     ArgumentError("x has shape (3,), expected (2,)"),
     NotBuiltError("a write-ahead log", "leave `data` out"),
+    errors.MissingExtraError("pictures of a run", "matplotlib", "report"),
     StaleEntityError(entity_of(7, 3), "health"),
     errors.NoRowError(entity_of(7, 3), "health"),
     errors.RowExistsError(entity_of(7, 3), "health"),

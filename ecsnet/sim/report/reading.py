@@ -1,0 +1,403 @@
+"""What a report shows of a recording: figures, and samples thinned to what a picture can show.
+
+A run of a minute with 50 players has 180 000 samples of each sort, and a picture some hundred columns. So time is cut
+into bins, and of each bin its percentiles are kept: a spike of one sample still shows, as the bin's worst.
+
+Invariants:
+- figures (percentiles, sums) come from all samples, never from the thinned ones;
+- nothing is made up where nothing was measured: a bin without samples is NaN, a figure without samples is NaN;
+- samples that are no numbers, or outside the run, are passed over: a report of a broken run must come out too.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ecsnet.errors import ArgumentError
+from ecsnet.sim.figures import LagFigures, lag_figures
+from ecsnet.sim.recording import FaultSpan, PlayerRecording, Recording
+from ecsnet.sim.report.scales import Floats, bytes_text, count_text, ms_text
+
+__all__ = [
+    "PERCENTILES",
+    "Band",
+    "Figure",
+    "Lane",
+    "PlayerReading",
+    "Reading",
+    "Times",
+    "check_recordings",
+    "fault_lanes",
+    "key_figures",
+    "percentile",
+    "read",
+    "shaded",
+    "times_of",
+    "verdict",
+]
+
+_BINS_MAX = 400
+_GAP_S_MIN = 0.4
+_REST_SHARE_MIN = 0.25
+"""A last second of which less than this was run says nothing about bytes per second."""
+
+PERCENTILES = 1 - np.concatenate((np.linspace(1, 0.5, 11)[:-1], np.logspace(math.log10(0.5), -4, 60)))
+"""Shares at which a distribution is drawn: dense where the tail is."""
+
+
+class Times(NamedTuple):
+    """How time is cut, the same for all recordings of one report."""
+
+    end_s: float
+    bins: int
+    gap_s: float
+    """Two samples further apart are not joined by a line."""
+
+    @property
+    def at_s(self) -> Floats:
+        """The middle of each bin."""
+        middles: Floats = (np.arange(self.bins, dtype=np.float64) + 0.5) * (self.end_s / self.bins)
+        return middles
+
+    def bin_of(self, at_s: Floats) -> NDArray[np.int64]:
+        index: NDArray[np.int64] = np.clip((at_s / self.end_s * self.bins).astype(np.int64), 0, self.bins - 1)
+        return index
+
+
+class Band(NamedTuple):
+    """Of each bin, what the samples of all players were. NaN where there were none."""
+
+    low: Floats
+    """The 5th percentile."""
+    median: Floats
+    high: Floats
+    """The 95th percentile."""
+    worst: Floats
+
+
+class PlayerReading(NamedTuple):
+    """One player: figures of all its samples, and the worst of each bin."""
+
+    name: str
+    kind: str
+    """Its profile and transport, if not all players of the run have the same; else empty."""
+    lag: LagFigures
+    lag_ms: Floats
+    """At each of `PERCENTILES`."""
+    lag_line: Floats
+    behind_line: Floats
+    queued_line: Floats
+    down_line: Floats
+    """Bytes to it, in each second."""
+    behind_p99: float
+    queued_max: float
+    down_s: float
+    """Bytes to it per second in which it held a world."""
+    stays: int
+
+
+class Figure(NamedTuple):
+    """One number of the head. `low_is_good`: less of it is better; None where neither is."""
+
+    name: str
+    value: float
+    text: str
+    low_is_good: bool | None = True
+
+
+class Reading(NamedTuple):
+    """One recording, as the renderers want it."""
+
+    recording: Recording
+    times: Times
+    players: tuple[PlayerReading, ...]
+    lag: LagFigures
+    lag_low_ms: float
+    """What nearly no sample was below."""
+    lag_ms: Floats
+    """Of all players, at each of `PERCENTILES`."""
+    lag_band: Band
+    lag_peak: tuple[float, float, str] | None
+    """(at_s, lag in ms, player) of the worst sample."""
+    behind_band: Band
+    behind_p99: float
+    queued_band: Band
+    queued_max: float
+    down_band: Band
+    """Bytes to a player in each second, over those who were there."""
+    up_median: Floats
+    down_s: float
+    up_s: float
+    present: Floats
+    """How many players held a world at each bin; NaN where nothing is known of it."""
+
+
+def percentile(values: Floats, share: float) -> float:
+    """The sample that at least this share are not above; NaN of none. `values` in any order."""
+    if not len(values):
+        return math.nan
+    position = min(len(values) - 1, max(0, math.ceil(share * len(values)) - 1))
+    return float(np.partition(values, position)[position])
+
+
+def check_recordings(recordings: Sequence[Recording]) -> None:
+    """Refuse what no report can show.
+
+    Raises:
+        ArgumentError: no recording, or more than two.
+    """
+    if not 1 <= len(recordings) <= 2:
+        raise ArgumentError(
+            f"a report shows one recording, or two side by side; {len(recordings)} were given: nothing was written"
+        )
+
+
+def times_of(recordings: Sequence[Recording]) -> Times:
+    """One cut of time for all of them, so that their pictures can be compared."""
+    end_s = max((_end_s(recording) for recording in recordings), default=0.0)
+    hz = max(1, min(recording.hz for recording in recordings))
+    bins = int(np.clip(end_s * hz / 2, 1, _BINS_MAX))
+    return Times(end_s, bins, max(_GAP_S_MIN, 3 * end_s / bins))
+
+
+def _end_s(recording: Recording) -> float:
+    """The end of the run. A recording that was not closed has no time of its own: then that of its last sample."""
+    ends = [recording.virtual_s]
+    for player in recording.players:
+        ends += [player.lag[-1].at_s] if player.lag else []
+        ends += [series[-1][0] for series in (player.behind, player.queued) if series]
+    return max((end for end in ends if math.isfinite(end)), default=0.0) or 1.0
+
+
+def _columns(samples: Iterable[tuple[float, ...]], times: Times) -> tuple[Floats, Floats]:
+    """(at_s, value) of samples that are finite and within the run."""
+    table = np.array([(sample[0], sample[1]) for sample in samples], dtype=np.float64).reshape(-1, 2)
+    kept = table[np.isfinite(table).all(axis=1) & (table[:, 0] >= 0)]
+    return kept[:, 0], kept[:, 1]
+
+
+def _of_bins(bins: NDArray[np.int64], values: Floats, n: int, shares: Sequence[float]) -> list[Floats]:
+    """These percentiles of the samples of each of `n` bins."""
+    order = np.lexsort((values, bins))
+    ranked = values[order]
+    starts = np.searchsorted(bins[order], np.arange(n + 1))
+    counts = np.diff(starts)
+    filled = counts > 0
+    found = []
+    for share in shares:
+        line = np.full(n, np.nan)
+        offset = np.maximum(np.ceil(share * counts[filled]).astype(np.int64) - 1, 0)
+        line[filled] = ranked[starts[:-1][filled] + offset]
+        found.append(line)
+    return found
+
+
+class _Gathered:
+    """Samples of one sort, of all players: each player's worst of every bin, and the band over all of them."""
+
+    def __init__(self, times: Times) -> None:
+        self._times = times
+        self._bins: list[NDArray[np.int64]] = []
+        self._values: list[Floats] = []
+
+    def add(self, at_s: Floats, values: Floats) -> Floats:
+        bins = self._times.bin_of(at_s)
+        self._bins.append(bins)
+        self._values.append(values)
+        return _of_bins(bins, values, self._times.bins, [1.0])[0]
+
+    @property
+    def values(self) -> Floats:
+        return np.concatenate(self._values) if self._values else np.empty(0)
+
+    def band(self) -> Band:
+        bins = np.concatenate(self._bins) if self._bins else np.empty(0, dtype=np.int64)
+        return Band(*_of_bins(bins, self.values, self._times.bins, [0.05, 0.5, 0.95, 1.0]))
+
+
+def _at_percentiles(values: Floats) -> Floats:
+    if not len(values):
+        return np.full(len(PERCENTILES), np.nan)
+    ranked = np.sort(values)
+    positions = np.clip(np.ceil(PERCENTILES * len(ranked)).astype(np.int64) - 1, 0, len(ranked) - 1)
+    line = ranked[positions]
+    # Further out than one sample in n, there is nothing to say.
+    line[1 - 0.5 / len(ranked) < PERCENTILES] = np.nan
+    return line
+
+
+def _per_second(amounts: Sequence[int], virtual_s: float, seconds: int) -> Floats:
+    """Bytes in each second of the run; NaN where it had ended. The last, broken second counts as if it were whole."""
+    line = np.full(seconds, np.nan)
+    taken = np.asarray(amounts[:seconds], dtype=np.float64)
+    line[: len(taken)] = taken
+    whole = int(virtual_s)
+    rest = virtual_s - whole
+    if 0 < whole < seconds:
+        line[whole] = line[whole] / rest if rest >= _REST_SHARE_MIN else np.nan
+        line[whole + 1 :] = np.nan
+    return line
+
+
+def _held(stays: Sequence[tuple[float, float]], at_s: Floats, end_s: float) -> NDArray[np.bool_]:
+    held = np.zeros(len(at_s), dtype=np.bool_)
+    for since, to in stays:
+        held |= (at_s >= since) & (at_s < (to if to > since else end_s))
+    return held
+
+
+def _live_s(player: PlayerRecording, end_s: float) -> float:
+    if not player.stays:
+        return end_s
+    return sum(max(0.0, min(to if to > since else end_s, end_s) - since) for since, to in player.stays)
+
+
+def _median_of(lines: list[Floats], n: int) -> Band:
+    """The band over lines of equal length, NaN where all of them are."""
+    stacked = np.array(lines).reshape(-1, n)
+    index = np.broadcast_to(np.arange(n), stacked.shape)
+    there = np.isfinite(stacked)
+    return Band(*_of_bins(index[there], stacked[there], n, [0.05, 0.5, 0.95, 1.0]))
+
+
+def read(recording: Recording, times: Times) -> Reading:
+    """Figures and thinned samples of one recording. 180 000 samples of each sort take about a second."""
+    kinds = {(player.profile, player.transport) for player in recording.players}
+    end_s = _end_s(recording)
+    seconds = max(1, math.ceil(end_s - 1e-9))
+    lags, behinds, queues = (_Gathered(times) for _ in range(3))
+    players: list[PlayerReading] = []
+    downs: list[Floats] = []
+    ups: list[Floats] = []
+    peak: tuple[float, float, str] | None = None
+    down_total = up_total = 0
+    for player in recording.players:
+        lag_at, lag_ms = _columns(player.lag, times)
+        behind_at, behind = _columns(player.behind, times)
+        queued_at, queued = _columns(player.queued, times)
+        live_s = _live_s(player, end_s)
+        down = _per_second(player.bytes_down, end_s, seconds)
+        # Who is not there gets nothing; that says nothing about those who are.
+        there = np.where(np.nan_to_num(down) > 0, down, np.nan)
+        downs.append(there)
+        ups.append(np.where(np.isfinite(there), _per_second(player.bytes_up, end_s, seconds), np.nan))
+        down_total += sum(player.bytes_down)
+        up_total += sum(player.bytes_up)
+        if len(lag_ms) and (peak is None or lag_ms.max() > peak[1]):
+            worst = int(lag_ms.argmax())
+            peak = (float(lag_at[worst]), float(lag_ms[worst]), player.name)
+        players.append(
+            PlayerReading(
+                name=player.name,
+                kind=", ".join(filter(None, (player.profile, player.transport))) if len(kinds) > 1 else "",
+                lag=lag_figures(lag_ms.tolist()),
+                lag_ms=_at_percentiles(lag_ms),
+                lag_line=lags.add(lag_at, lag_ms),
+                behind_line=behinds.add(behind_at, behind),
+                queued_line=queues.add(queued_at, queued),
+                down_line=down,
+                behind_p99=percentile(behind, 0.99),
+                queued_max=float(queued.max()) if len(queued) else math.nan,
+                down_s=sum(player.bytes_down) / live_s if live_s else math.nan,
+                stays=len(player.stays),
+            )
+        )
+    all_live_s = sum(_live_s(player, end_s) for player in recording.players)
+    present = np.full(times.bins, np.nan)
+    if any(player.stays for player in recording.players):
+        held = [_held(player.stays, times.at_s, end_s) for player in recording.players]
+        present[times.at_s <= end_s] = np.sum(held, axis=0)[times.at_s <= end_s]
+    lag_all, queued_all = lags.values, queues.values
+    return Reading(
+        recording=recording,
+        times=times,
+        players=tuple(players),
+        lag=lag_figures(lag_all.tolist()),
+        lag_low_ms=percentile(lag_all[lag_all > 0], 0.002),
+        lag_ms=_at_percentiles(lag_all),
+        lag_band=lags.band(),
+        lag_peak=peak,
+        behind_band=behinds.band(),
+        behind_p99=percentile(behinds.values, 0.99),
+        queued_band=queues.band(),
+        queued_max=float(queued_all.max()) if len(queued_all) else math.nan,
+        down_band=_median_of(downs, seconds),
+        up_median=_median_of(ups, seconds).median,
+        down_s=down_total / all_live_s if all_live_s else math.nan,
+        up_s=up_total / all_live_s if all_live_s else math.nan,
+        present=present,
+    )
+
+
+# --- the head ---------------------------------------------------------------------------------------------------------
+
+
+def verdict(recording: Recording) -> tuple[bool | None, str]:
+    """(good, bad or not known; the same in words)."""
+    broken = len(recording.violations)
+    said = [f"{broken} violation{'s' if broken > 1 else ''}" if broken else "no violation"]
+    if recording.converged is not None:
+        said.insert(0, "converged" if recording.converged else "did not converge")
+    else:
+        said.append("convergence not asked")
+    if broken or recording.converged is False:
+        return False, ", ".join(said)
+    return recording.converged, ", ".join(said)
+
+
+def key_figures(reading: Reading) -> list[Figure]:
+    """The numbers of the head, the most telling first."""
+    lag, recording = reading.lag, reading.recording
+    return [
+        Figure("lag p50", lag.p50_ms, ms_text(lag.p50_ms)),
+        Figure("lag p99", lag.p99_ms, ms_text(lag.p99_ms)),
+        Figure("lag max", lag.max_ms, ms_text(lag.max_ms)),
+        Figure("bytes per client and second", reading.down_s, f"{bytes_text(reading.down_s)}/s"),
+        Figure("versions behind p99", reading.behind_p99, count_text(reading.behind_p99)),
+        Figure("queue max", reading.queued_max, bytes_text(reading.queued_max)),
+        Figure("bytes up per client and second", reading.up_s, f"{bytes_text(reading.up_s)}/s"),
+        Figure("violations", len(recording.violations), count_text(len(recording.violations))),
+        Figure("versions", recording.versions, count_text(recording.versions), None),
+        Figure("samples of lag", lag.n, count_text(lag.n), None),
+    ]
+
+
+# --- faults -----------------------------------------------------------------------------------------------------------
+
+
+class Lane(NamedTuple):
+    """All faults of one kind; those that overlap are in different rows."""
+
+    kind: str
+    rows: tuple[tuple[FaultSpan, ...], ...]
+
+
+def fault_lanes(faults: Iterable[FaultSpan]) -> list[Lane]:
+    """One lane per kind, in the order in which they first struck."""
+    by_kind: dict[str, list[list[FaultSpan]]] = {}
+    for fault in sorted(faults, key=lambda fault: (fault.begin_s, fault.end_s, fault.kind, fault.who)):
+        rows = by_kind.setdefault(fault.kind, [])
+        for row in rows:
+            if row[-1].end_s <= fault.begin_s:
+                row.append(fault)
+                break
+        else:
+            rows.append([fault])
+    return [Lane(kind, tuple(tuple(row) for row in rows)) for kind, rows in by_kind.items()]
+
+
+def shaded(faults: Iterable[FaultSpan], end_s: float) -> list[tuple[float, float]]:
+    """When anything at all was wrong: spans that do not overlap, in order."""
+    merged: list[tuple[float, float]] = []
+    for fault in sorted(faults, key=lambda fault: fault.begin_s):
+        begin_s, to_s = max(0.0, fault.begin_s), min(fault.end_s, end_s)
+        if not begin_s <= to_s:
+            continue
+        if merged and begin_s <= merged[-1][1]:
+            merged[-1] = (merged[-1][0], max(merged[-1][1], to_s))
+        else:
+            merged.append((begin_s, to_s))
+    return merged
