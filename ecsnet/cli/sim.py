@@ -276,7 +276,7 @@ def _run(scenarios: "list[Scenario]", report: Path | None, limit_s: float, shrin
         recordings.append(recording)
         smaller = None
         if shrinks and not outcome.ok:
-            with screen.shrinking():
+            with screen.busy("looking for a smaller run that fails, too"):
                 smaller = shrink_scenario(
                     scenario, outcome, lambda one, wall_s: run_scenario(one, game_of(one), wall_limit_s=wall_s)
                 )
@@ -288,23 +288,25 @@ def _run(scenarios: "list[Scenario]", report: Path | None, limit_s: float, shrin
 
 def _writer(report: Path) -> Any:
     """What writes the report. Whether it can is known before the run, not after it."""
-    from ecsnet.sim.report import require_matplotlib, write_html, write_png
+    from importlib.util import find_spec
+
+    from ecsnet.errors import MissingExtraError
+    from ecsnet.sim.report import write_html, write_png
 
     if report.suffix in (".html", ".htm"):
 
         def write_page(recordings: "list[Recording]") -> list[Path]:
-            write_html(report, *recordings)
-            return [report]
+            return [write_html(report, *recordings)]
 
         return write_page
     if report.suffix:
         raise ArgumentError(f"{report}: a report is an .html file, or a folder for the page and its pictures")
-    require_matplotlib()
+    if find_spec("matplotlib") is None:
+        raise MissingExtraError("pictures of a run", "matplotlib", "report")
 
     def write_folder(recordings: "list[Recording]") -> list[Path]:
-        report.mkdir(parents=True, exist_ok=True)
-        write_html(report / "report.html", *recordings)
-        return [report / "report.html", *write_png(report, *recordings)]
+        page = write_html(report / "report.html", *recordings)
+        return [page, *write_png(report, *recordings), *write_png(report, *recordings, dark=True)]
 
     return write_folder
 
@@ -336,7 +338,7 @@ def _run_many(
     if shrinks:
         failed.sort(key=lambda one: one[1].seed)
         for failure, scenario, outcome in failed[:SHRUNK_MAX]:
-            with screen.shrinking(f"seed {scenario.seed}"):
+            with screen.busy(f"looking for a smaller run that fails like seed {scenario.seed}"):
                 smaller = shrink_scenario(
                     scenario, outcome, lambda one, wall_s: run_scenario(one, game_of(one), wall_limit_s=wall_s)
                 )
@@ -352,4 +354,9 @@ SHRUNK_MAX = 3
 
 
 def _run_in_trio(wanted: "Scenario", screen: "Screen") -> bool:
-    raise NotImplementedError
+    from ecsnet.sim.run import run_scenario_in_trio
+
+    with screen.busy("the real node and clients, under Trio"):
+        outcome = run_scenario_in_trio(wanted, game_of(wanted))
+    screen.outcomes([outcome], [None], [])
+    return outcome.ok

@@ -72,12 +72,12 @@ class Screen:
             yield tell
 
     @contextlib.contextmanager
-    def shrinking(self, what: str = "the failure") -> Iterator[None]:
-        """While a smaller run is looked for."""
+    def busy(self, what: str) -> Iterator[None]:
+        """While something is done that takes a while, and nobody knows how long."""
         if not self._shows_progress:
             yield
             return
-        with self._err.status(f"looking for a smaller run that fails like {what}"):
+        with self._err.status(what):
             yield
 
     @property
@@ -106,8 +106,9 @@ class Screen:
         self._out.print()
         for outcome, smaller in zip(outcomes, shrunk, strict=True):
             self._verdict(outcome, smaller, named=len(outcomes) > 1)
-        for path in written:
-            self._out.print(Text.assemble("written: ", (str(path), "cyan")), soft_wrap=True, highlight=False)
+        if written:
+            rest = f" and {len(written) - 1} pictures beside it" if len(written) > 1 else ""
+            self._print(Text.assemble("written: ", (str(written[0]), "cyan"), rest))
 
     def summary(self, summary: Summary, *, swarm: bool) -> None:
         """Of many runs."""
@@ -196,8 +197,8 @@ def _table(outcomes: Sequence[Outcome]) -> Table:
         ("lag p50", lambda one: _ms(one.lag_ms.p50), "from a tick's beginning to its client"),
         ("lag p99", lambda one: _ms(one.lag_ms.p99), ""),
         ("lag max", lambda one: _ms(one.lag_ms.max), ""),
-        ("behind p99", lambda one: f"{one.versions_behind}", "versions"),
-        ("bytes", lambda one: f"{one.bytes_per_client_s / 1000:.1f} kB/s", "to a client, everything counted"),
+        ("behind p99", lambda one: "–" if one.versions_behind is None else f"{one.versions_behind}", "versions"),
+        ("bytes", lambda one: _rate(one.bytes_per_client_s), "to a client, everything counted"),
         ("reconnects", lambda one: f"{one.reconnects}", ""),
         ("faults", lambda one: f"{sum(one.faults.values())}", ""),
         ("trace", lambda one: one.trace_hash[:12], "equal runs have equal traces"),
@@ -210,6 +211,10 @@ def _table(outcomes: Sequence[Outcome]) -> Table:
 
 def _failed_line(outcome: Outcome) -> Text:
     return Text.assemble((f"seed {outcome.seed} failed", "red"), f": {outcome.reasons()[0]}\n  {outcome.replay}")
+
+
+def _rate(bytes_s: float | None) -> str:
+    return "–" if bytes_s is None else f"{bytes_s / 1000:.1f} kB/s"
 
 
 def _ms(value: float | None) -> str:

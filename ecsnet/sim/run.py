@@ -23,7 +23,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from ecsnet.errors import ArgumentError
+from ecsnet.errors import ArgumentError, EcsnetError
 from ecsnet.sim.cluster import Cluster, Play, Setup
 from ecsnet.sim.faults import KINDS
 from ecsnet.sim.figures import LagFigures
@@ -83,8 +83,9 @@ class Outcome(msgspec.Struct, kw_only=True, frozen=True):
     error: str | None
     """What the game's own code raised, which ended the run."""
     lag_ms: LagMs
-    bytes_per_client_s: float
-    versions_behind: int
+    bytes_per_client_s: float | None
+    """None where nobody counted: under Trio. So is the next."""
+    versions_behind: int | None
     virtual_s: float
     wall_s: float
     speed: float
@@ -262,6 +263,64 @@ def _lag_ms(lag: LagFigures) -> LagMs:
     return LagMs(round(lag.p50_ms, 3), round(lag.p99_ms, 3), round(lag.max_ms, 3))
 
 
+def run_scenario_in_trio(scenario: Scenario, game: Game) -> Outcome:
+    """Run the real node and real clients under Trio: see `ecsnet.sim.trio_mode`. Blocks; starts Trio.
+
+    Raises:
+        ArgumentError: the scenario has what this mode does not do: datagrams, a list of faults, hostile clients.
+        Otherwise as `run_recorded`.
+    """
+    from ecsnet.sim.trio_mode import run_in_trio
+
+    settled = scenario.settled()
+    if settled.transport != "stream" or settled.faults or settled.hostile or scenario.swarm:
+        raise ArgumentError(
+            "with real nodes and clients under Trio, lines are streams and nothing but them is bad: leave faults, "
+            "hostile clients, datagrams and the swarm to a run without trio"
+        )
+    assert settled.clients is not None and settled.profile is not None
+    world, begin = game.world, time.monotonic()
+    replay = f"{scenario.command()} --trio"
+    before, world.on_error = world.on_error, game.on_error
+    try:
+        reached = run_in_trio(
+            world,
+            clients=settled.clients,
+            profile=settled.profile,
+            seed=settled.seed,
+            seconds=settled.seconds,
+            setup=game.setup,
+            play=game.play,  # type: ignore[arg-type]  # what a game uses of a player, both kinds have
+        )
+    except EcsnetError:
+        raise
+    except Exception as raised:  # noqa: BLE001  (the game's own code)
+        error = f"{type(raised).__name__}: {raised}"
+        return msgspec.structs.replace(_no_outcome(settled, error=error, trace=traceback.format_exc()), replay=replay)
+    finally:
+        world.on_error = before
+    wall_s = time.monotonic() - begin
+    violations = [Violation("converged", reached.ticks, reason) for reason in reached.reasons]
+    return msgspec.structs.replace(
+        _no_outcome(settled),
+        converged=reached.converged,
+        violations=violations,
+        violations_found=len(violations),
+        lag_ms=_lag_ms(reached.lag),
+        virtual_s=round(reached.virtual_s, 6),
+        wall_s=round(wall_s, 3),
+        speed=round(reached.virtual_s / wall_s, 2),
+        digest=reached.digest,
+        trace_hash=reached.trace_hash,
+        hz=world.hz,
+        profile=reached.profile,
+        ticks=reached.ticks,
+        versions=reached.version,
+        reconnects=reached.reconnects,
+        replay=replay,
+    )
+
+
 # --- many ---------------------------------------------------------------------------------------------------------
 
 
@@ -307,9 +366,14 @@ def run_many(
     *,
     jobs: int | None = None,
     wall_limit_s: float = WALL_LIMIT_S,
+    kill_after_s: float = KILL_AFTER_S,
 ) -> Iterator[tuple[Scenario, Outcome]]:
     """Run scenarios in processes of their own, `jobs` at a time (default: one for each core), and yield each with its
     outcome as it ends, in any order. Leaving the iterator ends the processes.
+
+    Args:
+        wall_limit_s: of each run, as `run_recorded` keeps it.
+        kill_after_s: beyond that; then the process does not answer any more, and is killed.
 
     Raises:
         ArgumentError: `jobs`. Whatever `game_of` or making a cluster raises ends its run, as `Outcome.error`.
@@ -318,7 +382,7 @@ def run_many(
         raise ArgumentError(f"jobs is {jobs}; it must be in [1, {JOBS_MAX}]")
     waiting = deque(scenarios)
     count = min(len(waiting), jobs or os.cpu_count() or 1)
-    workers = [_Worker(game_of, wall_limit_s) for _ in range(count)]
+    workers = [_Worker(game_of, wall_limit_s, kill_after_s) for _ in range(count)]
     try:
         for worker in workers:
             worker.begin(waiting.popleft())
@@ -346,9 +410,10 @@ class _Worker:
     scenario: Scenario
     deadline = 0.0
 
-    def __init__(self, game_of: GameOf, wall_limit_s: float) -> None:
+    def __init__(self, game_of: GameOf, wall_limit_s: float, kill_after_s: float) -> None:
         self._game_of = game_of
         self._wall_limit_s = wall_limit_s
+        self._killed_s = wall_limit_s + kill_after_s
         self._process: BaseProcess | None = None
 
     def begin(self, scenario: Scenario) -> None:
@@ -362,7 +427,7 @@ class _Worker:
             self._process.start()
             theirs.close()
         self.scenario = scenario
-        self.deadline = time.monotonic() + self._wall_limit_s + KILL_AFTER_S
+        self.deadline = time.monotonic() + self._killed_s
         # A process that has died meanwhile is found dead by `take`.
         with contextlib.suppress(OSError):
             self.connection.send_bytes(scenario.to_json().encode())
@@ -373,7 +438,7 @@ class _Worker:
             self._kill()
             return _no_outcome(
                 self.scenario,
-                stopped=f"killed after {self._wall_limit_s + KILL_AFTER_S:g} s of real time: a tick did not end",
+                stopped=f"killed after {self._killed_s:g} s of real time: a tick did not end",
             )
         try:
             return msgspec.json.decode(self.connection.recv_bytes(), type=Outcome)
@@ -425,8 +490,8 @@ def _no_outcome(
         stopped=stopped,
         error=error,
         lag_ms=LagMs(None, None, None),
-        bytes_per_client_s=0.0,
-        versions_behind=0,
+        bytes_per_client_s=None,
+        versions_behind=None,
         virtual_s=0.0,
         wall_s=0.0,
         speed=0.0,
