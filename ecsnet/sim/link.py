@@ -60,7 +60,7 @@ _TAIL_MAX = 30.0
 
 class PathCounts:
     """What became of what was sent. On a stream `sent` and `delivered` count what was handed over, and all else counts
-    segments: those `lost` were sent again."""
+    segments: those `lost` were sent again, each counted once."""
 
     __slots__ = (
         "burst_lost",
@@ -333,7 +333,7 @@ class DatagramPath(_Path):
     __slots__ = ("_arrived_ns", "_last_ns", "_serial", "_under_way", "_waiting")
 
     def __init__(self, direction: Direction, random: random.Random, *, outages: Outages | None = None) -> None:
-        # (when, serial, data): serial keeps those of one moment in order.
+        # (when, serial, data): serial keeps those of one moment in order; a copy has that of its original.
         self._under_way: list[tuple[int, int, bytes]] = []
         # Those that wait for the bandwidth, oldest first: [leaves, its serial, takes]. Kept only where the oldest may
         # be dropped.
@@ -364,21 +364,18 @@ class DatagramPath(_Path):
         delay_ns = self._settled_ns if now_ns < self._jitter_hold_ns else self._settle(now_ns)
         when_ns = leaves_ns + delay_ns
         self._packets += 1
-        in_order = True
+        in_order, copy_ns = True, -1
         if self._packets >= self._event_at:
             lost, data, held_ns, copy_ns = self._chances(data)
-            if not lost:
-                if copy_ns >= 0 and not self._in_outage(now_ns, when_ns + copy_ns):
-                    self._serial += 1
-                    heapq.heappush(self._under_way, (max(when_ns, self._last_ns) + copy_ns, self._serial, data))
-                if held_ns:
-                    when_ns += held_ns
-                    in_order = False
             if lost:
                 return
+            if held_ns:
+                when_ns += held_ns
+                in_order = False
         if (self._outages is not None or self._cut_ns is not None) and self._in_outage(now_ns, when_ns):
-            counts.lost += 1
-            counts.outage_lost += 1
+            copies = 1 if copy_ns < 0 else 2
+            counts.lost += copies
+            counts.outage_lost += copies
             return
         if in_order:
             if when_ns < self._last_ns:
@@ -386,6 +383,8 @@ class DatagramPath(_Path):
             self._last_ns = when_ns
         self._serial += 1
         heapq.heappush(self._under_way, (when_ns, self._serial, data))
+        if copy_ns >= 0:
+            heapq.heappush(self._under_way, (when_ns + copy_ns, self._serial, data))
         self.next_ns = self._under_way[0][0]
         if self._bits_s and self._direction.drop_policy == "head":
             self._waiting.append([leaves_ns, self._serial, took_ns])
@@ -473,9 +472,9 @@ class DatagramPath(_Path):
             if serial != dropped
         ]
         heapq.heapify(kept)
+        self.counts.overflowed += len(self._under_way) - len(kept)
         self._under_way = kept
         self.next_ns = kept[0][0] if kept else NEVER
-        self.counts.overflowed += 1
         return True
 
     def _chances(self, data: bytes) -> tuple[bool, bytes, int, int]:
@@ -691,7 +690,7 @@ class StreamPath(_Path):
         for loss in self._mending:
             entry = loss.entry
             if now_ns < entry[0]:
-                entry[0] = max(loss.floor_ns, self._sent_again(loss.again_ns, now_ns))
+                entry[0] = max(loss.floor_ns, self._sent_again(loss.again_ns, loss.timeout_ns, now_ns))
         self._send_waiting(now_ns, now_ns)
 
     def queued_bytes(self, now_ns: int) -> int:
@@ -817,15 +816,16 @@ class StreamPath(_Path):
             follow = end - packet
             if follow >= FOLLOWERS:
                 told_ns = leaves_ns - took_ns * (follow - FOLLOWERS) // segments + delay_ns + self._back_ns
-                floor_ns = max(floor_ns, self._sent_again(told_ns, told_ns))
+                floor_ns = max(floor_ns, self._sent_again(told_ns, self._rto_ns))
             else:
                 last_follow = follow
                 last_again_ns = leaves_ns - took_ns * follow // segments + self._rto_ns
         self._packets = end
         entry[0] = floor_ns
         if last_again_ns >= 0:
-            self._mending.append(_Loss(entry, FOLLOWERS - last_follow, last_again_ns, floor_ns))
-            entry[0] = max(floor_ns, self._sent_again(last_again_ns, last_again_ns))
+            timeout_ns = 2 * self._rto_ns
+            self._mending.append(_Loss(entry, FOLLOWERS - last_follow, last_again_ns, timeout_ns, floor_ns))
+            entry[0] = max(floor_ns, self._sent_again(last_again_ns, timeout_ns))
 
     @property
     def _back_ns(self) -> int:
@@ -842,23 +842,20 @@ class StreamPath(_Path):
                 loss.follow -= segments
                 told_ns = arrives_ns + self._back_ns
                 if loss.follow <= 0 and told_ns < loss.again_ns:
-                    loss.again_ns = told_ns
-                    loss.entry[0] = max(loss.floor_ns, self._sent_again(told_ns, told_ns))
+                    loss.again_ns, loss.timeout_ns = told_ns, self._rto_ns
+                    loss.entry[0] = max(loss.floor_ns, self._sent_again(told_ns, self._rto_ns))
         self._mending = still
         self._set_next()
 
-    def _sent_again(self, again_ns: int, from_ns: int) -> int:
-        """When a segment arrives that is sent again at `again_ns`, and at every timeout after it until one comes
+    def _sent_again(self, again_ns: int, timeout_ns: int, from_ns: int = 0) -> int:
+        """When a segment arrives that is sent again at `again_ns`, after a timeout once more, and so on until it comes
         through; those before `from_ns` did not. NEVER after as many as TCP tries."""
         share, outages = self._loss_share(), self._outages
-        timeout_ns = self._rto_ns
         for _ in range(RETRIES_MAX):
             if again_ns >= from_ns:
                 in_outage = outages is not None and outages.until_ns(again_ns)
                 if not in_outage and self._random.random() >= share:
                     return again_ns + self._settled_ns
-                self.counts.lost += 1
-                self.counts.outage_lost += bool(in_outage)
             again_ns += timeout_ns
             timeout_ns = min(2 * timeout_ns, self._rto_ns << RTO_DOUBLINGS_MAX)
         return NEVER
@@ -896,13 +893,15 @@ _Entry = list[Any]
 class _Loss:
     """The last lost segment of an entry that is to be sent again."""
 
-    __slots__ = ("again_ns", "entry", "floor_ns", "follow")
+    __slots__ = ("again_ns", "entry", "floor_ns", "follow", "timeout_ns")
 
-    def __init__(self, entry: _Entry, follow: int, again_ns: int, floor_ns: int) -> None:
+    def __init__(self, entry: _Entry, follow: int, again_ns: int, timeout_ns: int, floor_ns: int) -> None:
         self.entry = entry
         self.follow = follow
         """So many segments more that arrive after it tell its sender."""
         self.again_ns = again_ns
         """When it is sent again for the first time."""
+        self.timeout_ns = timeout_ns
+        """From then to the second time."""
         self.floor_ns = floor_ns
         """When the rest of the entry is there."""
