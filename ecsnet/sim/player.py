@@ -59,7 +59,7 @@ class Player:
         self.datagrams = datagrams
         self.random = Random(f"{seed}/{name}/player")
         """The player's own generator, for what its game does."""
-        self.replica = Replica(knows, name=name, reconnects=True)
+        self.replica = Replica(knows, name=name, reconnects=True, datagrams=datagrams)
         self.replica.on_applied = self._on_applied
         self.connection: Connection | None = None
         self.is_cut = (False, False)
@@ -172,7 +172,7 @@ class Player:
                     played = True
                 # What came while the program stood still is taken in when it goes on.
                 now_ns = self._now_ns = max(when_ns, self._stalled_until_ns, from_ns)
-                replica.receive_frame(kind, payload, clock.local(now_ns))
+                replica.receive_frame(kind, payload, clock.local(now_ns), reliable=reliable)
                 if connection.has_room:
                     frames = replica.frames_to_send(clock.local(now_ns))
                     if frames or connection.datagrams:
