@@ -25,13 +25,15 @@ class AckedBase(Window):
     """The versions on their way to one replica, and the newest that it is known to hold: `acked`. Chunks are not
     counted: they go by the lane, which has a window of its own."""
 
-    __slots__ = ("_chunks_staged", "_repeats", "_spoke_ns")
+    __slots__ = ("_chunks_staged", "_repeats", "_spoke_ns", "is_answered")
 
     def __init__(self) -> None:
         super().__init__()
         self._repeats = 0
         self._spoke_ns = 0
         self._chunks_staged = 0
+        self.is_answered = True
+        """Whether an ack came, of whatever version, since something was last sent."""
 
     @property
     def newest(self) -> Version:
@@ -60,6 +62,7 @@ class AckedBase(Window):
         if not self._sent:
             self._progress_ns = now_ns
         self._spoke_ns = now_ns
+        self.is_answered = False
         if version == self._newest:
             self._repeats += 1
             return
@@ -76,6 +79,7 @@ class AckedBase(Window):
     def record_probe(self, now_ns: int) -> None:
         """The replica was asked what it holds."""
         self._spoke_ns = now_ns
+        self.is_answered = False
         self._repeats += 1
 
     def ack_untrusted(self, version: int, chunks: int, now_ns: int) -> bool:
@@ -94,6 +98,7 @@ class AckedBase(Window):
                 f"(acked {self.acked}, on their way {[sent for sent, _, _ in self._sent]})",
                 reason=Reason.BAD_STATE,
             )
+        self.is_answered = True
         if chunks != self._chunks_staged:
             self._chunks_staged = chunks
             self._progress_ns = now_ns

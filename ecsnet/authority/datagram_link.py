@@ -5,7 +5,9 @@
     acked 16, head 16   nothing
 
 A delta of more than `DELTA_PARTS_MAX` parts, and one from the empty world, would hardly arrive whole. It goes by the
-lane, in one frame or in chunks, and until it is acked nothing else is cut: its base is on its way.
+lane, in one frame or in chunks, and until it is acked nothing else is cut: its base is on its way. And since what is in
+the lane is never taken back, it is cut only for a replica that answers: after a partition nobody wants to be sent the
+world of when it began.
 
 What can be lost at rest is the last delta, or its ack. Both are mended by saying it again: the delta, or for one that
 went by the lane a *probe*, which is the empty delta `(v, v]` that a replica can only answer by what it holds.
@@ -117,7 +119,7 @@ class DatagramLink(Link):
             return self._next_of_sync(blocks, digest_window)
         acks, head = self._acks, blocks.version
         if acks.acked < self._awaited:
-            return self._probe(blocks) if acks.is_due(now_ns) else None
+            return self._probe(blocks, now_ns)
         if acks.acked > self._based_on:
             self.base = self._based_on = acks.acked
         base = self.base
@@ -131,6 +133,8 @@ class DatagramLink(Link):
             return None
         cuts = blocks.parts(base) if base != EMPTY_VERSION else None
         if cuts is None:
+            if not acks.is_answered:
+                return self._probe(blocks, now_ns)
             whole = blocks.delta(base)
             if whole is None:
                 return self._begin_sync(blocks, base)
@@ -162,8 +166,10 @@ class DatagramLink(Link):
         version = parts.version if number + 1 == count else None
         return _unreliable(head, cut.block, cut.padding, version, number, parts.window)
 
-    def _probe(self, blocks: Blocks) -> Transmit:
-        version = self._awaited
+    def _probe(self, blocks: Blocks, now_ns: int) -> Transmit | None:
+        if not self._acks.is_due(now_ns):
+            return None
+        version = self._acks.newest
         head = self.server.delta_head(version, version, blocks.tick, self.entity, NO_DIGEST, 0)
         return _unreliable(head, b"", b"", None, None, None)
 
