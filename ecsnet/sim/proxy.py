@@ -78,7 +78,7 @@ class Way:
         self._taken_ns: deque[int] = deque()
         self._changed = trio.Event()
 
-    async def carry(self, source: trio.SocketStream, sink: trio.SocketStream) -> None:
+    async def carry(self, source: trio.abc.ReceiveStream, sink: trio.abc.HalfCloseableStream) -> None:
         """Until the end of `source` has come out at `sink`, which is told so.
 
         Raises:
@@ -97,10 +97,10 @@ class Way:
             self.is_over = True
             nursery.cancel_scope.cancel()
 
-    async def _take_in(self, source: trio.SocketStream) -> None:
+    async def _take_in(self, source: trio.abc.ReceiveStream) -> None:
         path = self.path
         try:
-            while data := await source.receive_some(CHUNK_BYTES):
+            while data := bytes(await source.receive_some(CHUNK_BYTES)):
                 now_ns = _now_ns()
                 while not path.send(data, now_ns):
                     # Somebody may read in the meantime, which makes room as well.
@@ -113,7 +113,7 @@ class Way:
         path.close(_now_ns())
         self._change()
 
-    async def _hand_out(self, sink: trio.SocketStream) -> None:
+    async def _hand_out(self, sink: trio.abc.HalfCloseableStream) -> None:
         path = self.path
         while True:
             now_ns = _now_ns()
@@ -235,7 +235,7 @@ class Proxy:
                 target = await trio.open_tcp_stream(self._target.host, self._target.port)
             except (OSError, UnicodeError) as error:
                 self._counts["failed"] += 1
-                self._note(f"connection {number}: {self.target}: {why_not_connected(error)}")
+                self._note(f"connection {number}: {self.target}: {why_not_connected(_cause(error))}")
                 _reset(client)
                 return
             carried = _Carried(profile, f"{self._seed}/{number}")
@@ -318,6 +318,14 @@ class _Sums:
             delay_ms_mean=round(self.delay_ns_sum / self.chunks / 1e6, 3) if self.chunks else None,
             delay_ms_max=round(self.delay_ns_max / 1e6, 3) if self.chunks else None,
         )
+
+
+def _cause(error: Exception) -> Exception:
+    """Trio tries every address of a host, and raises one error about all: what happened at the last one."""
+    cause = error.__cause__
+    if isinstance(cause, BaseExceptionGroup):
+        cause = cause.exceptions[-1]
+    return cause if isinstance(cause, OSError) else error
 
 
 def _now_ns() -> int:
