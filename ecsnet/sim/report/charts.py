@@ -7,6 +7,7 @@ Invariant: `charts_of` gives every recording the same charts in the same order, 
 not: a chart without samples says so.
 """
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Literal, NamedTuple
 
@@ -30,6 +31,7 @@ from ecsnet.sim.report.scales import (
     linear_scale,
     ms_text,
     plus_one_scale,
+    rate_text,
     ratio_scale,
     share_text,
     time_scale,
@@ -49,6 +51,7 @@ __all__ = [
     "charts_of",
     "runs_of",
     "shades_of",
+    "thin_opacity",
 ]
 
 Role = Literal["player", "median", "worst", "second"]
@@ -88,6 +91,8 @@ class Faults(NamedTuple):
     row_count: tuple[int, ...]
     """Rows to leave room for in each lane: those of the recording that has most."""
     violations_s: tuple[float, ...]
+    is_violated: bool
+    """Whether any recording of the report was: then all leave room for the marks."""
 
 
 class Mark(NamedTuple):
@@ -140,6 +145,12 @@ def runs_of(at: Floats, values: Floats, gap: float) -> list[tuple[int, ...]]:
     return [tuple(run.tolist()) for run in np.split(there, breaks)]
 
 
+def thin_opacity(strip: Strip) -> float:
+    """How strong the line of one of many is drawn: where many lie over each other they are a tone, not a wall."""
+    count = sum(line.role == "player" for line in strip.lines)
+    return float(np.clip(1.3 / math.sqrt(max(1, count)) - 0.05, 0.1, 0.45))
+
+
 def apart(wanted: Sequence[float], least: float, limit: float) -> list[float]:
     """Places for words at least `least` apart, as near to the wanted ones (ascending) as goes, none above `limit`."""
     places: list[float] = []
@@ -175,6 +186,7 @@ def _strip(
     more: Sequence[Line] = (),
     peak: tuple[float, float, str] | None = None,
     per_second: bool = False,
+    worst: str = "worst",
 ) -> Strip:
     players = reading.players
     at = reading.times.at_s
@@ -182,11 +194,11 @@ def _strip(
         at = np.arange(len(band.worst), dtype=np.float64) + 0.5
     lines = [Line("player", player.name, "", line_of(player)) for player in players]
     if len(players) == 1:
-        lines = [Line("median", players[0].name, "", lines[0].values), *more]
+        lines = [*more, Line("median", players[0].name, "down" if more else "", lines[0].values)]
     else:
         lines += [
             *more,
-            Line("worst", "the worst player", "worst", band.worst),
+            Line("worst", f"the {worst} of a player", worst, band.worst),
             Line("median", "the median", "median", band.median),
         ]
     gap = max(reading.times.gap_s, 1.01) if per_second else reading.times.gap_s
@@ -200,7 +212,8 @@ def _lag(readings: Sequence[Reading], time: Scale) -> Chart:
         peak = reading.lag_peak
         said = None if peak is None else (peak[0], peak[1], f"{peak[2]}: {ms_text(peak[1])}")
         drawn.append(_strip(reading, scale, reading.lag_band, lambda player: player.lag_line, peak=said))
-    what = "From the tick that changed something until a player held it. Band: 9 of 10 samples. Gap: nothing arrived"
+    band = " Band: 9 of 10 samples." if any(len(reading.players) > 1 for reading in readings) else ""
+    what = f"From the tick that changed something until a player held it.{band} Gap: nothing arrived"
     return Chart("lag", "Lag", what, tuple(drawn), time)
 
 
@@ -217,20 +230,27 @@ def _behind(readings: Sequence[Reading], time: Scale) -> Chart:
 
 def _queued(readings: Sequence[Reading], time: Scale) -> Chart:
     scale = linear_scale(_highest(reading.queued_max for reading in readings), bytes_text, ticks=4)
-    drawn = tuple(_strip(reading, scale, reading.queued_band, lambda one: one.queued_line) for reading in readings)
+    drawn = tuple(
+        _strip(reading, scale, reading.queued_band, lambda one: one.queued_line, worst="most") for reading in readings
+    )
     return Chart("queue", "Queue depth", "Bytes on their way to a player: unsent, and on the line", drawn, time)
 
 
 def _rate(readings: Sequence[Reading], time: Scale) -> Chart:
-    def text(amount: float) -> str:
-        return f"{bytes_text(amount)}/s"
-
-    scale = linear_scale(_highest(np.nanmax(_some(reading.down_band.worst)) for reading in readings), text)
+    scale = linear_scale(_highest(np.nanmax(_some(reading.down_band.worst)) for reading in readings), rate_text)
     drawn = []
     for reading in readings:
         up = Line("second", "the median of bytes from a player", "up", reading.up_median)
         drawn.append(
-            _strip(reading, scale, reading.down_band, lambda player: player.down_line, more=[up], per_second=True)
+            _strip(
+                reading,
+                scale,
+                reading.down_band,
+                lambda player: player.down_line,
+                more=[up],
+                per_second=True,
+                worst="most",
+            )
         )
     what = "To each player, joins and retransmissions included; up: from the median player"
     return Chart("bytes", "Bytes per second", what, tuple(drawn), time)
@@ -255,11 +275,12 @@ def _faults(readings: Sequence[Reading], time: Scale) -> Chart:
     by_reading = [{lane.kind: lane for lane in fault_lanes(reading.recording.faults)} for reading in readings]
     kinds = list(dict.fromkeys(kind for lanes in by_reading for kind in lanes))
     rows = tuple(max(len(lanes[kind].rows) for lanes in by_reading if kind in lanes) for kind in kinds)
+    is_violated = any(reading.recording.violations for reading in readings)
     drawn = []
     for reading, lanes in zip(readings, by_reading, strict=True):
         hz = max(1, reading.recording.hz)
         times_s = tuple(violation.tick / hz for violation in reading.recording.violations)
-        drawn.append(Faults(tuple(lanes.get(kind, Lane(kind, ())) for kind in kinds), rows, times_s))
+        drawn.append(Faults(tuple(lanes.get(kind, Lane(kind, ())) for kind in kinds), rows, times_s, is_violated))
     what = "Solid: for everybody, or the node. Pale: for one player" if kinds else ""
     return Chart("faults", "Faults", what, tuple(drawn), time)
 
@@ -284,7 +305,7 @@ def _distribution(readings: Sequence[Reading]) -> Chart:
                 lines.append(Line("worst", worst.name, worst.name, worst.lag_ms))
         lines.append(Line("median", "all players", "all", reading.lag_ms))
         drawn.append(Strip(nines, tuple(lines), None, scale, 9.0, is_time=False))
-    what = "Lag that so many of the samples are not above; the tail is to the right"
+    what = "So many samples are not above it; the tail is to the right"
     return Chart("distribution", "Lag distribution", what, tuple(drawn), x)
 
 
@@ -317,6 +338,12 @@ def _by_player(readings: Sequence[Reading]) -> Chart:
     return Chart("by-player", "Lag by player", what, tuple(drawn), scale)
 
 
+def _part_text(amount: int, whole: int) -> str:
+    if amount and amount < whole / 100:
+        return "under 1 %"
+    return f"{amount / whole * 100 if whole else 0:.0f} %"
+
+
 def _tables(readings: Sequence[Reading]) -> Chart:
     totals: dict[str, int] = {}
     for reading in readings:
@@ -332,14 +359,11 @@ def _tables(readings: Sequence[Reading]) -> Chart:
         if rest:
             pairs.append((f"{len(rest)} others", sum(amounts.get(name, 0) for name in rest)))
         by_reading.append(
-            tuple(
-                Bar(name, amount, f"{bytes_text(amount)} · {amount / whole * 100 if whole else 0:.0f} %")
-                for name, amount in pairs
-            )
+            tuple(Bar(name, amount, f"{bytes_text(amount)} · {_part_text(amount, whole)}") for name, amount in pairs)
         )
     scale = linear_scale(_highest(bar.value for bars in by_reading for bar in bars), bytes_text)
     drawn = tuple(Bars(bars, scale) for bars in by_reading)
-    what = "Of encoded deltas, each counted once however many players it went to"
+    what = "Of encoded deltas, each counted once, however many got it"
     return Chart("tables", "Bytes by table", what, drawn, scale)
 
 

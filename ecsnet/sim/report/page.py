@@ -13,7 +13,7 @@ from ecsnet.sim.recording import Recording
 from ecsnet.sim.report.charts import Chart, Faults, charts_of, shades_of
 from ecsnet.sim.report.palette import DARK, LIGHT, Palette
 from ecsnet.sim.report.reading import Figure, Reading, check_recordings, key_figures, read, times_of, verdict
-from ecsnet.sim.report.scales import bytes_text, count_text, ms_text
+from ecsnet.sim.report.scales import bytes_text, count_text, ms_text, rate_text
 from ecsnet.sim.report.svg import chart_svg, escaped
 
 __all__ = ["differences", "page", "subtitle", "title_of", "write_html"]
@@ -38,7 +38,7 @@ p{margin:0}
 .runs,.stacks,.lower{display:grid;gap:16px;margin-top:16px;align-items:start}
 .pair .runs,.pair .stacks,.pair .lower{grid-template-columns:repeat(2,minmax(0,1fr))}
 .one .lower{grid-template-columns:minmax(0,1fr) minmax(0,1fr)}
-.lower>div{display:grid;gap:16px;min-width:0}
+.one .lower>div{display:grid;gap:16px;min-width:0}
 .card{background:var(--card);border-radius:12px;padding:16px 18px;min-width:0;container-type:inline-size;
 box-shadow:0 0 0 1px var(--grid)}
 section.card{margin-top:16px}
@@ -70,7 +70,7 @@ text{fill:var(--ink)}
 .grid{stroke:var(--grid);stroke-width:1}
 .shade{fill:var(--fault)}.shade.all{opacity:.16}.shade.one{opacity:.07}
 path{fill:none;vector-effect:non-scaling-stroke;stroke-linecap:round;stroke-linejoin:round}
-path.player{stroke:var(--player);stroke-width:.8;opacity:.32}
+path.player{stroke:var(--player);stroke-width:.8;opacity:var(--thin)}
 path.player:hover{stroke:var(--ink);stroke-width:2;opacity:1}
 path.band{fill:var(--median);opacity:.2}
 path.median{stroke:var(--median);stroke-width:2}
@@ -88,7 +88,7 @@ line.violation{stroke:var(--violation);stroke-width:1;stroke-dasharray:3 3}
 .reach{stroke:var(--worst);stroke-width:1}.most{stroke:var(--worst);stroke-width:2}
 .half{fill:var(--median);stroke:var(--card);stroke-width:1.2}
 .bar{fill:var(--median);opacity:.85}
-.scroll{overflow-x:auto}
+.scroll{overflow-x:auto}.words.scroll{max-height:300px;overflow-y:auto}
 table{border-collapse:collapse;width:100%;font-size:13px}
 th{font-weight:600;color:var(--muted);text-align:right;padding:4px 10px;white-space:nowrap}
 td{text-align:right;padding:4px 10px;border-top:1px solid var(--grid);white-space:nowrap}
@@ -98,7 +98,7 @@ th:first-child,td:first-child{padding-left:0}
 td.good{color:var(--good)}td.bad{color:var(--bad)}
 summary{cursor:pointer;font-weight:650;font-size:16px}
 details[open] summary{margin-bottom:8px}
-@container (max-width:640px){
+@container (max-width:760px){
 .tiles{grid-template-columns:repeat(3,minmax(0,1fr))}
 }
 @container (max-width:520px){
@@ -218,7 +218,7 @@ def _violations(reading: Reading, which: int, of: int) -> str:
     found = reading.recording.violations
     head = f"<h2>{_tag(which, of)}Violations</h2>"
     if not found:
-        return f'<div class="card">{head}<p class="muted">None: every checker held, all along.</p></div>'
+        return f'<div class="card">{head}<p class="muted">None</p></div>'
     hz = max(1, reading.recording.hz)
     rows = "".join(
         f"<tr><td>{one.tick}</td><td>{one.tick / hz:.2f} s</td><td>{escaped(one.checker)}</td>"
@@ -228,7 +228,7 @@ def _violations(reading: Reading, which: int, of: int) -> str:
     more = len(found) - _VIOLATIONS_MAX
     under = f'<p class="muted">and {more} more</p>' if more > 0 else ""
     return (
-        f'<div class="card">{head}<div class="scroll"><table class="words"><thead><tr><th>tick</th><th>about at</th>'
+        f'<div class="card">{head}<div class="words scroll"><table><thead><tr><th>tick</th><th>about at</th>'
         f"<th>checker</th><th>what</th></tr></thead><tbody>{rows}</tbody></table></div>{under}</div>"
     )
 
@@ -238,7 +238,7 @@ def _numbers(reading: Reading, which: int, of: int) -> str:
         f"<tr><td>{escaped(f'{player.name} · {player.kind}' if player.kind else player.name)}</td>"
         f"<td>{ms_text(player.lag.p50_ms)}</td><td>{ms_text(player.lag.p99_ms)}</td><td>{ms_text(player.lag.max_ms)}</td>"
         f"<td>{count_text(player.behind_p99)}</td><td>{bytes_text(player.queued_max)}</td>"
-        f"<td>{bytes_text(player.down_s)}/s</td><td>{player.stays}</td></tr>"
+        f"<td>{rate_text(player.down_s)}</td><td>{player.stays}</td></tr>"
         for player in reading.players
     )
     heads = ("player", "lag p50", "lag p99", "lag max", "behind p99", "queue max", "bytes", "stays")
@@ -256,11 +256,11 @@ def page(recordings: Sequence[Recording]) -> str:
     charts = charts_of(readings)
     n = len(readings)
 
-    def drawn(chart: Chart, which: int) -> str:
-        return chart_svg(chart, which, shades_of(readings[which]), violations_s[which])
+    def drawn(chart: Chart, which: int, before: str = "") -> str:
+        return chart_svg(chart, which, shades_of(readings[which]), violations_s[which], before=before)
 
     def card(chart: Chart, which: int) -> str:
-        return f'<div class="card">{_tag(which, n)}{drawn(chart, which)}</div>'
+        return f'<div class="card">{drawn(chart, which, _tag(which, n))}</div>'
 
     faults = next(chart for chart in charts if chart.key == "faults")
     violations_s = [one.violations_s if isinstance(one, Faults) else () for one in faults.drawn]
@@ -272,6 +272,10 @@ def page(recordings: Sequence[Recording]) -> str:
     if n == 1:
         body.append(f'<p class="muted">{escaped(subtitle(recordings[0]))}</p>')
     body.append(f'<div class="runs">{"".join(_head(reading, i, n) for i, reading in enumerate(readings))}</div>')
+    if any(recording.violations for recording in recordings):
+        # Above all charts: this is why the report is looked at.
+        listed = "".join(_violations(reading, i, n) for i, reading in enumerate(readings))
+        body.append(f'<div class="stacks">{listed}</div>')
     if n > 1:
         body.append(_differences(readings))
     stacks = "".join(
@@ -287,9 +291,7 @@ def page(recordings: Sequence[Recording]) -> str:
     else:
         columns = "".join(card(chart, i) for chart in lower for i in range(n))
     body.append(f'<div class="lower">{columns}</div>')
-    for part in (_violations, _numbers):
-        inner = "".join(part(reading, i, n) for i, reading in enumerate(readings))
-        body.append(f'<div class="stacks">{inner}</div>')
+    body.append(f'<div class="stacks">{"".join(_numbers(reading, i, n) for i, reading in enumerate(readings))}</div>')
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8"/>'
         "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\"/>"

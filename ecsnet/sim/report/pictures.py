@@ -9,6 +9,7 @@ version of matplotlib.
 
 from collections.abc import Sequence
 from pathlib import Path
+from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,6 +26,7 @@ from ecsnet.sim.report.charts import (
     charts_of,
     runs_of,
     shades_of,
+    thin_opacity,
 )
 from ecsnet.sim.report.page import differences, subtitle, title_of
 from ecsnet.sim.report.palette import DARK, LIGHT, Palette
@@ -42,6 +44,7 @@ _PLAYERS_MAX = 16
 """Rows of players in the overview: more are too small to read. The picture of players alone has all."""
 
 _TILES = 6
+_VIOLATIONS_MAX = 4
 _STYLE: Any = {
     "text.parse_math": False,  # a player may be called $x$
     "font.family": "DejaVu Sans",
@@ -90,7 +93,11 @@ class _Painter:
         title = f"{tag}{chart.title}"
         if isinstance(drawn, PlayerRows) and len(drawn.rows) > players_max:
             title += f": the worst {players_max} of {len(drawn.rows) + drawn.left_out}"
-        axes.set_title(_plain(title), loc="left", color=colours.ink, fontweight="bold", pad=7)
+        axes.set_title(_plain(title), loc="left", color=colours.ink, fontweight="bold", pad=19)
+        axes.annotate(
+            _plain(chart.what), (0, 1), xytext=(0, 7), textcoords="offset points", xycoords="axes fraction",
+            color=colours.muted, fontsize=7.5, annotation_clip=False,
+        )  # fmt: skip
 
     # --- axes ---------------------------------------------------------------------------------------------------------
 
@@ -126,7 +133,7 @@ class _Painter:
                 there = list(run)
                 axes.fill_between(x[there], low[there], high[there], color=colours.median, alpha=0.2, linewidth=0)
         look: dict[str, tuple[str, float, float]] = {
-            "player": (colours.player, 0.6, 0.32),
+            "player": (colours.player, 0.6, thin_opacity(strip)),
             "worst": (colours.worst, 1.1, 1.0),
             "median": (colours.median, 1.8, 1.0),
             "second": (colours.second, 1.4, 1.0),
@@ -177,11 +184,11 @@ class _Painter:
         self._behind_all(axes, chart, which)
         self._ticks(axes, chart.x, "x")
         axes.grid(False, axis="y")
-        if not faults.lanes:
+        if not any(lane.rows for lane in faults.lanes):
             self._nothing(axes, "no faults")
         names = [lane.kind.replace("_", " ") for lane in faults.lanes]
         rows: list[float] = [float(i) for i in range(len(names))]
-        if faults.violations_s:
+        if faults.is_violated:
             # Above the faults, in a row of their own.
             marks = {round(float(chart.x.place(at_s)), 3) for at_s in faults.violations_s}
             axes.plot(sorted(marks), [-1.0] * len(marks), "x", color=colours.violation, markersize=6, mew=2, zorder=5)
@@ -294,8 +301,9 @@ def _head(figure: "Figure", palette: Palette, readings: Sequence[Reading], top: 
 
 
 _HEAD_INCHES = 1.95
-_BETWEEN_INCHES = 0.66
+_BETWEEN_INCHES = 0.84
 _FOOT_INCHES = 0.4
+_VIOLATIONS_INCHES = 3.0
 
 
 def _overview(palette: Palette, charts: Sequence[Chart], readings: Sequence[Reading]) -> "Figure":
@@ -310,6 +318,8 @@ def _overview(palette: Palette, charts: Sequence[Chart], readings: Sequence[Read
     stack = sum(_inches(chart, _PLAYERS_MAX) + _BETWEEN_INCHES for chart in over_time)
     lower_stack = sum(_inches(chart, _PLAYERS_MAX) + _BETWEEN_INCHES for chart in lower)
     table = 2.9 if n > 1 else 0.0
+    if n == 1:
+        lower_stack += _VIOLATIONS_INCHES
     # One run: two columns side by side. Two runs: a column for each, and everything below each other.
     high = _HEAD_INCHES + _FOOT_INCHES + table + (max(stack, lower_stack) if n == 1 else stack + lower_stack)
     wide = 16.0
@@ -327,11 +337,13 @@ def _overview(palette: Palette, charts: Sequence[Chart], readings: Sequence[Read
     top = high - _HEAD_INCHES
     if n == 1:
         column(over_time, 0, 0.085, 0.525, top)
-        column(lower, 0, 0.725, 0.215, top)
+        under = column(lower, 0, 0.725, 0.215, top)
+        _violations(figure, palette, readings[0], 0.725, 50, under - 0.1, high)
         return figure
     top -= table
     _differences(figure, palette, readings, top + table - 0.1, high)
-    for i in range(n):
+    for i, reading in enumerate(readings):
+        _violations(figure, palette, reading, 0.59 + 0.21 * i, 38, top + table - 0.1, high, tag=_tag(i, n))
         column([*over_time, *lower], i, 0.075 + i * 0.5, 0.375, top)
     return figure
 
@@ -353,6 +365,33 @@ def _differences(figure: "Figure", palette: Palette, readings: Sequence[Reading]
             figure.text(x, y, _plain(text), color=shade, fontsize=9, ha="left" if x == columns[0] else "right")
 
 
+def _violations(
+    figure: "Figure",
+    palette: Palette,
+    reading: Reading,
+    left: float,
+    characters: int,
+    top: float,
+    inches: float,
+    *,
+    tag: str = "",
+) -> None:
+    """The first violations in words, where there is room for them."""
+    found = reading.recording.violations
+    rows = [(f"{tag}Violations", palette.ink if found else palette.muted, True)]
+    for one in found[:_VIOLATIONS_MAX]:
+        rows.append((f"tick {one.tick}, {one.checker}", palette.violation, True))
+        rows += [(line, palette.ink, False) for line in wrap(_plain(one.what), characters)[:2]]
+    if len(found) > _VIOLATIONS_MAX:
+        rows.append((f"and {len(found) - _VIOLATIONS_MAX} more", palette.muted, False))
+    if not found:
+        rows.append(("none", palette.muted, False))
+    for i, (text, colour, is_bold) in enumerate(rows):
+        weight = "bold" if is_bold else "normal"
+        y = (top - 0.1 - i * 0.2) / inches
+        figure.text(left, y, _plain(text), color=colour, fontsize=9.5 if i == 0 else 8.5, fontweight=weight)
+
+
 def _single(palette: Palette, charts: Sequence[Chart], readings: Sequence[Reading], chart: Chart) -> "Figure":
     """One chart, of each run beside the other."""
     from matplotlib.figure import Figure
@@ -361,7 +400,7 @@ def _single(palette: Palette, charts: Sequence[Chart], readings: Sequence[Readin
     is_long = isinstance(chart.drawn[0], Strip | Faults) and chart.key != "distribution"
     wide = (11.0 if is_long else 7.0) if n == 1 else 15.0
     inches = _inches(chart, 10_000) * (1.35 if isinstance(chart.drawn[0], Strip) else 1.0)
-    high = inches + 1.15
+    high = inches + 1.3
     figure = Figure(figsize=(wide, high), facecolor=palette.card)
     painter = _Painter(palette, charts, readings)
     left_inches, right_inches = 1.45, 0.95

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from ecsnet.errors import ArgumentError
 from ecsnet.sim.figures import LagFigures, lag_figures
 from ecsnet.sim.recording import FaultSpan, PlayerRecording, Recording
-from ecsnet.sim.report.scales import Floats, bytes_text, count_text, ms_text
+from ecsnet.sim.report.scales import Floats, bytes_text, count_text, ms_text, rate_text
 
 __all__ = [
     "PERCENTILES",
@@ -355,10 +355,10 @@ def key_figures(reading: Reading) -> list[Figure]:
         Figure("lag p50", lag.p50_ms, ms_text(lag.p50_ms)),
         Figure("lag p99", lag.p99_ms, ms_text(lag.p99_ms)),
         Figure("lag max", lag.max_ms, ms_text(lag.max_ms)),
-        Figure("bytes per client and second", reading.down_s, f"{bytes_text(reading.down_s)}/s"),
+        Figure("bytes per client and second", reading.down_s, rate_text(reading.down_s)),
         Figure("versions behind p99", reading.behind_p99, count_text(reading.behind_p99)),
         Figure("queue max", reading.queued_max, bytes_text(reading.queued_max)),
-        Figure("bytes up per client and second", reading.up_s, f"{bytes_text(reading.up_s)}/s"),
+        Figure("bytes up per client and second", reading.up_s, rate_text(reading.up_s)),
         Figure("violations", len(recording.violations), count_text(len(recording.violations))),
         Figure("versions", recording.versions, count_text(recording.versions), None),
         Figure("samples of lag", lag.n, count_text(lag.n), None),

@@ -22,6 +22,7 @@ __all__ = [
     "linear_scale",
     "ms_text",
     "plus_one_scale",
+    "rate_text",
     "ratio_scale",
     "share_text",
     "time_scale",
@@ -93,6 +94,11 @@ def bytes_text(amount: float) -> str:
         if abs(amount) >= size:
             return f"{_short(amount / size)} {unit}"
     return f"{_short(amount)} B"
+
+
+def rate_text(bytes_s: float) -> str:
+    """`840 B/s`, `12.5 kB/s`."""
+    return f"{bytes_text(bytes_s)}/s" if math.isfinite(bytes_s) else "–"
 
 
 def count_text(count: float) -> str:

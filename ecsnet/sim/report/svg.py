@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from ecsnet.sim.report.charts import Bars, Chart, Faults, Line, PlayerRows, Strip, apart, runs_of
+from ecsnet.sim.report.charts import Bars, Chart, Faults, Line, PlayerRows, Strip, apart, runs_of, thin_opacity
 from ecsnet.sim.report.scales import Floats, Scale
 
 __all__ = ["chart_svg", "escaped"]
@@ -182,7 +182,8 @@ def _strip_svg(chart: Chart, strip: Strip, shades: tuple[Spans, Spans], violatio
     inner += _x_ticks(chart.x, height) + _y_ticks(strip.scale, height)
     if paths:
         inner += (
-            f'<svg width="100%" height="100%" viewBox="0 0 {_WIDE} {_HIGH}" preserveAspectRatio="none">{paths}</svg>'
+            f'<svg width="100%" height="100%" viewBox="0 0 {_WIDE} {_HIGH}" preserveAspectRatio="none"'
+            f' style="--thin:{thin_opacity(strip):.2f}">{paths}</svg>'
         )
     else:
         inner += _nothing(height, "no samples")
@@ -194,13 +195,13 @@ def _strip_svg(chart: Chart, strip: Strip, shades: tuple[Spans, Spans], violatio
 
 def _faults_svg(chart: Chart, faults: Faults, shades: tuple[Spans, Spans]) -> str:
     marks = sorted({round(float(chart.x.place(at_s)), 3) for at_s in faults.violations_s})[:_MARKS_MAX]
-    top = 18
+    top = 18 if faults.is_violated else 6
     # A kind that struck several players at once gets thinner rows, not a taller lane, until they are too thin to see.
     heights = [max(_LANE_PX, 5 * rows) for rows in faults.row_count]
-    height = top + sum(lane + 5 for lane in heights) if heights else 44
+    height = top + sum(lane + 5 for lane in heights) if heights else 44 + top
     parts = [_shade(shades[1], chart.x, height, "one"), _shade(shades[0], chart.x, height, "all")]
     parts.append(_x_ticks(chart.x, height))
-    if not heights:
+    if not any(lane.rows for lane in faults.lanes):
         parts.append(_nothing(height, "no faults"))
     y = top
     for lane, rows, lane_px in zip(faults.lanes, faults.row_count, heights, strict=True):
@@ -287,8 +288,10 @@ def _bars_svg(chart: Chart, drawn: Bars) -> str:
     return _svg(height, 8, chart.title, "".join(parts))
 
 
-def chart_svg(chart: Chart, which: int, shades: tuple[Spans, Spans], violations_s: Sequence[float]) -> str:
-    """One chart of one recording: a `<figure>`."""
+def chart_svg(
+    chart: Chart, which: int, shades: tuple[Spans, Spans], violations_s: Sequence[float], *, before: str = ""
+) -> str:
+    """One chart of one recording: a `<figure>`. `before` is markup that goes before its title."""
     drawn = chart.drawn[which]
     if isinstance(drawn, Strip):
         inner = _strip_svg(chart, drawn, shades, violations_s)
@@ -298,5 +301,5 @@ def chart_svg(chart: Chart, which: int, shades: tuple[Spans, Spans], violations_
         inner = _players_svg(chart, drawn)
     else:
         inner = _bars_svg(chart, drawn)
-    caption = f"<figcaption><b>{escaped(chart.title)}</b> <span>{escaped(chart.what)}</span></figcaption>"
+    caption = f"<figcaption>{before}<b>{escaped(chart.title)}</b> <span>{escaped(chart.what)}</span></figcaption>"
     return f'<figure class="{chart.key}">{caption}{inner}</figure>'
