@@ -22,6 +22,7 @@ from ecsnet.demo.run import Demo, Phase
 from ecsnet.demo.screen import Screen, print_result
 from ecsnet.errors import ArgumentError
 from ecsnet.schema import load, loads
+from ecsnet.sim.profile import profile
 
 ROOT = Path(__file__).parent.parent
 KEYS = [
@@ -130,6 +131,25 @@ def test_a_tiny_demo_converges_and_has_every_key() -> None:
     assert figures["joins"] >= 3 and figures["full_syncs"] == figures["joins"]
     assert figures["commands_sent"] > 5
     assert figures["commands_lost"] == figures["commands_applied_twice"] == 0
+
+
+def test_bots_behind_a_bad_line_are_late_and_hold_the_same_in_the_end() -> None:
+    """What makes them late is the line's latency, which no machine is fast enough to undercut."""
+    done = ecsnet("demo", *TINY, "--link-profile", "4g", "--json")
+
+    assert done.returncode == 0, done.stderr
+    figures = json.loads(done.stdout.splitlines()[-1])
+    assert figures["converged"] is True
+    assert figures["lag_ms"]["p50"] > profile("4g").down.latency_ms
+    assert figures["applied_share"] >= 0.9, "late is not the same as skipped"
+    assert figures["commands_lost"] == figures["commands_applied_twice"] == 0
+
+
+def test_a_line_that_nobody_knows_is_refused_before_anything_is_started() -> None:
+    done = ecsnet("demo", "--link-profile", "6g")
+
+    assert done.returncode == 1
+    assert "no link profile named '6g'" in done.stderr and "4g" in done.stderr
 
 
 def test_a_client_that_holds_something_else_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:

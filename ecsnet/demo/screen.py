@@ -128,7 +128,13 @@ class Screen:
         body.add_row(
             "clients",
             Text.assemble(_strong(f"{tally.live}"), f" of {options.clients} here"),
-            Text.assemble(("joined ", "dim"), _strong(f"{joins}"), (" times", "dim")),
+            Text.assemble(
+                ("joined ", "dim"),
+                _strong(f"{joins}"),
+                (" times", "dim"),
+                (" over ", "dim") if options.link_profile else "",
+                _strong(options.link_profile),
+            ),
         )
         body.add_row(
             "lag",
@@ -181,7 +187,8 @@ class Screen:
     def _line(self, demo: Demo) -> str:
         tally, node, pulse = demo.tally, demo.tally.node, self._pulse
         if demo.phase is Phase.START or node is None:
-            return f"{demo.phase.value}: a node and {demo.options.clients} clients"
+            line = f" over {demo.options.link_profile}" if demo.options.link_profile else ""
+            return f"{demo.phase.value}: a node and {demo.options.clients} clients{line}"
         if demo.phase is Phase.END:
             return str(demo.phase.value)
         if demo.phase is Phase.REST:
