@@ -7,7 +7,7 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -30,8 +30,8 @@ def names() -> list[str]:
     return sorted(path.stem for path in SCENARIOS.glob("*.toml"))
 
 
-def scenario(name: str, seed: int, seconds: float | None = None) -> Scenario:
-    """A scenario by name, or by the path of a file, with its seed.
+def scenario(name: str, seed: int | None = None, seconds: float | None = None) -> Scenario:
+    """A scenario by name, or by the path of a file, with another seed than its own, and for another time.
 
     Raises:
         UnknownNameError: there is none of this name. ConfigError: the file makes no run.
@@ -42,7 +42,7 @@ def scenario(name: str, seed: int, seconds: float | None = None) -> Scenario:
             raise UnknownNameError("scenario", name, names())
         path = SCENARIOS / f"{name}.toml"
     found = read_scenario(path)
-    return found.with_(seed=seed, seconds=found.seconds if seconds is None else seconds)
+    return found.with_(seed=found.seed if seed is None else seed, seconds=found.seconds if seconds is None else seconds)
 
 
 def game_of(_scenario: Scenario) -> Game:
@@ -50,9 +50,8 @@ def game_of(_scenario: Scenario) -> Game:
     return Game(world, setup, play, Market)
 
 
-def runs(name: str, seeds: range, *, seconds: float | None = None, jobs: int = 1) -> Iterator[Outcome]:
-    """Run a scenario with each of the seeds: here, one after the other, or in so many processes, in any order."""
-    scenarios = (scenario(name, seed, seconds) for seed in seeds)
+def runs(scenarios: Sequence[Scenario], *, jobs: int = 1) -> Iterator[Outcome]:
+    """Run scenarios: here, one after the other, or in so many processes, in any order."""
     if jobs == 1:
         for one in scenarios:
             yield run_scenario(one, game_of(one), wall_limit_s=WALL_LIMIT_S)
@@ -69,7 +68,7 @@ def replay(name: str, seed: int) -> str:
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("name", help=f"a scenario ({', '.join(names())}) or a file")
-    parser.add_argument("--seed", type=int, default=1, help="the first seed")
+    parser.add_argument("--seed", type=int, default=None, help="the first seed (the scenario's own, or 1)")
     parser.add_argument("--seeds", type=int, default=1, help="how many")
     parser.add_argument("--seconds", type=float, default=None, help="virtual time, in place of the scenario's own")
     parser.add_argument("--jobs", type=int, default=None, help="processes (one for each core, if there are many seeds)")
@@ -79,7 +78,9 @@ def main(arguments: list[str] | None = None) -> int:
     jobs = given.jobs or (1 if given.seeds == 1 or given.stop else os.cpu_count() or 1)
     failed = 0
     try:
-        for outcome in runs(given.name, range(given.seed, given.seed + given.seeds), seconds=given.seconds, jobs=jobs):
+        first = (scenario(given.name).seed or 1) if given.seed is None else given.seed
+        chosen = [scenario(given.name, seed, given.seconds) for seed in range(first, first + given.seeds)]
+        for outcome in runs(chosen, jobs=jobs):
             failed += not outcome.ok
             if given.json:
                 print(json.dumps(_as_json(outcome)), flush=True)

@@ -119,6 +119,9 @@ class DatagramConnection:
                 if authority is not None:
                     self._take(authority, data, now_ns)
         if self._there is not None:
+            if self._there.is_reset and self.link is not None and authority is not None:
+                authority.close_link(self.link, now_ns)
+                self.link = None
             due_ns = self._there.next_timeout_ns()
             if due_ns is not None and due_ns <= now_ns:
                 self._there.handle_timeout(now_ns)
