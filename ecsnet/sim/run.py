@@ -296,13 +296,13 @@ def run_scenario_in_trio(scenario: Scenario, game: Game) -> Outcome:
         raise
     except Exception as raised:  # noqa: BLE001  (the game's own code)
         error = f"{type(raised).__name__}: {raised}"
-        return msgspec.structs.replace(_no_outcome(settled, error=error, trace=traceback.format_exc()), replay=replay)
+        return msgspec.structs.replace(no_outcome(settled, error=error, trace=traceback.format_exc()), replay=replay)
     finally:
         world.on_error = before
     wall_s = time.monotonic() - begin
     violations = [Violation("converged", reached.ticks, reason) for reason in reached.reasons]
     return msgspec.structs.replace(
-        _no_outcome(settled),
+        no_outcome(settled),
         converged=reached.converged,
         violations=violations,
         violations_found=len(violations),
@@ -436,14 +436,14 @@ class _Worker:
         """The outcome of what was begun: its own, or that its process is no more."""
         if not self.connection.poll():
             self._kill()
-            return _no_outcome(
+            return no_outcome(
                 self.scenario,
                 stopped=f"killed after {self._killed_s:g} s of real time: a tick did not end",
             )
         try:
             return msgspec.json.decode(self.connection.recv_bytes(), type=Outcome)
         except (EOFError, OSError):
-            return _no_outcome(self.scenario, error=f"ProcessDied: its process ended {self._kill(dying=True)}")
+            return no_outcome(self.scenario, error=f"ProcessDied: its process ended {self._kill(dying=True)}")
 
     def end(self) -> None:
         if self._process is not None:
@@ -474,11 +474,11 @@ def _work(connection: Connection, game_of: GameOf, wall_limit_s: float) -> None:
                 outcome = run_scenario(scenario, game_of(scenario), wall_limit_s=wall_limit_s)
             except Exception as error:  # noqa: BLE001  (a game that cannot be set up is one failed run)
                 trace = traceback.format_exc()
-                outcome = _no_outcome(scenario, error=f"{type(error).__name__}: {error}", trace=trace)
+                outcome = no_outcome(scenario, error=f"{type(error).__name__}: {error}", trace=trace)
             connection.send_bytes(msgspec.json.encode(outcome))
 
 
-def _no_outcome(
+def no_outcome(
     scenario: Scenario, *, stopped: str | None = None, error: str | None = None, trace: str = ""
 ) -> Outcome:
     """Of a run that could not say itself how it went."""

@@ -6,7 +6,8 @@ seconds. What the test itself made of its arguments stays: only clusters are cha
 Invariants:
 - the verdict is the first run's. What shrinking finds, or fails to find, is said beside it;
 - shrinking is bounded in runs and in real time, and says so when it gave up;
-- a run counts as the same failure only if it fails in the same line with the same error, or in the same checkers.
+- a run counts as the same failure only if the same checkers found something; if none did, only if it fails in the same
+  line with the same error.
 """
 
 import contextlib
@@ -23,7 +24,7 @@ import msgspec
 import pytest
 
 from ecsnet.errors import ArgumentError
-from ecsnet.sim.cluster import Cluster
+from ecsnet.sim.cluster import Cluster, NotConvergedError
 from ecsnet.sim.faults import Fault
 from ecsnet.sim.figures import LagFigures
 from ecsnet.sim.player import Player
@@ -254,6 +255,9 @@ class Stage:
         took_s = time.monotonic() - self._begin
         first = _Attempt.of(item, error, self)
         lines = [f"run      {cluster.words()}: lag {Cluster.lag(cluster)}" for cluster in self.clusters[-3:]]
+        if not isinstance(error, pytest.fail.Exception | NotConvergedError):
+            found = [line for cluster in self.clusters for line in _violations(cluster)]
+            lines += ["moreover the network checkers found what must never happen:", *found] if found else []
         given = self.overrides
         try:
             self.close()
@@ -294,8 +298,10 @@ class _Attempt:
     @classmethod
     def of(cls, item: pytest.Item, error: BaseException, stage: Stage) -> "_Attempt":
         clusters = stage.clusters
-        if isinstance(error, pytest.fail.Exception) and any(cluster.checkers.found for cluster in clusters):
-            failure = ",".join(sorted({one.checker for cluster in clusters for one in cluster.violations}))
+        checkers = {one.checker for cluster in clusters for one in cluster.violations}
+        if checkers:
+            # Whatever the test says of a run that went wrong, this is why.
+            failure = ", ".join(sorted(checkers))
         else:
             failure = f"{type(error).__name__} in line {_line_in_test(item, error)}"
             failure += ", without samples" if stage.lag_unknown else ""
