@@ -14,16 +14,21 @@ from ecsnet.limits import NS_PER_MS, NS_PER_S
 START_NS = NS_PER_S
 """When a run begins: not 0, which would hide a time that nobody has set."""
 
+MACHINE_UP_NS = 1_000_000 * NS_PER_S
+"""How long a player's machine has been up when the run begins, eleven days: a clock that is set back must not pass the
+moment from which it counts."""
+
 _PPM = 1_000_000
 
 
 class PlayerClock:
-    """`local = virtual + offset + drift × (virtual - START_NS)`, in whole nanoseconds."""
+    """`local = virtual + MACHINE_UP_NS + offset + drift × (virtual - START_NS)`, in whole nanoseconds, and never below
+    0."""
 
     __slots__ = ("drift_ppm", "offset_ns")
 
     def __init__(self, offset_ns: int = 0, drift_ppm: int = 0) -> None:
-        self.offset_ns = offset_ns
+        self.offset_ns = MACHINE_UP_NS + offset_ns
         self.drift_ppm = drift_ppm
 
     @classmethod
@@ -35,9 +40,10 @@ class PlayerClock:
 
     def local(self, virtual_ns: int) -> int:
         """What this clock shows at `virtual_ns`."""
+        local_ns = virtual_ns + self.offset_ns
         if self.drift_ppm:
-            return virtual_ns + self.offset_ns + (virtual_ns - START_NS) * self.drift_ppm // _PPM
-        return virtual_ns + self.offset_ns
+            local_ns += (virtual_ns - START_NS) * self.drift_ppm // _PPM
+        return local_ns if local_ns > 0 else 0
 
     def shift(self, milliseconds: float) -> None:
         """Somebody set the clock."""
