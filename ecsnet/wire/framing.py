@@ -22,7 +22,7 @@ from ecsnet.limits import FRAME_HEADER_BYTES
 from ecsnet.wire.messages import WIRE_VERSION, Kind, Reason
 
 CHECKSUM: Final = 1 << 0
-"""Header flag: 8 bytes of checksum follow the payload. Only for datagrams; not built, so refused."""
+"""Header flag: 8 bytes of checksum follow the payload. Not built, so refused; a datagram has one of its own."""
 
 LAST_OF_BATCH: Final = 1 << 1
 """Header flag: nothing more of this tick follows, so a reader may stop waiting and apply."""
@@ -78,7 +78,7 @@ def parse_header_untrusted(
         raise RemoteProtocolError(f"a frame of kind {kind} has unknown flags {flags:#04x}", Reason.BAD_FRAME)
     if flags & CHECKSUM:
         raise RemoteProtocolError(
-            "a frame with a checksum: planned for datagrams and not built; send it without", Reason.NOT_BUILT
+            "a frame with a checksum: planned and not built; send it without", Reason.NOT_BUILT
         )
     return payload_bytes, kind, flags
 
@@ -150,7 +150,7 @@ class FrameReader:
 
 
 def split_frames_untrusted(data: bytes | bytearray | memoryview, payload_bytes_max: int) -> list[Frame]:
-    """The frames of a batch that must be whole: a WebSocket message, a datagram, what an in-process link carries.
+    """The frames of a batch that must be whole: a WebSocket message, what an in-process link carries.
 
     Raises:
         RemoteProtocolError: as `FrameReader.next_frame`, or the batch ends inside a frame.

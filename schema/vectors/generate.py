@@ -18,7 +18,7 @@ sys.path[:0] = [str(FOLDER), str(FOLDER.parents[1])]
 
 import layout  # noqa: E402
 
-from ecsnet.wire import codec, framing  # noqa: E402
+from ecsnet.wire import codec, datagrams, framing  # noqa: E402
 from ecsnet.wire import messages as m  # noqa: E402
 
 SESSION = 0x0123_4567_89AB_CDEF
@@ -308,6 +308,56 @@ REFUSED: list[tuple[str, m.Kind, bytes]] = [
 ]  # fmt: skip
 
 
+def datagram(what: str, sequence: int, ack: int, ack_bits: int, frames: list[bytes]) -> dict[str, Any]:
+    """A datagram as JSON has it."""
+    return {
+        "what": what,
+        "sequence": sequence,
+        "ack": ack,
+        "ackBits": ack_bits,
+        "frames": [{"kind": frame[4], "payload": frame[8:].hex()} for frame in frames],
+        "bytes": datagrams.pack(sequence, ack, ack_bits, b"".join(frames)).hex(),
+    }
+
+
+def _all_datagrams() -> dict[str, Any]:
+    ack, ping = codec.encode(VECTORS["ack"]), codec.encode(VECTORS["ping"])
+    hello = codec.encode(VECTORS["hello"])
+    whole = datagrams.pack(9, 7, 0x8000_0001, ack)
+    part = codec.encode(VECTORS["deltaSync-part"])
+    early = datagrams.fragment(1 << 40, bytes(8))
+    return {
+        "taken": [
+            datagram("an ack and nothing else", 1, 1, 0, []),
+            datagram("a reset", 0, 41, 0, []),
+            datagram("two frames", 9, 7, 0x8000_0001, [ack, ping]),
+            datagram("the first piece of a lane", 1, 0, 0, [datagrams.fragment(0, hello)]),
+            datagram("the rest of a frame beside a part of a delta", 300, 299, 0xFFFF_FFFF, [
+                datagrams.fragment(16, hello[16:]), part
+            ]),
+            datagram("the last number", 0xFFFF_FFFF, 0xFFFF_FFFF, 0, [ping]),
+        ],
+        "dropped": [
+            {"what": what, "bytes": data.hex()}
+            for what, data in (
+                ("nothing", b""),
+                ("too short", whole[:15]),
+                ("a checksum that is not right", whole[:-1] + bytes([whole[-1] ^ 1])),
+                ("a bit that fell over", bytes([whole[0] ^ 4]) + whole[1:]),
+                ("cut off", whole[:-8]),
+                ("a frame that goes on behind the end", datagrams.pack(9, 7, 0, ack[:-8])),
+                ("half a header", datagrams.pack(9, 7, 0, ack + bytes(4))),
+                ("a frame of half a word", datagrams.pack(9, 7, 0, struct.pack("<IBBH", 4, 12, 0, 1) + b"ping")),
+                ("another wire version", datagrams.pack(9, 7, 0, struct.pack("<IBBH", 0, 12, 0, 9))),
+                ("longer than a datagram may be", datagrams.pack(1, 0, 0, bytes(1184)) + bytes(8)),
+                ("a lane's frame without bytes", datagrams.pack(1, 0, 0, struct.pack("<IBBHQ", 8, 240, 0, 1, 0))),
+                ("a piece far beyond the window", datagrams.pack(1, 0, 0, early)),
+                ("an ack of what was never sent", datagrams.pack(1, 5, 0, ping)),
+            )
+        ],
+    }  # fmt: skip
+
+
 def meaning(message: m.Message) -> dict[str, Any]:
     """A message as JSON has it."""
     name = type(message).__name__
@@ -365,6 +415,7 @@ def files() -> dict[str, str]:
         out[f"{name}.json"] = json.dumps(about, indent=2, ensure_ascii=False) + "\n"
     refused = [{"what": what, "kind": int(kind), "payload": payload.hex()} for what, kind, payload in REFUSED]
     out["refused.json"] = json.dumps(refused, indent=1) + "\n"
+    out["datagrams.json"] = json.dumps(_all_datagrams(), indent=1) + "\n"
     return out
 
 

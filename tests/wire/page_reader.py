@@ -49,6 +49,8 @@ class PageReader:
         out = []
         at = 0
         while at < len(stream):
+            if at + 8 > len(stream):
+                raise Refused("half a header")
             length, kind, flags, version = struct.unpack_from("<IBBH", stream, at)
             if length > payload_bytes_max or length % 8 or flags & ~2 or version != 1:
                 raise Refused(f"a header {stream[at : at + 8].hex()}")
@@ -57,6 +59,20 @@ class PageReader:
             out.append((kind, stream[at + 8 : at + 8 + length]))
             at += 8 + length
         return out
+
+    def datagram(self, data: bytes) -> tuple[int, int, int, list[tuple[int, bytes]]]:
+        """Sequence, ack, ack bits and frames of one datagram."""
+        if not 16 <= len(data) <= 1200:
+            raise Refused("no datagram's length")
+        if murmur3_x86_32(data[:-4]) != int.from_bytes(data[-4:], "little"):
+            raise Refused("the checksum")
+        sequence, ack, bits = struct.unpack_from("<III", data)
+        if sequence == 0 and len(data) != 16:
+            raise Refused("a reset with frames")
+        frames = self.frames(data[12:-4])
+        if any(kind == 240 and len(payload) < 16 for kind, payload in frames):
+            raise Refused("a piece of the lane without bytes")
+        return sequence, ack, bits, frames
 
     def message(self, kind: int, payload: bytes) -> tuple[str, dict[str, Any]]:
         """Name and fields of one message."""
@@ -154,3 +170,26 @@ class PageReader:
             self._struct(segment, name, Span(target + 8 + stride * number, data * 8, pointers))
             for number in range(count)
         ]
+
+
+def murmur3_x86_32(data: bytes) -> int:
+    """MurmurHash3 x86-32 with seed 0, as its author wrote it down."""
+
+    def turned(word: int, bits: int) -> int:
+        return (word << bits | word >> (32 - bits)) & 0xFFFF_FFFF
+
+    def mixed(word: int) -> int:
+        return turned(word * 0xCC9E2D51 & 0xFFFF_FFFF, 15) * 0x1B873593 & 0xFFFF_FFFF
+
+    hashed = 0
+    whole = len(data) // 4 * 4
+    for at in range(0, whole, 4):
+        hashed = (
+            turned(hashed ^ mixed(int.from_bytes(data[at : at + 4], "little")), 13) * 5 + 0xE6546B64
+        ) & 0xFFFF_FFFF
+    if whole < len(data):
+        hashed ^= mixed(int.from_bytes(data[whole:], "little"))
+    hashed ^= len(data)
+    hashed = (hashed ^ hashed >> 16) * 0x85EBCA6B & 0xFFFF_FFFF
+    hashed = (hashed ^ hashed >> 13) * 0xC2B2AE35 & 0xFFFF_FFFF
+    return hashed ^ hashed >> 16
