@@ -77,9 +77,7 @@ def parse_header_untrusted(
     if flags & ~_KNOWN_FLAGS:
         raise RemoteProtocolError(f"a frame of kind {kind} has unknown flags {flags:#04x}", Reason.BAD_FRAME)
     if flags & CHECKSUM:
-        raise RemoteProtocolError(
-            "a frame with a checksum: planned and not built; send it without", Reason.NOT_BUILT
-        )
+        raise RemoteProtocolError("a frame with a checksum: planned and not built; send it without", Reason.NOT_BUILT)
     return payload_bytes, kind, flags
 
 
