@@ -20,7 +20,6 @@ from ecsnet.sim.report.reading import (
     PlayerReading,
     Reading,
     fault_lanes,
-    shaded,
 )
 from ecsnet.sim.report.scales import (
     Floats,
@@ -50,7 +49,6 @@ __all__ = [
     "apart",
     "charts_of",
     "runs_of",
-    "shades_of",
     "thin_opacity",
 ]
 
@@ -58,7 +56,6 @@ Role = Literal["player", "median", "worst", "second"]
 
 _PLAYERS_MAX = 60
 _BARS_MAX = 12
-_SHADED_SHARE_MAX = 0.4
 
 
 class Line(NamedTuple):
@@ -160,17 +157,6 @@ def apart(wanted: Sequence[float], least: float, limit: float) -> list[float]:
         places[i] = min(places[i], limit)
         limit = places[i] - least
     return places
-
-
-def shades_of(reading: Reading) -> tuple[list[tuple[float, float]], list[tuple[float, float]]]:
-    """(spans in which something was wrong for everybody, for some players)."""
-    end_s = reading.times.end_s
-    # What lasts through most of a run explains no moment of it: behind a chart it would only dim everything.
-    faults = [fault for fault in reading.recording.faults if fault.end_s - fault.begin_s < end_s * _SHADED_SHARE_MAX]
-    return (
-        shaded((fault for fault in faults if not fault.who), end_s),
-        shaded((fault for fault in faults if fault.who), end_s),
-    )
 
 
 def _highest(values: Iterable[float]) -> float:

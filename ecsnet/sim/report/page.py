@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ecsnet.sim.recording import Recording
-from ecsnet.sim.report.charts import Chart, Faults, charts_of, shades_of
+from ecsnet.sim.report.charts import Chart, Faults, charts_of
 from ecsnet.sim.report.palette import DARK, LIGHT, Palette
-from ecsnet.sim.report.reading import Figure, Reading, check_recordings, key_figures, read, times_of, verdict
+from ecsnet.sim.report.reading import Figure, Reading, check_recordings, key_figures, read, shades, times_of, verdict
 from ecsnet.sim.report.scales import bytes_text, count_text, ms_text, rate_text
 from ecsnet.sim.report.svg import chart_svg, escaped
 
@@ -68,7 +68,7 @@ svg.plot{display:block;overflow:visible;margin-left:88px;width:calc(100% - 88px 
 text{fill:var(--ink)}
 .tick,.nothing{fill:var(--muted)}
 .grid{stroke:var(--grid);stroke-width:1}
-.shade{fill:var(--fault)}.shade.all{opacity:.16}.shade.one{opacity:.07}
+.shade{fill:var(--fault)}
 path{fill:none;vector-effect:non-scaling-stroke;stroke-linecap:round;stroke-linejoin:round}
 path.player{stroke:var(--player);stroke-width:.8;opacity:var(--thin)}
 path.player:hover{stroke:var(--ink);stroke-width:2;opacity:1}
@@ -257,7 +257,7 @@ def page(recordings: Sequence[Recording]) -> str:
     n = len(readings)
 
     def drawn(chart: Chart, which: int, before: str = "") -> str:
-        return chart_svg(chart, which, shades_of(readings[which]), violations_s[which], before=before)
+        return chart_svg(chart, which, shades(readings[which]), violations_s[which], before=before)
 
     def card(chart: Chart, which: int) -> str:
         return f'<div class="card">{drawn(chart, which, _tag(which, n))}</div>'

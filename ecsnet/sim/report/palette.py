@@ -6,7 +6,7 @@ has a word or a shape besides its colour.
 
 from typing import NamedTuple
 
-__all__ = ["DARK", "LIGHT", "Palette"]
+__all__ = ["DARK", "LIGHT", "Palette", "shade_opacity"]
 
 
 class Palette(NamedTuple):
@@ -61,3 +61,8 @@ DARK = Palette(
     good="#42cfa8",
     bad="#ff7f95",
 )
+
+
+def shade_opacity(strength: float) -> float:
+    """How opaque a fault's shade is: seen when faint, and never so strong that lines in it are not."""
+    return 0.06 + 0.24 * strength

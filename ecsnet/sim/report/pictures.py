@@ -25,12 +25,11 @@ from ecsnet.sim.report.charts import (
     apart,
     charts_of,
     runs_of,
-    shades_of,
     thin_opacity,
 )
 from ecsnet.sim.report.page import differences, subtitle, title_of
-from ecsnet.sim.report.palette import DARK, LIGHT, Palette
-from ecsnet.sim.report.reading import Reading, check_recordings, key_figures, read, times_of, verdict
+from ecsnet.sim.report.palette import DARK, LIGHT, Palette, shade_opacity
+from ecsnet.sim.report.reading import Reading, check_recordings, key_figures, read, shades, times_of, verdict
 from ecsnet.sim.report.scales import Scale, Tick
 
 if TYPE_CHECKING:
@@ -71,7 +70,7 @@ class _Painter:
 
     def __init__(self, palette: Palette, charts: Sequence[Chart], readings: Sequence[Reading]) -> None:
         self._colours = palette
-        self._shades = [shades_of(reading) for reading in readings]
+        self._shades = [shades(reading) for reading in readings]
         faults = next(chart for chart in charts if chart.key == "faults")
         self._violations_s = [one.violations_s if isinstance(one, Faults) else () for one in faults.drawn]
 
@@ -113,10 +112,15 @@ class _Painter:
 
     def _behind_all(self, axes: "Axes", chart: Chart, which: int) -> None:
         """Faults as shades, violations as lines, so that a cause is seen where its effect is."""
-        for spans, alpha in zip(reversed(self._shades[which]), (0.07, 0.16), strict=True):
-            for begin_s, end_s in spans:
-                left, right = float(chart.x.place(begin_s)), float(chart.x.place(end_s))
-                axes.axvspan(left, max(right, left + 0.001), color=self._colours.fault, alpha=alpha, linewidth=0)
+        for begin_s, end_s, strength in self._shades[which]:
+            left, right = float(chart.x.place(begin_s)), float(chart.x.place(end_s))
+            axes.axvspan(
+                left,
+                max(right, left + 0.001),
+                color=self._colours.fault,
+                alpha=shade_opacity(strength),
+                linewidth=0,
+            )
         for at in {round(float(chart.x.place(at_s)), 3) for at_s in self._violations_s[which]}:
             axes.axvline(at, color=self._colours.violation, linewidth=0.9, linestyle=(0, (3, 3)), zorder=3)
 
@@ -170,7 +174,7 @@ class _Painter:
     def _end_labels(self, axes: "Axes", strip: Strip, look: dict[str, tuple[str, float, float]]) -> None:
         named = [line for line in strip.lines if line.label and np.isfinite(line.values).any()]
         ends = [float(strip.scale.place(line.values[np.isfinite(line.values)][-1])) for line in named]
-        order = sorted(range(len(named)), key=ends.__getitem__)
+        order = sorted(range(len(named)), key=lambda i: (ends[i], -i))
         figure_points = axes.get_figure(root=True).get_size_inches()[1] * 72  # type: ignore[union-attr]
         least = 11 / (axes.get_position().height * figure_points)
         for i, place in zip(order, apart([ends[i] for i in order], least, 1.0), strict=True):

@@ -28,19 +28,23 @@ __all__ = [
     "Lane",
     "PlayerReading",
     "Reading",
+    "Shade",
     "Times",
     "check_recordings",
     "fault_lanes",
     "key_figures",
     "percentile",
     "read",
-    "shaded",
+    "shades",
     "times_of",
     "verdict",
 ]
 
 _BINS_MAX = 400
 _GAP_S_MIN = 0.4
+_SHADE_STEPS = 2000
+_SHADE_DEPTH = 3.0
+_SHADED_SHARE_MAX = 0.4
 _REST_SHARE_MIN = 0.25
 """A last second of which less than this was run says nothing about bytes per second."""
 
@@ -389,15 +393,33 @@ def fault_lanes(faults: Iterable[FaultSpan]) -> list[Lane]:
     return [Lane(kind, tuple(tuple(row) for row in rows)) for kind, rows in by_kind.items()]
 
 
-def shaded(faults: Iterable[FaultSpan], end_s: float) -> list[tuple[float, float]]:
-    """When anything at all was wrong: spans that do not overlap, in order."""
-    merged: list[tuple[float, float]] = []
-    for fault in sorted(faults, key=lambda fault: fault.begin_s):
-        begin_s, to_s = max(0.0, fault.begin_s), min(fault.end_s, end_s)
-        if not begin_s <= to_s:
+class Shade(NamedTuple):
+    begin_s: float
+    end_s: float
+    strength: float
+    """0 to 1: how much was wrong at once, and for how many players."""
+
+
+def shades(reading: Reading) -> list[Shade]:
+    """When something was wrong, to be laid behind what came of it. In order, without overlaps, and few."""
+    end_s = reading.times.end_s
+    # A fault of one player says little about the others: the more there are, the less.
+    of_one = min(0.4, max(0.1, 2 / max(1, len(reading.players))))
+    edges = np.zeros(_SHADE_STEPS + 1)
+    for fault in reading.recording.faults:
+        # What lasts through most of a run explains no moment of it, and would only dim everything.
+        if not 0 <= fault.end_s - fault.begin_s < end_s * _SHADED_SHARE_MAX:
             continue
-        if merged and begin_s <= merged[-1][1]:
-            merged[-1] = (merged[-1][0], max(merged[-1][1], to_s))
-        else:
-            merged.append((begin_s, to_s))
-    return merged
+        begin, end = (int(np.clip(at_s / end_s, 0, 1) * _SHADE_STEPS) for at_s in (fault.begin_s, fault.end_s))
+        weight = of_one if fault.who else 1.0
+        edges[begin] += weight
+        edges[max(end, begin + 1) if begin < _SHADE_STEPS else begin] -= weight
+    depth = np.round(np.minimum(np.cumsum(edges[:-1]) / _SHADE_DEPTH, 1.0), 2)
+    starts = np.flatnonzero(np.diff(depth, prepend=-1.0))
+    ends = np.append(starts[1:], _SHADE_STEPS)
+    step_s = end_s / _SHADE_STEPS
+    return [
+        Shade(start * step_s, end * step_s, float(depth[start]))
+        for start, end in zip(starts.tolist(), ends.tolist(), strict=True)
+        if depth[start] > 0
+    ]

@@ -15,6 +15,8 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from ecsnet.sim.report.charts import Bars, Chart, Faults, Line, PlayerRows, Strip, apart, runs_of, thin_opacity
+from ecsnet.sim.report.palette import shade_opacity
+from ecsnet.sim.report.reading import Shade
 from ecsnet.sim.report.scales import Floats, Scale
 
 __all__ = ["chart_svg", "escaped"]
@@ -33,8 +35,6 @@ _NAMED_SHARE_MIN = 0.16
 """A fault at least so wide has room for the name of the player it struck."""
 
 _NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-
-Spans = Sequence[tuple[float, float]]
 
 
 def escaped(text: object) -> str:
@@ -114,13 +114,13 @@ def _y_ticks(scale: Scale, height: int) -> str:
     return "".join(parts)
 
 
-def _shade(spans: Spans, x: Scale, height: int, name: str) -> str:
+def _shades(shades: Sequence[Shade], x: Scale, height: int) -> str:
     parts = []
-    for begin_s, end_s in spans:
+    for begin_s, end_s, strength in shades:
         left, right = float(x.place(begin_s)), float(x.place(end_s))
-        width = max(right - left, 0.001)
         parts.append(
-            f'<rect class="shade {name}" x="{_percent(left)}" width="{_percent(width)}" y="0" height="{height}"/>'
+            f'<rect class="shade" x="{_percent(left)}" width="{_percent(max(right - left, 0.001))}" y="0"'
+            f' height="{height}" opacity="{shade_opacity(strength):.2f}"/>'
         )
     return "".join(parts)
 
@@ -173,12 +173,12 @@ def _peak(strip: Strip, x: Scale, height: int) -> str:
 # --- charts -----------------------------------------------------------------------------------------------------------
 
 
-def _strip_svg(chart: Chart, strip: Strip, shades: tuple[Spans, Spans], violations_s: Sequence[float]) -> str:
+def _strip_svg(chart: Chart, strip: Strip, shades: Sequence[Shade], violations_s: Sequence[float]) -> str:
     height = _HEIGHTS.get(chart.key, _HEIGHT)
     paths = _band_path(strip, chart.x) + "".join(_line_path(strip, chart.x, line) for line in strip.lines)
     inner = ""
     if strip.is_time:
-        inner += _shade(shades[1], chart.x, height, "one") + _shade(shades[0], chart.x, height, "all")
+        inner += _shades(shades, chart.x, height)
     inner += _x_ticks(chart.x, height) + _y_ticks(strip.scale, height)
     if paths:
         inner += (
@@ -193,13 +193,13 @@ def _strip_svg(chart: Chart, strip: Strip, shades: tuple[Spans, Spans], violatio
     return _svg(height, 24, chart.title, inner)
 
 
-def _faults_svg(chart: Chart, faults: Faults, shades: tuple[Spans, Spans]) -> str:
+def _faults_svg(chart: Chart, faults: Faults, shades: Sequence[Shade]) -> str:
     marks = sorted({round(float(chart.x.place(at_s)), 3) for at_s in faults.violations_s})[:_MARKS_MAX]
     top = 18 if faults.is_violated else 6
     # A kind that struck several players at once gets thinner rows, not a taller lane, until they are too thin to see.
     heights = [max(_LANE_PX, 5 * rows) for rows in faults.row_count]
     height = top + sum(lane + 5 for lane in heights) if heights else 44 + top
-    parts = [_shade(shades[1], chart.x, height, "one"), _shade(shades[0], chart.x, height, "all")]
+    parts = [_shades(shades, chart.x, height)]
     parts.append(_x_ticks(chart.x, height))
     if not any(lane.rows for lane in faults.lanes):
         parts.append(_nothing(height, "no faults"))
@@ -289,7 +289,7 @@ def _bars_svg(chart: Chart, drawn: Bars) -> str:
 
 
 def chart_svg(
-    chart: Chart, which: int, shades: tuple[Spans, Spans], violations_s: Sequence[float], *, before: str = ""
+    chart: Chart, which: int, shades: Sequence[Shade], violations_s: Sequence[float], *, before: str = ""
 ) -> str:
     """One chart of one recording: a `<figure>`. `before` is markup that goes before its title."""
     drawn = chart.drawn[which]
