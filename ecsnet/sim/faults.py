@@ -271,10 +271,10 @@ class _Script:
 
     def refuse(self, number: int, wrong: _Wrong) -> NoReturn:
         key = f"faults[{number}]" + (f".{wrong.key}" if wrong.key else "")
-        line = self._line(("faults", str(number), wrong.key)) or self._line(("faults", str(number)))
+        line = self._line(("faults", number, wrong.key)) or self._line(("faults", number))
         raise ConfigError(str(self.path), key, wrong.reason, line=line, hint=wrong.hint)
 
-    def _line(self, path: tuple[str, ...]) -> int | None:
+    def _line(self, path: tuple[str | int, ...]) -> int | None:
         found = None if self._positions is None else self._positions.key(path)
         return None if found is None else found.line
 
