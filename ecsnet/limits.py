@@ -175,6 +175,14 @@ QUEUED_BYTES_MAX: Final = 1 * MIB
 BLOCKED_NS_MAX: Final = 5 * NS_PER_S
 """A client whose link took nothing for so long is told goodbye."""
 
+ACK_INTERVAL_NS: Final = 50 * NS_PER_MS
+"""A replica on a stream acks what it applied at most so often. There an ack moves no base: it says how late the client
+is, and bounds what is under way by half a second and more. At 60 Hz two thirds of the acks go, which were two fifths of
+what a client costs a node."""
+
+ACK_VERSIONS_MAX: Final = 8
+"""Or after so many versions, whichever is sooner: at 1000 Hz the window of unacked versions would else be shut."""
+
 UNACKED_BYTES_MAX: Final = 256 * KIB
 """Bytes handed to a stream and not yet acked: the socket's own buffer must not hide seconds of lag. More is allowed
 while acks come back within `UNACKED_NS_MAX`: a long round trip on a fast line holds many bytes and is not late."""

@@ -32,10 +32,12 @@ from ecsnet.session.server import (
     ServerSession,
 )
 from ecsnet.store import Store, TickScope
-from ecsnet.wire.messages import Hello, Reason
+from ecsnet.wire.messages import Hello, Kind, Reason
 from ecsnet.world import Client, World
 
 log = logging.getLogger("ecsnet.authority")
+
+_ACK = int(Kind.ACK)
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,6 +266,9 @@ class Authority:
         link.frames_received += 1
         link.bytes_received += len(payload)
         try:
+            if kind == _ACK and (ack := link.server.take_ack(payload, now_ns)) is not None:
+                link.window.ack_untrusted(ack.version, ack.chunks, now_ns)
+                return
             link.server.receive_frame(kind, payload, now_ns, reliable=reliable)
             self._drain(link, now_ns)
         except RemoteProtocolError as error:

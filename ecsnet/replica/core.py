@@ -28,7 +28,7 @@ from ecsnet.errors import (
     SchemaMismatchError,
 )
 from ecsnet.ids import EMPTY_VERSION, NULL_ENTITY, ClientId, CommandSeq, Entity, Epoch, SessionId, Tick, Version
-from ecsnet.limits import FRAME_HEADER_BYTES
+from ecsnet.limits import ACK_INTERVAL_NS, ACK_VERSIONS_MAX, FRAME_HEADER_BYTES
 from ecsnet.replica.events import CommandAnswered, Diverged, EpochChanged, Event, ReplicaState, StateChanged, Ticket
 from ecsnet.replica.parts import Parts
 from ecsnet.replica.staging import Block, Staging
@@ -136,6 +136,10 @@ class Replica:
         # Accepted in a version that is not held yet: (version, ticket number, ticket).
         self._early: list[tuple[int, int, Ticket]] = []
         self._ack_due = False
+        self._ack_now = False
+        """What is due does not wait: the authority goes on only when it hears."""
+        self._acked_ns = 0
+        self._acked_applied = 0
         self._now_ns = 0
         self._versions_applied = 0
         self._full_syncs_applied = 0
@@ -281,7 +285,13 @@ class Replica:
 
     def next_timeout_ns(self) -> int | None:
         """When `handle_timeout` wants to be called, at the latest."""
-        return None if self.closing else self._session.next_timeout_ns()
+        if self.closing:
+            return None
+        due_ns = self._session.next_timeout_ns()
+        if self._ack_due:
+            ack_ns = self._now_ns if self._ack_now else self._acked_ns + ACK_INTERVAL_NS
+            return ack_ns if due_ns is None else min(due_ns, ack_ns)
+        return due_ns
 
     def handle_timeout(self, now_ns: int) -> None:
         """Deadlines, pings, and `latest` commands whose moment has come. May be called at any time."""
@@ -344,14 +354,23 @@ class Replica:
     def frames_to_send(self, now_ns: int) -> list[bytes]:
         """Whole frames, in order. They are the caller's: nothing is sent again."""
         self._now_ns = now_ns
-        if self._ack_due and not self.closing:
-            # One ack covers all that was applied or staged since the last; the node counts our bytes.
-            self._session.ack(self._held, chunks=self._staging.chunks)
-        self._ack_due = False
+        if self._ack_due and (self._ack_now or self.datagrams or self._is_time_to_ack(now_ns)):
+            if not self.closing:
+                # One ack covers all that was applied or staged since the last; the node counts our bytes.
+                self._session.ack(self._held, chunks=self._staging.chunks)
+                self._acked_ns, self._acked_applied = now_ns, self._versions_applied
+            self._ack_due = self._ack_now = False
         frames = self._session.frames_to_send(now_ns)
+        if not frames:
+            return frames
         self._frames_sent += len(frames)
         self._bytes_sent += sum(map(len, frames))
         return frames
+
+    def _is_time_to_ack(self, now_ns: int) -> bool:
+        since_ns = now_ns - self._acked_ns
+        # A clock that was set back is no reason to be silent.
+        return not 0 <= since_ns < ACK_INTERVAL_NS or self._versions_applied - self._acked_applied >= ACK_VERSIONS_MAX
 
     @property
     def closing(self) -> bool:
@@ -376,7 +395,7 @@ class Replica:
                     self._count_bytes(self._staging.origin, length)
                     self._staging.add_untrusted(event)
                     self._chunks_staged += 1
-                    self._ack_due = True
+                    self._ack_due = self._ack_now = True
                 case SyncBegin():
                     self._staging.begin_untrusted(event, self._held)
                 case session_client.CommandAnswered():
@@ -413,7 +432,7 @@ class Replica:
         self._staging = Staging()
         self._parts = Parts()
         self._held = EMPTY_VERSION
-        self._ack_due = False
+        self._ack_due = self._ack_now = False
         self._tickets_before = self._tickets_made
 
     def _take_welcome(self, message: Welcome) -> None:
@@ -487,7 +506,7 @@ class Replica:
             to_apply = self._staging.close_untrusted(message, self._held)
             if to_apply is None:
                 self._duplicates += 1
-                self._ack_due = True
+                self._ack_due = self._ack_now = True
                 return
             base, blocks = to_apply
         else:
@@ -495,7 +514,7 @@ class Replica:
                 # Late, repeated, a probe, or from what never came: the ack says what we have.
                 self._duplicates += message.version <= self._held
                 self._gaps += message.base > self._held
-                self._ack_due = True
+                self._ack_due = self._ack_now = True
                 return
             parts = self._parts.add_untrusted(message)
             if parts is None:
@@ -515,6 +534,7 @@ class Replica:
         self._versions_applied += 1
         if base == EMPTY_VERSION:
             self._full_syncs_applied += 1
+            self._ack_now = True
         self._ack_due = True
         if message.digest_low or message.digest_high:
             self._verify(store, version, message.digest_low, message.digest_high)

@@ -147,6 +147,7 @@ class ClientSession:
         self._sequence = 0
         self._in_flight: dict[int, int] = {}  # sequence → ticket
         self._latest: dict[str, _Latest] = {}
+        self._latest_waiting = 0
         self._bucket: TokenBucket | None = None
         self._first_version = 0  # of the SyncBegin that is being followed
         self._sync_base = 0
@@ -326,6 +327,8 @@ class ClientSession:
                         latest.ticket, 0, CommandStatus.SUPERSEDED, 0, Reason.NONE, "a newer call took its place"
                     )
                 )
+            else:
+                self._latest_waiting += 1
             latest.ticket = self._next_ticket()
             latest.arguments = data
             latest.tick = tick
@@ -359,8 +362,10 @@ class ClientSession:
 
     def frames_to_send(self, now_ns: int) -> list[bytes]:
         """All whole frames that go out now, in order."""
-        if not self.closed:
+        if self._latest_waiting or now_ns >= self._ping_due_ns:
             self._do_due(now_ns)
+        if not self._frames:
+            return []
         frames = list(self._frames)
         self._frames.clear()
         return frames
@@ -403,6 +408,7 @@ class ClientSession:
                 continue
             self._send_command(latest.signature, latest.ticket, latest.arguments, latest.tick)
             latest.ticket = 0
+            self._latest_waiting -= 1
             # One a tick on average: a game loop that comes a little late must not lose every second one, and one that
             # was away must not catch up in a burst.
             latest.due_ns = max(latest.due_ns + period_ns, now_ns + period_ns // 2)

@@ -302,7 +302,8 @@ def _decode_delta_sync(payload: bytes) -> DeltaSync:
     )
 
 
-def _decode_ack(payload: bytes) -> Ack:
+def decode_ack_untrusted(payload: bytes) -> Ack:
+    """An Ack's payload, without looking up its kind. Raises RemoteProtocolError as `decode_untrusted` does."""
     session, version, epoch, chunks = frames.read_untrusted(frames.ACK, payload)
     return Ack(session=session, epoch=epoch, version=version, chunks=chunks)
 
@@ -351,7 +352,7 @@ _HOT_DECODERS: Final[dict[int, Callable[[bytes], Message]]] = {
     Kind.SYNC_BEGIN: _decode_sync_begin,
     Kind.SYNC_CHUNK: _decode_sync_chunk,
     Kind.DELTA_SYNC: _decode_delta_sync,
-    Kind.ACK: _decode_ack,
+    Kind.ACK: decode_ack_untrusted,
     Kind.COMMAND: _decode_command,
     Kind.COMMAND_RESULT: _decode_command_result,
 }
