@@ -327,32 +327,14 @@ class Channel:
 
     def datagrams_to_send(self, now_ns: int) -> list[bytes]:
         """All datagrams that go out now. They are the caller's; what of them must arrive is kept here."""
-        if self._is_reset:
-            return []
         out: list[bytes] = []
+        if self._is_reset:
+            return out
         while self._acks_owed:
             ack, bits = self._acks_owed.popleft()
             out.append(self._number(ack, bits, b""))
-        unreliable = self._unreliable
-        frames = bytearray()
-        carried: list[int] = []
-        while True:
-            room = FRAMES_BYTES_MAX - len(frames)
-            if self._flight_bytes + len(frames) < self._flight_bytes_max:
-                piece = self._next_fragment(room)
-                if piece is not None:
-                    carried.append(piece)
-                    end = self._fragments[piece].end
-                    frames += fragment(piece, self._lane[piece - self._lane_start : end - self._lane_start])
-                    continue
-            if unreliable and len(unreliable[0]) <= room:
-                frames += unreliable.popleft()
-                continue
-            if not frames:
-                break
-            out.append(self._dispatch(bytes(frames), tuple(carried), now_ns))
-            frames.clear()
-            carried.clear()
+        if self._unreliable or self._again or self._lane_next < self._lane_start + len(self._lane):
+            self._pack_frames(out, now_ns)
         if self._unacked_since_ns is not None and (
             self._unacked >= _ACK_EVERY or now_ns >= self._unacked_since_ns + DATAGRAM_ACK_DELAY_NS
         ):
@@ -389,6 +371,29 @@ class Channel:
             self._backoff += 1
         self._flight_bytes_max = FLIGHT_BYTES_MIN
         self._begin_round()
+
+    def _pack_frames(self, out: list[bytes], now_ns: int) -> None:
+        """What may go of the lane, and all that is unreliable, in as few datagrams as it fits."""
+        unreliable, lane = self._unreliable, self._lane
+        frames = bytearray()
+        carried: list[int] = []
+        while True:
+            room = FRAMES_BYTES_MAX - len(frames)
+            if lane and self._flight_bytes + len(frames) < self._flight_bytes_max:
+                piece = self._next_fragment(room)
+                if piece is not None:
+                    carried.append(piece)
+                    end = self._fragments[piece].end
+                    frames += fragment(piece, lane[piece - self._lane_start : end - self._lane_start])
+                    continue
+            if unreliable and len(unreliable[0]) <= room:
+                frames += unreliable.popleft()
+                continue
+            if not frames:
+                return
+            out.append(self._dispatch(bytes(frames), tuple(carried), now_ns))
+            frames.clear()
+            carried.clear()
 
     # --- inside: the lane ---------------------------------------------------------------------------------------------
 
