@@ -258,10 +258,12 @@ class ClientSession:
         """When `handle_timeout` wants to be called; None when never."""
         if self.closed or self._deadline_ns is None:
             return None
-        if self._welcome is None:
+        if not self.live:
+            # Nothing else is done before, so to name another time would have the driver call again and again.
             return self._deadline_ns
         due = min(self._deadline_ns, self._ping_due_ns)
-        if self._latest and self._bucket is not None:
+        # Where too many are unanswered, an answer is waited for and not a time.
+        if self._latest_waiting and self._bucket is not None and len(self._in_flight) < COMMANDS_IN_FLIGHT_MAX:
             for latest in self._latest.values():
                 if latest.ticket:
                     due = min(due, self._bucket.ready_ns(1, latest.due_ns))

@@ -12,12 +12,12 @@ from ecsnet.errors import (
     RemoteProtocolError,
     UnknownNameError,
 )
-from ecsnet.limits import HANDSHAKE_DEADLINE_NS, NS_PER_S, PING_INTERVAL_NS, SILENCE_NS_MAX
+from ecsnet.limits import COMMANDS_IN_FLIGHT_MAX, HANDSHAKE_DEADLINE_NS, NS_PER_S, PING_INTERVAL_NS, SILENCE_NS_MAX
 from ecsnet.session.client import ClientSession, CommandAnswered, PeerLeft
 from ecsnet.session.commands import signatures_hash
 from ecsnet.session.states import State
 from ecsnet.wire import messages as m
-from tests.session.pair import COMMANDS, EPOCH, FINGERPRINT, MS, SESSION, TARGET, Pair
+from tests.session.pair import CLIENT_ID, COMMANDS, EPOCH, FINGERPRINT, MS, SESSION, TARGET, Pair
 
 
 def welcome(**changes: object) -> m.Welcome:
@@ -297,6 +297,43 @@ def test_a_client_without_an_answer_gives_up() -> None:
     assert client.closed
     with pytest.raises(ClosedError):
         client.send_command("attack", {}, tick=0, now_ns=0)
+
+
+def test_a_client_that_still_lacks_the_schema_names_no_time_that_is_past() -> None:
+    """A driver sleeps until the named time, does what is due and asks again: if nothing was, it never sleeps."""
+    pair = Pair(ClientSession())
+    pair.client.connect(0)
+    pair.step()
+    pair.server.welcome(session=SESSION, client_id=CLIENT_ID, epoch=EPOCH, version=10, tick=20)
+    pair.collect()
+    [welcome_frame, schema_frame] = pair.to_client
+    pair.give_client(welcome_frame)
+
+    pair.client.handle_timeout(pair.now_ns)
+
+    due = pair.client.next_timeout_ns()
+    assert due is not None and due > pair.now_ns
+    pair.give_client(schema_frame)
+    assert any(frame[4] == m.Kind.PING for frame in pair.client.frames_to_send(pair.now_ns))
+
+
+def test_a_client_with_too_much_unanswered_names_no_time_that_is_past() -> None:
+    """What waits then waits for an answer, not for a time."""
+    pair = Pair().shake_hands()
+    for _ in range(COMMANDS_IN_FLIGHT_MAX):
+        pair.now_ns += NS_PER_S // 50
+        pair.client.heard(pair.now_ns)
+        pair.client.send_command("attack", {"target": TARGET}, tick=20, now_ns=pair.now_ns)
+    pair.client.send_command("steer", {"dx": 1.0}, tick=20, now_ns=pair.now_ns)
+    pair.collect()
+    pair.now_ns += 100 * MS
+    pair.client.heard(pair.now_ns)
+
+    pair.client.handle_timeout(pair.now_ns)
+
+    due = pair.client.next_timeout_ns()
+    assert due is not None and due > pair.now_ns
+    assert not [frame for frame in pair.client.frames_to_send(pair.now_ns) if frame[4] == m.Kind.COMMAND]
 
 
 def test_pings_measure_the_round_trip_and_the_nodes_clock() -> None:
