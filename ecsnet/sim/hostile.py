@@ -43,7 +43,7 @@ from ecsnet.wire.messages import (
 )
 from ecsnet.world import World
 
-__all__ = ["TRICKS_INSIDE", "TRICKS_OUTSIDE", "HostilePlayer", "mutated"]
+__all__ = ["TRICKS_INSIDE", "TRICKS_ON_DATAGRAMS", "TRICKS_OUTSIDE", "HostilePlayer", "mutated"]
 
 NAME = "hostile"
 """What it calls itself, so that a game under test may tell it from those whose commands mean something."""
@@ -155,12 +155,13 @@ class HostilePlayer:
         self.random = random
         self.transport = transport
         self.world = world
-        datagrams = _TRICKS_ON_DATAGRAMS if transport == "datagram" else {}
+        datagrams = TRICKS_ON_DATAGRAMS if transport == "datagram" else {}
         inside = random.random() < 0.6
         tricks = {**(TRICKS_INSIDE if inside else TRICKS_OUTSIDE), **datagrams}
         self.trick = random.choice(sorted(tricks))
         self._do = tricks[self.trick]
-        self._needs_session = inside
+        self.needs_session = inside
+        """Whether its trick is one inside of a session."""
         self._good_ticks = random.randrange(GOOD_TICKS_MAX) if inside else 0
         self._line: _Line | None = None
         self._session: ClientSession | None = None
@@ -234,7 +235,7 @@ class HostilePlayer:
         """What goes out in this tick, after what came in since the last."""
         if self._line is None:
             self._line = _StreamLine() if self.transport == "stream" else _DatagramLine(now_ns)
-            if self._needs_session:
+            if self.needs_session:
                 self._begin(now_ns)
         if not self._broken:
             try:
@@ -242,7 +243,7 @@ class HostilePlayer:
             except EcsnetError:
                 # The node has every right to answer in a way that a session does not follow any more.
                 self._broken = True
-        if not self._needs_session or self._ready():
+        if not self.needs_session or self._ready():
             self._ticks += 1
             self._do(self)
         return self.line.take(now_ns)
@@ -511,10 +512,11 @@ def _same_datagram(player: HostilePlayer) -> None:
         player.line.raw(pack(line.newest + 1, 0, 0, encode(player.command(sequence=1))[:FRAMES_BYTES_MAX]))
 
 
-_TRICKS_ON_DATAGRAMS: dict[str, Trick] = {
+TRICKS_ON_DATAGRAMS: dict[str, Trick] = {
     "numbers made up": _numbers_made_up,
     "a lane that is not there": _lane_that_is_not_there,
     "damaged datagrams": _damaged_datagrams,
     "resets": _resets,
     "the same datagram": _same_datagram,
 }
+"""By name, what either does to the link itself, beside the others."""
