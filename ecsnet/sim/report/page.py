@@ -293,7 +293,7 @@ def page(recordings: Sequence[Recording]) -> str:
     body.append(f'<div class="lower">{columns}</div>')
     body.append(f'<div class="stacks">{"".join(_numbers(reading, i, n) for i, reading in enumerate(readings))}</div>')
     return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8"/>'
+        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"/>'
         "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\"/>"
         '<meta name="viewport" content="width=device-width, initial-scale=1"/>'
         '<meta name="color-scheme" content="light dark"/>'

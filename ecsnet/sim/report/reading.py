@@ -168,19 +168,20 @@ def times_of(recordings: Sequence[Recording]) -> Times:
 
 
 def _end_s(recording: Recording) -> float:
-    """The end of the run. A recording that was not closed has no time of its own: then that of its last sample."""
-    ends = [recording.virtual_s]
-    for player in recording.players:
-        ends += [player.lag[-1].at_s] if player.lag else []
-        ends += [series[-1][0] for series in (player.behind, player.queued) if series]
-    return max((end for end in ends if math.isfinite(end)), default=0.0) or 1.0
+    """The end of the run. A recording that was never closed has none: then it is where its samples end."""
+    if math.isfinite(recording.virtual_s) and recording.virtual_s > 0:
+        return recording.virtual_s
+    ends = [player.lag[-1].at_s for player in recording.players if player.lag]
+    ends += [series[-1][0] for player in recording.players for series in (player.behind, player.queued) if series]
+    return max((end for end in ends if math.isfinite(end) and end > 0), default=1.0)
 
 
-def _columns(samples: Iterable[tuple[float, ...]], times: Times) -> tuple[Floats, Floats]:
-    """(at_s, value) of samples that are finite and within the run."""
+def _columns(samples: Iterable[tuple[float, ...]], end_s: float) -> tuple[Floats, Floats]:
+    """(at_s, value) of samples that are numbers, and within the run."""
     table = np.array([(sample[0], sample[1]) for sample in samples], dtype=np.float64).reshape(-1, 2)
-    kept = table[np.isfinite(table).all(axis=1) & (table[:, 0] >= 0)]
-    return kept[:, 0], kept[:, 1]
+    at_s, values = table[:, 0], table[:, 1]
+    kept = np.isfinite(values) & (values >= 0) & (at_s >= 0) & (at_s <= end_s + 1e-6)
+    return at_s[kept], values[kept]
 
 
 def _of_bins(bins: NDArray[np.int64], values: Floats, n: int, shares: Sequence[float]) -> list[Floats]:
@@ -240,7 +241,7 @@ def _per_second(amounts: Sequence[int], virtual_s: float, seconds: int) -> Float
     line[: len(taken)] = taken
     whole = int(virtual_s)
     rest = virtual_s - whole
-    if 0 < whole < seconds:
+    if whole < seconds:
         line[whole] = line[whole] / rest if rest >= _REST_SHARE_MIN else np.nan
         line[whole + 1 :] = np.nan
     return line
@@ -271,7 +272,8 @@ def read(recording: Recording, times: Times) -> Reading:
     """Figures and thinned samples of one recording. 180 000 samples of each sort take about a second."""
     kinds = {(player.profile, player.transport) for player in recording.players}
     end_s = _end_s(recording)
-    seconds = max(1, math.ceil(end_s - 1e-9))
+    # As many as were recorded, not as many as the run says it had: that may be any number.
+    seconds = max((len(player.bytes_down) for player in recording.players), default=0) or 1
     lags, behinds, queues = (_Gathered(times) for _ in range(3))
     players: list[PlayerReading] = []
     downs: list[Floats] = []
@@ -279,9 +281,9 @@ def read(recording: Recording, times: Times) -> Reading:
     peak: tuple[float, float, str] | None = None
     down_total = up_total = 0
     for player in recording.players:
-        lag_at, lag_ms = _columns(player.lag, times)
-        behind_at, behind = _columns(player.behind, times)
-        queued_at, queued = _columns(player.queued, times)
+        lag_at, lag_ms = _columns(player.lag, end_s)
+        behind_at, behind = _columns(player.behind, end_s)
+        queued_at, queued = _columns(player.queued, end_s)
         live_s = _live_s(player, end_s)
         down = _per_second(player.bytes_down, end_s, seconds)
         # Who is not there gets nothing; that says nothing about those who are.

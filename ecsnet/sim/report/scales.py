@@ -33,6 +33,7 @@ Floats = NDArray[np.float64]
 Text = Callable[[float], str]
 
 _TICKS_MAX = 7
+_VALUE_MIN, _VALUE_MAX = 1e-3, 1e12
 _RATIO_MAX = 10_000.0
 """A log axis spans four decades at most: a single sample near 0 must not squeeze all others into the top."""
 
@@ -75,6 +76,8 @@ def _short(value: float) -> str:
         return "0"
     if abs(value) >= 100:
         return f"{value:,.0f}".replace(",", "\u202f")
+    if abs(value) < 0.01:
+        return f"{value:.2g}"
     digits = 1 if abs(value) >= 10 else 2
     return f"{value:.{digits}f}".rstrip("0").rstrip(".")
 
@@ -122,15 +125,20 @@ def _steps(high: float, ticks: int, least: float = 0.0) -> list[float]:
     return [step * i for i in range(int(high / step * (1 + 1e-9)) + 1)]
 
 
+def _sane(high: float) -> float:
+    """Nothing that is measured is outside of this, and arithmetic is safe within."""
+    return min(max(high, _VALUE_MIN), _VALUE_MAX)
+
+
 def linear_scale(high: float, text: Text, *, ticks: int = 4, least_step: float = 0.0) -> Scale:
     """From 0 to a little above `high`."""
-    high = high * 1.06 if math.isfinite(high) and high > 0 else 1.0
+    high = _sane(high) * 1.06 if math.isfinite(high) and high > 0 else 1.0
     return Scale("linear", 0.0, high, tuple(Tick(value, text(value)) for value in _steps(high, ticks, least_step)))
 
 
 def time_scale(end_s: float) -> Scale:
     """From 0 to exactly the end of the run."""
-    end_s = end_s if math.isfinite(end_s) and end_s > 0 else 1.0
+    end_s = _sane(end_s) if math.isfinite(end_s) and end_s > 0 else 1.0
     return Scale("linear", 0.0, end_s, tuple(Tick(value, f"{_short(value)} s") for value in _steps(end_s, 6)))
 
 
@@ -157,6 +165,7 @@ def ratio_scale(low: float, high: float, text: Text) -> Scale:
     """
     if not (math.isfinite(low) and math.isfinite(high)) or high <= 0:
         return linear_scale(0.0, text)
+    high = _sane(high)
     low = max(low, high / _RATIO_MAX)
     if high / low < 6:
         return linear_scale(high, text)
@@ -166,7 +175,7 @@ def ratio_scale(low: float, high: float, text: Text) -> Scale:
 
 def plus_one_scale(high: float, text: Text) -> Scale:
     """For counts: linear while they are few, else logarithmic with a place for 0."""
-    high = high if math.isfinite(high) else 0.0
+    high = _sane(high) if math.isfinite(high) else 0.0
     if high <= 20:
         return linear_scale(max(high, 3.0), text, least_step=1.0)
     high *= 1.15
