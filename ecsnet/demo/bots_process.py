@@ -33,8 +33,8 @@ STAY_S = (2.0, 8.0)
 """How long a bot stays, at least and at most; in a short demo, shares of it (`_stay_s`)."""
 
 AWAY_S = (0.2, 1.0)
-ANSWERS_S = 2.0
-"""What a leaving bot waits for its answers, at most."""
+ANSWERS_S = 5.0
+"""What a leaving bot waits for its answers, at most: what a bad line may stand still for, and then some."""
 
 JOIN_S = 10.0
 JOINS_AT_ONCE = 16

@@ -46,6 +46,12 @@ RETRIES_MAX = 15
 WINDOW_BYTES = 4 << 20
 """On the way at once, at most: what Linux lets a socket's buffers grow to (tcp_wmem)."""
 
+FIRST_SEGMENTS = 10
+"""What a stream may have on the way before the first acks come back (RFC 6928)."""
+
+AFTER_LOSS = 0.7
+"""What a loss leaves of the congestion window (CUBIC, RFC 9438)."""
+
 UNREAD_BYTES = 128 * 1024
 """What the reader's system takes before its program reads (tcp_rmem's default). What waits there is acknowledged, and
 beyond it the sender is told to stop."""
@@ -524,22 +530,33 @@ class StreamPath(_Path):
     round trip after three later segments arrived, or a retransmission timeout after it was sent, doubled each time it
     is lost again. A direction that corrupts loses instead (the checksum fails); one that duplicates does nothing. An
     outage or a cut stops the whole stream until the first timeout after its end.
+
+    A congestion window bounds what is on the way: it begins with ten segments, doubles in a round trip in which it was
+    used up, shrinks at a loss and grows by a segment a round trip from there. So a full sync on a long line takes
+    several round trips, and a lossy line carries less than its bandwidth. The queue in front of the bandwidth is the
+    sender's own buffer, and never overflows.
     """
 
     __slots__ = (
+        "_back_ns",
         "_closed",
         "_end_read",
         "_entries",
+        "_flight",
+        "_flight_bytes",
         "_gone",
         "_held_bytes",
         "_mending",
         "_out_ns",
+        "_reduced_ns",
         "_return_ns",
         "_rto_ns",
         "_segment_bytes",
         "_stalled_ns",
+        "_threshold_bytes",
         "_unsent",
         "_unsent_bytes",
+        "_window_bytes",
         "buffer_bytes",
     )
 
@@ -558,6 +575,13 @@ class StreamPath(_Path):
         # In order. One that arrives before another ahead of it waits for that.
         self._entries: deque[_Entry] = deque()
         self._mending: list[_Loss] = []
+        # (acked, bytes) of what is on the way, and the congestion window.
+        self._flight: deque[tuple[int, int]] = deque()
+        self._flight_bytes = 0
+        self._window_bytes = FIRST_SEGMENTS * (direction.mtu_bytes - SEGMENT_HEADER_BYTES)
+        self._threshold_bytes = WINDOW_BYTES
+        # Until then a loss is of the same round trip as the last, and shrinks the window no further.
+        self._reduced_ns = 0
         # (leaves, bytes) of what has not left.
         self._unsent: deque[tuple[int, int]] = deque()
         self._unsent_bytes = 0
@@ -679,6 +703,7 @@ class StreamPath(_Path):
         if self._cut_ns is None:
             return
         self._cut_ns = None
+        self._reset_window()
         self._send_waiting(now_ns, self._after_timeouts(min(self._stalled_ns, now_ns), now_ns))
 
     def change(self, direction: Direction, now_ns: int) -> None:
@@ -714,9 +739,9 @@ class StreamPath(_Path):
     def _take(self, direction: Direction, now_ns: int | None) -> None:
         super()._take(direction, now_ns)
         self._segment_bytes = direction.mtu_bytes - SEGMENT_HEADER_BYTES
-        back_ns = self._latency_ns if self._return_ns is None else self._return_ns
+        self._back_ns = self._latency_ns if self._return_ns is None else self._return_ns
         # As Linux has it: the round trip, and four times its deviation but at least 200 ms.
-        self._rto_ns = self._latency_ns + back_ns + max(RTO_LEAST_NS, 4 * self._jitter_ns)
+        self._rto_ns = self._latency_ns + self._back_ns + max(RTO_LEAST_NS, 4 * self._jitter_ns)
 
     def _draw_events(self) -> None:
         direction = self._direction
@@ -751,6 +776,10 @@ class StreamPath(_Path):
             return
         segments = 1 if size <= self._segment_bytes else -(-size // self._segment_bytes)
         leaves_ns = self._free_ns if self._free_ns > now_ns else now_ns
+        delay_ns = self._settled_ns if now_ns < self._jitter_hold_ns else self._settle(now_ns)
+        flight = self._flight
+        if (flight and flight[0][0] <= leaves_ns) or self._flight_bytes + size > self._window_bytes:
+            leaves_ns = self._wait_for_window(size, leaves_ns, delay_ns)
         took_ns = 0
         if self._bits_s:
             took_ns = (size + SEGMENT_HEADER_BYTES * segments) * 8_000_000_000 // self._bits_s
@@ -761,7 +790,9 @@ class StreamPath(_Path):
             self._free_ns = leaves_ns
             self._unsent.append((leaves_ns, size))
             self._unsent_bytes += size
-        arrives_ns = leaves_ns + (self._settled_ns if now_ns < self._jitter_hold_ns else self._settle(now_ns))
+        arrives_ns = leaves_ns + delay_ns
+        flight.append((arrives_ns + self._back_ns, size))
+        self._flight_bytes += size
         entry: _Entry = [arrives_ns, data, leaves_ns]
         self._packets += segments
         if self._mending:
@@ -771,6 +802,43 @@ class StreamPath(_Path):
         self._entries.append(entry)
         if len(self._entries) == 1:
             self._set_next()
+
+    def _wait_for_window(self, size: int, leaves_ns: int, delay_ns: int) -> int:
+        """Take in the acks that are there by then, and wait for as many more as it needs: when it may leave."""
+        flight, segment_bytes = self._flight, self._segment_bytes
+        window_bytes, flight_bytes = self._window_bytes, self._flight_bytes
+        # A window that was not used up says nothing about what the line could carry.
+        grows = flight_bytes * 2 >= window_bytes
+        while flight and (flight[0][0] <= leaves_ns or flight_bytes + size > window_bytes):
+            acked_ns, acked_bytes = flight.popleft()
+            if acked_ns > leaves_ns:
+                leaves_ns = acked_ns
+            if grows:
+                slow_start = window_bytes < self._threshold_bytes
+                window_bytes += acked_bytes if slow_start else segment_bytes * acked_bytes // window_bytes
+            flight_bytes -= acked_bytes
+        # What is larger than the whole window goes in several of them, each after the acks of the one before.
+        round_trip_ns = delay_ns + self._back_ns
+        while size > window_bytes:
+            took_ns = window_bytes * 8_000_000_000 // self._bits_s if self._bits_s else 0
+            leaves_ns += max(0, round_trip_ns - took_ns)
+            size -= window_bytes
+            window_bytes += window_bytes if window_bytes < self._threshold_bytes else segment_bytes
+        self._window_bytes = min(window_bytes, WINDOW_BYTES)
+        self._flight_bytes = flight_bytes
+        return leaves_ns
+
+    def _reduce_window(self, when_ns: int) -> None:
+        """A segment was lost that left then."""
+        if when_ns >= self._reduced_ns:
+            self._window_bytes = max(round(self._window_bytes * AFTER_LOSS), 2 * self._segment_bytes)
+            self._threshold_bytes = self._window_bytes
+            self._reduced_ns = when_ns + self._settled_ns + self._back_ns
+
+    def _reset_window(self) -> None:
+        """Nothing came through for a while: begin with a single segment."""
+        self._threshold_bytes = max(self._window_bytes // 2, 2 * self._segment_bytes)
+        self._window_bytes = self._segment_bytes
 
     def _through_outages(self, leaves_ns: int, segments: int) -> int:
         """When it leaves for the time that it comes through."""
@@ -782,6 +850,7 @@ class StreamPath(_Path):
                 return leaves_ns
             self.counts.lost += segments
             self.counts.outage_lost += segments
+            self._reset_window()
             leaves_ns = self._after_timeouts(leaves_ns, until_ns)
 
     def _after_timeouts(self, sent_ns: int, until_ns: int) -> int:
@@ -813,6 +882,7 @@ class StreamPath(_Path):
             self._set_event()
             if not lost:
                 continue
+            self._reduce_window(leaves_ns)
             follow = end - packet
             if follow >= FOLLOWERS:
                 told_ns = leaves_ns - took_ns * (follow - FOLLOWERS) // segments + delay_ns + self._back_ns
@@ -826,10 +896,6 @@ class StreamPath(_Path):
             timeout_ns = 2 * self._rto_ns
             self._mending.append(_Loss(entry, FOLLOWERS - last_follow, last_again_ns, timeout_ns, floor_ns))
             entry[0] = max(floor_ns, self._sent_again(last_again_ns, timeout_ns))
-
-    @property
-    def _back_ns(self) -> int:
-        return self._latency_ns if self._return_ns is None else self._return_ns
 
     def _tell_of_losses(self, arrives_ns: int, segments: int, now_ns: int) -> None:
         """Segments that arrive then follow those that were lost: their sender learns of it before its timeout."""
@@ -864,10 +930,17 @@ class StreamPath(_Path):
         """Let what has not left leave from then on."""
         free_ns = max(now_ns, from_ns)
         delay_ns = self._settle(free_ns)
+        self._flight = deque(
+            (entry[0] + self._back_ns, len(entry[1] or b""))
+            for entry in self._entries
+            if entry[2] <= now_ns and entry[0] < NEVER
+        )
+        self._flight_bytes = sum(size for _, size in self._flight)
         for entry in self._entries:
             if entry[2] <= now_ns and entry[0] < NEVER:
                 continue
             size = 0 if entry[1] is None else len(entry[1])
+            free_ns = self._wait_for_window(size, free_ns, delay_ns)
             if self._bits_s:
                 segments = max(1, -(-size // self._segment_bytes))
                 free_ns += (size + SEGMENT_HEADER_BYTES * segments) * 8_000_000_000 // self._bits_s
@@ -875,6 +948,8 @@ class StreamPath(_Path):
                 free_ns = self._through_outages(free_ns, 1)
             entry[2] = free_ns
             entry[0] = free_ns + delay_ns
+            self._flight.append((free_ns + delay_ns + self._back_ns, size))
+            self._flight_bytes += size
         self._free_ns = free_ns
         self._count_unsent(now_ns)
         self._set_next()

@@ -27,7 +27,7 @@ from random import Random
 import msgspec
 import trio
 
-from ecsnet.limits import NS_PER_S
+from ecsnet.limits import NS_PER_S, TCP_NOTSENT_LOWAT_BYTES
 from ecsnet.node.tcp import address_of, listen, parse_url, why_not_connected
 from ecsnet.node.waiting import unwrapping
 from ecsnet.sim.link import NEVER, Outages, StreamPath
@@ -37,6 +37,13 @@ log = logging.getLogger(__name__)
 
 CHUNK_BYTES = 16 * 1024
 """Read at once. They arrive together, so a whole buffer's worth would come in steps."""
+
+BUFFER_BYTES = TCP_NOTSENT_LOWAT_BYTES
+"""Of a path: what a node's own system would hold unsent, since a node tunes its sockets so. The more the proxy took in,
+the older would be what it hands out, and the later would the node learn that a line is too thin."""
+
+UNREAD_BYTES = 64 * 1024
+"""Of a socket: what a system holds that we have not read comes on top, and would grow to megabytes by itself."""
 
 ACCEPT_AGAIN_S = 0.1
 """When there are no descriptors left."""
@@ -188,6 +195,9 @@ class Proxy:
         """
         listeners = listen(self._listen)
         self.addresses = tuple(address_of(listener) for listener in listeners)
+        for listener in listeners:
+            # What it accepts inherits this.
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, UNREAD_BYTES)
         try:
             with unwrapping():
                 async with trio.open_nursery() as nursery:
@@ -238,6 +248,8 @@ class Proxy:
                 self._note(f"connection {number}: {self.target}: {why_not_connected(_cause(error))}")
                 _reset(client)
                 return
+            with contextlib.suppress(OSError):
+                target.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, UNREAD_BYTES)
             carried = _Carried(profile, f"{self._seed}/{number}")
             self._open.add(carried)
             self._note(f"connection {number}: opened")
@@ -261,13 +273,18 @@ class _Carried:
     """One connection."""
 
     def __init__(self, profile: Profile, seed: str) -> None:
-        down, up = profile.down, profile.up
         outages = Outages(Random(f"{seed}/outages"))
-        self.down = Way(
-            StreamPath(down, Random(f"{seed}/down"), return_latency_ms=up.latency_ms, outages=outages),
-        )
-        self.up = Way(
-            StreamPath(up, Random(f"{seed}/up"), return_latency_ms=down.latency_ms, outages=outages),
+        self.down, self.up = (
+            Way(
+                StreamPath(
+                    direction,
+                    Random(f"{seed}/{name}"),
+                    return_latency_ms=back.latency_ms,
+                    buffer_bytes=BUFFER_BYTES,
+                    outages=outages,
+                )
+            )
+            for name, direction, back in (("down", profile.down, profile.up), ("up", profile.up, profile.down))
         )
         self.down.back, self.up.back = self.up, self.down
 

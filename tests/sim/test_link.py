@@ -527,12 +527,71 @@ def test_an_outage_stops_a_stream_until_the_first_timeout_after_it() -> None:
 
 
 def test_a_stream_is_no_faster_than_its_bandwidth() -> None:
-    path = stream(latency_ms=10.0, bandwidth_kbit_s=(1460 + 40) * 8)
+    path = stream(latency_ms=1.0, bandwidth_kbit_s=(1460 + 40) * 8)
     for place in range(100):
         assert path.send(bytes(1460), S)
         assert path.queued_bytes(S) == (place + 1) * 1460
 
-    assert [when_ns for when_ns, _ in path.receive(2 * S)] == [S + (10 + place) * MS for place in range(1, 101)]
+    assert [when_ns for when_ns, _ in path.receive(2 * S)] == [S + (1 + place) * MS for place in range(1, 101)]
+
+
+def test_a_stream_begins_slowly_and_doubles_in_a_round_trip() -> None:
+    """Ten segments, then twice as many as were acknowledged: as TCP has it, whatever the line could carry."""
+    path = stream(latency_ms=50.0)
+    for data in numbered(150, 1460):
+        assert path.send(data, S)
+
+    arrived = [(when_ns - S) // MS for when_ns, _ in path.receive(2 * S)]
+    assert arrived == [50] * 10 + [150] * 20 + [250] * 40 + [350] * 80
+
+
+def test_one_large_send_takes_as_many_round_trips_as_many_small_ones() -> None:
+    small, large = stream(latency_ms=50.0), stream(latency_ms=50.0)
+    for data in numbered(150, 1460):
+        small.send(data, S)
+    large.send(bytes(150 * 1460), S)
+
+    assert large.next_ns == small.receive(2 * S)[-1][0] == S + 350 * MS
+
+
+def test_a_stream_that_does_not_use_its_window_is_never_held_up_by_it() -> None:
+    """A game sends a little in every tick; what it does not use does not grow either."""
+    path = stream(latency_ms=50.0)
+    for tick in range(1000):
+        now_ns = S + tick * 16 * MS
+        path.send(bytes(1200), now_ns)
+    assert {when_ns - S - tick * 16 * MS for tick, (when_ns, _) in enumerate(path.receive(60 * S))} == {50 * MS}
+
+
+def test_losses_bound_what_a_stream_carries() -> None:
+    """By the law of the square root: four times the loss, half the throughput; and twice the round trip, half of it."""
+
+    def bytes_s(latency_ms: float, loss: float) -> float:
+        path = stream(latency_ms=latency_ms, loss=loss, buffer_bytes=20_000)
+        now_ns, received = S, 0
+        while now_ns < 300 * S:
+            while path.send(bytes(1460), now_ns):
+                pass
+            now_ns = max(now_ns + 1, min(path.room_ns(now_ns), path.next_ns))
+            received += sum(len(data) for _, data in path.receive(now_ns))
+        return received / 299
+
+    base = bytes_s(25.0, 0.005)
+    assert 400_000 < base < 900_000
+    assert bytes_s(25.0, 0.02) / base == pytest.approx(0.5, abs=0.12)
+    assert bytes_s(50.0, 0.005) / base == pytest.approx(0.5, abs=0.1)
+
+
+def test_after_a_cut_a_stream_begins_with_one_segment() -> None:
+    path = stream(latency_ms=50.0)
+    path.cut(S)
+    for data in numbered(15, 1460):
+        path.send(data, S)
+    path.heal(S + MS)
+
+    # The timeout after 300 ms; then twice as many each time up to half of what it was, five, and one more from there.
+    arrived = [(when_ns - S) // MS for when_ns, _ in path.receive(2 * S)]
+    assert arrived == [350] + [450] * 2 + [550] * 4 + [650] * 5 + [750] * 3
 
 
 def test_a_full_buffer_takes_nothing_more_until_half_of_it_has_left() -> None:
@@ -623,8 +682,9 @@ def test_a_faster_line_takes_over_what_has_not_left() -> None:
         path.send(data, S)
     path.change(Direction(latency_ms=10.0), S + 200 * MS)
 
-    arrived = path.receive(S + 210 * MS)
+    arrived = path.receive(S + 300 * MS)
     assert [number(data) for _, data in arrived] == list(range(100))
+    assert path.queued_bytes(S + 300 * MS) == 0
 
 
 def test_a_held_back_segment_holds_up_a_stream() -> None:
