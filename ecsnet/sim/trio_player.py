@@ -1,6 +1,6 @@
 """A player of the second simulation: a real client under Trio, and the game loop around it.
 
-What a game uses of it is what it uses of a `Player` of the cluster, so the same `play` runs in both.
+What a game uses of it is what it uses of a `Player` of the cluster of cores, so the same `play` runs in both.
 
 Invariants: the game moves once per tick of its own, at a phase of its own; what it draws comes from `random`, which
 nothing else draws from.
@@ -16,7 +16,7 @@ import trio
 from ecsnet.errors import ConnectError
 from ecsnet.ids import Entity, Epoch, SessionId, Version
 from ecsnet.node import AsyncClient, open_client
-from ecsnet.replica import Event, StateChanged, Ticket
+from ecsnet.replica import Diverged, Event, StateChanged, Ticket
 from ecsnet.replica.events import ReplicaState
 from ecsnet.sim.trio_link import SimulatedWay, now_ns
 from ecsnet.store import View
@@ -35,26 +35,29 @@ Play = Callable[["TrioPlayer"], None]
 """Called for each live player, once per tick of its own."""
 
 
-def name_of(number: int) -> str:
-    return f"client-{number}"
-
-
 class TrioPlayer:
-    """One client and its game loop: what the game uses of it is what it uses of a `Player` of the cluster."""
+    """See the file. Made by `TrioCluster.join`."""
 
-    def __init__(self, number: int, seed: str, way: SimulatedWay) -> None:
+    def __init__(self, number: int, name: str, seed: str, way: SimulatedWay) -> None:
         self.number = number
-        self.name = name_of(number)
-        self.random = Random(f"{seed}/{self.name}/player")
+        self.name = name
+        self.random = Random(f"{seed}/{name}/player")
         """The player's own generator, for what its game does."""
         self.way = way
         """How it reaches the node."""
+        self.leaving = False
+        self.gone = False
+        """Has left; nothing of it goes on."""
         self.reconnects = 0
         self.was_told_goodbye = False
+        self.violation = ""
+        """What happened to it that must never happen; empty if nothing did."""
         self.applied: list[tuple[int, int, int]] = []
         """(when, incarnation of the node, version), as versions became visible."""
+        self._newest = (0, 0)
         self._client: AsyncClient | None = None
-        self._own = Random(f"{seed}/{self.name}")
+        self._own = Random(f"{seed}/{name}")
+        self._joining = trio.CancelScope()
         self._events: deque[Event] = deque(maxlen=EVENTS_KEPT)
 
     @property
@@ -103,7 +106,7 @@ class TrioPlayer:
         return self.client.send(command, **arguments)
 
     def poll(self) -> list[Event]:
-        """What happened since the last call, oldest first; the last thousand if nobody called for long."""
+        """What happened since the last call, oldest first; the last `EVENTS_KEPT` if nobody called for long."""
         events = list(self._events)
         self._events.clear()
         return events
@@ -111,38 +114,51 @@ class TrioPlayer:
     def __repr__(self) -> str:
         return f"TrioPlayer({self.name!r}, {self.state!r}, version {self.version})"
 
-    async def live(self, world: World, period_s: float, each_tick: Play) -> None:
-        """Join, and then do once per tick what a game's loop does."""
-        own = self._own
-        phase_s = own.random() * period_s
-        while True:
-            try:
-                async with open_client(
-                    self.way,
-                    world,
-                    name=self.name,
-                    wait_s=_JOIN_S,
-                    reconnect=True,
-                    on_version=self._applied,
-                    clock=now_ns,
-                    seed=own.getrandbits(64),
-                ) as self._client:
-                    start = trio.current_time() + phase_s
-                    turn = 0
-                    while self._client.state != "closed":
-                        await trio.sleep_until(start + turn * period_s)
-                        turn += 1
-                        self._take(self._client.poll())
-                        if self._client.state == "live":
-                            each_tick(self)
-                return
-            except ConnectError:
+    # --- by the cluster ----------------------------------------------------------------------------------------------
+
+    def leave(self) -> None:
+        """Say goodbye at the next tick, or give joining up."""
+        self.leaving = True
+        if self._client is None:
+            self._joining.cancel()
+
+    async def live(self, knows: World | None, period_s: float, play: Play) -> None:
+        """Join, and then do once per tick what a game's loop does, until it is over."""
+        with self._joining:
+            while not await self._live_once(knows, period_s, play):
                 # The way there was too bad, or there was no node: a player tries again.
-                self._client = None
                 await trio.sleep(_TRY_AGAIN_S)
+        self.gone = self.leaving
+
+    async def _live_once(self, knows: World | None, period_s: float, play: Play) -> bool:
+        """False if it could not join."""
+        try:
+            async with open_client(
+                self.way,
+                knows,
+                name=self.name,
+                wait_s=_JOIN_S,
+                reconnect=True,
+                on_version=self._applied,
+                clock=now_ns,
+                seed=self._own.getrandbits(64),
+            ) as self._client:
+                start = trio.current_time() + self._own.random() * period_s
+                turn = 0
+                while self._client.state != "closed" and not self.leaving:
+                    await trio.sleep_until(start + turn * period_s)
+                    turn += 1
+                    self._take(self._client.poll())
+                    if self._client.state == "live" and not self.leaving:
+                        play(self)
+            return True
+        except ConnectError:
+            return False
 
     def _take(self, events: list[Event]) -> None:
         for event in events:
+            if isinstance(event, Diverged):
+                self.violation = f"diverged: version {event.version} has digest {event.ours}, not {event.theirs}"
             if isinstance(event, StateChanged) and event.new == "live" and event.old == "resuming":
                 self.reconnects += 1
             if isinstance(event, StateChanged) and event.new in ("resuming", "closed"):
@@ -150,4 +166,8 @@ class TrioPlayer:
         self._events += events
 
     def _applied(self, version: Version, when_ns: int) -> None:
+        connection, before = self._newest
+        if connection == self.way.connections and version <= before:
+            self.violation = f"was shown version {version} after {before}"
+        self._newest = (self.way.connections, version)
         self.applied.append((when_ns, self.way.incarnation, version))

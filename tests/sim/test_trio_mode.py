@@ -12,11 +12,13 @@ import pytest
 import trio
 import trio._core._run as scheduler
 
-from ecsnet.errors import ArgumentError, BusyError, NotBuiltError, UnknownNameError
+from ecsnet.errors import ArgumentError, BusyError, ConfigError, InternalError, NotBuiltError, UnknownNameError
 from ecsnet.replica import CommandAnswered
 from ecsnet.sim import trio_seeding
+from ecsnet.sim.faults import KINDS, Fault, swarm
 from ecsnet.sim.profile import Direction, Profile
 from ecsnet.sim.trio_mode import (
+    FAULT_KINDS,
     SeedingError,
     TrioCluster,
     TrioPlayer,
@@ -84,7 +86,7 @@ async def faults(cluster: TrioCluster) -> None:
     cluster.pause_node(0.2)
     await trio.sleep(0.5)
     cluster.heal()
-    await cluster.crash_node(0.3)
+    cluster.crash_node(0.3)
 
 
 def test_another_seed_is_another_run() -> None:
@@ -276,11 +278,11 @@ def test_players_notice_that_the_node_began_anew() -> None:
 
     async def script(cluster: TrioCluster) -> None:
         for _ in range(3):
-            await trio.sleep(0.8)
+            await trio.sleep(1.6)
             epochs.append({player.epoch for player in cluster.players if player.is_live})
-            await cluster.crash_node(down_s=0.4)
+            cluster.crash_node(down_s=0.4)
 
-    outcome = play(arena(), profile="wifi", seed=4, seconds=5.0, script=script)
+    outcome = play(arena(), profile="wifi", seed=4, seconds=7.0, script=script)
 
     assert outcome.converged, outcome.reasons
     assert outcome.reconnects == 9
@@ -372,6 +374,64 @@ def test_commands_and_their_answers_go_through_the_real_drivers() -> None:
     assert answered == {("refuse", "rejected"), ("pose", "accepted")}
 
 
+# --- with faults -----------------------------------------------------------------------------------------------------
+
+
+def of_a_swarm(seed: int, seconds: float, clients: int) -> list[Fault]:
+    """What a seed of the swarm draws, as far as it can be done under Trio."""
+    return [fault for fault in swarm(seed, seconds=seconds, clients=clients) if fault.kind in FAULT_KINDS]
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_the_drivers_survive_a_swarm_of_faults(seed: int) -> None:
+    """Everything that goes wrong for the cores goes wrong for the real node, its hub and its tasks, too."""
+    outcome = run_in_trio(
+        arena(on_error="log"),
+        clients=4,
+        profile=("wifi", "4g", "bad-wifi", "lan")[seed % 4],
+        seed=seed,
+        seconds=12.0,
+        setup=bodies,
+        play=wander,
+        faults=of_a_swarm(seed, 12.0, 4),
+    )
+
+    assert outcome.reasons == ()
+    assert outcome.converged
+
+
+def test_every_kind_of_fault_that_there_is_here_is_done() -> None:
+    lasts = {kind: 0.4 if KINDS[kind].lasts else 0.0 for kind in FAULT_KINDS}
+    faults = [Fault(kind, at_s=1.0 + number * 0.5, for_s=lasts[kind]) for number, kind in enumerate(FAULT_KINDS)]
+
+    outcome = play(arena(on_error="log"), profile="wifi", seed=12, seconds=9.0, faults=faults)
+
+    assert outcome.converged, outcome.reasons
+    assert outcome.fault_counts == dict.fromkeys(FAULT_KINDS, 1)
+    assert outcome.clients == 3 + 3 + 5, "those who left were followed by others, and five came for a while"
+    assert outcome.ticks_dropped == 0, "the node that was paused is not the one that ran last"
+
+
+@pytest.mark.parametrize("kind", ["stall", "clock_jump"])
+def test_faults_that_cannot_be_done_here_are_refused(kind: str) -> None:
+    """All players share one thread and one clock."""
+    with pytest.raises(NotBuiltError, match=kind):
+        play(arena(), faults=[Fault(kind, at_s=1.0, for_s=0.5 if KINDS[kind].lasts else 0.0)])
+
+
+def test_a_fault_of_a_player_who_is_not_there_is_refused() -> None:
+    with pytest.raises(ConfigError, match="client-7"):
+        play(arena(), faults=[Fault("drop", at_s=1.0, who="client-7")])
+
+
+def test_clients_that_send_whatever_they_like_hurt_nobody() -> None:
+    outcome = play(arena(on_error="log"), profile="wifi", seed=13, seconds=8.0, hostile=4)
+
+    assert outcome.converged, outcome.reasons
+    assert outcome.reconnects == 0
+    assert outcome.lag.p50_ms < 30
+
+
 # --- what makes no run -----------------------------------------------------------------------------------------------
 
 
@@ -395,6 +455,21 @@ def test_what_a_system_raises_ends_the_run() -> None:
 
     with pytest.raises(ZeroDivisionError, match="a bug in a system"):
         play(world)
+
+
+def test_a_run_in_which_time_does_not_go_on_is_ended() -> None:
+    """A driver that asks for a time, finds nothing to do then and asks again, keeps a core busy; in virtual time it
+    would keep the run for ever."""
+
+    async def script(cluster: TrioCluster) -> None:
+        await trio.sleep(1.5)
+        while True:
+            await trio.sleep(0)
+
+    with pytest.raises(InternalError, match="1.5 s"):
+        play(arena(), script=script)
+
+    check_seeding()
 
 
 @pytest.mark.parametrize("clients", [-1, 1_000_000, 2.5, True])
