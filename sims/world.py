@@ -35,6 +35,9 @@ COINS = 1_000_000
 GIFT = 100
 """What a player gets from the bank, and gives back when it leaves."""
 
+HERD = 80
+"""Bodies that are nobody's, and move in every tick: a delta that does not fit one datagram is an ordinary one."""
+
 ITEMS_KEPT = 24
 SPEED_MAX = 4.0
 
@@ -55,10 +58,12 @@ world = World(Path(__file__).with_name("market.toml"), hz=HZ)
 
 
 def setup(store: Store) -> None:
-    """The bank, which has all coins, and the clock."""
+    """The bank, which has all coins, the clock, and a herd."""
     with store.transaction("setup") as tx:
         bank = tx.spawn(purse={"coins": COINS})
         tx.insert("clock", {"id": 1, "bank": bank})
+        for number in range(HERD):
+            tx.spawn(body={"x": number, "speed": [number / 7, 1.0 - number / 11], "team": Team.GREEN})
 
 
 def _bank(tx: Transaction) -> int:
@@ -225,6 +230,10 @@ class Market(GameModel):
         self.__init__()  # type: ignore[misc]
         self.bank = int(view["clock.bank"][0])
         self.coins[self.bank] = COINS
+        body = view["body"]
+        for row, entity in enumerate(body.key.tolist()):
+            dx, dy = body["speed"][row]
+            self.bodies[entity] = {"x": body["x"][row], "y": body["y"][row], "dx": dx, "dy": dy, "team": Team.GREEN}
 
     def joined(self, client: Client) -> None:
         me = client.entity
