@@ -316,6 +316,7 @@ def _run_many(
 ) -> bool:
     import os
 
+    from ecsnet.sim.profile import profile as check_profile
     from ecsnet.sim.run import Tally, run_many, run_scenario
     from ecsnet.sim.shrink import shrink_scenario
 
@@ -323,7 +324,7 @@ def _run_many(
         raise ArgumentError(f"--seeds is {seeds}; at least one")
     scenarios = [wanted.with_(seed=number) for number in range(first_seed, first_seed + seeds)]
     # What cannot be run at all is said once, here.
-    scenarios[0].settled()
+    check_profile(scenarios[0].settled().profile or "")
     game_of(scenarios[0])
     begin = time.monotonic()
     tally = Tally()

@@ -389,7 +389,8 @@ class Cluster:
         while self.now_ns < limit_ns and not self._all_back():
             self._step(ticking=True)
         while self.now_ns < limit_ns and not self._all_hold_it():
-            self._step(ticking=False)
+            # Who has not noticed yet that its connection is gone comes back later, and joins in a tick.
+            self._step(ticking=not self._all_back())
         reasons = self._differences()
         for reason in reasons:
             self.checkers.violated("converged", f"{limit_s:g} s after all had healed {reason}")
