@@ -57,7 +57,7 @@ fn at(comptime T: type, address: u64, n: u64) error{BadArgument}![]T {
     return @as([*]T, @ptrFromInt(place))[0..count];
 }
 
-/// A slot that was published once. Any other number is a mistake of the caller.
+/// A slot that holds a version. Any other number is a mistake of the caller.
 fn slotAt(store: *Store, slot: u64) error{BadArgument}!*view.Slot {
     if (slot >= limits.slots_max) return error.BadArgument;
     const found = &store.views.slots[@intCast(slot)];
@@ -138,8 +138,6 @@ export fn ecs_store_failure(store: *Store) *failure.Info {
 export fn ecs_store_statistics(store: *Store, out: *Statistics) void {
     var rows: u64 = 0;
     for (store.head.tables) |*table| rows += table.rows;
-    var slots: u64 = 0;
-    for (&store.views.slots) |*slot| slots += @intFromBool(slot.state != .free);
     out.* = .{
         .version = store.version,
         .published_version = store.publishedVersion(),
@@ -152,7 +150,7 @@ export fn ecs_store_statistics(store: *Store, out: *Statistics) void {
         .change_sets = store.head.open - store.views.oldest_cut,
         .change_bytes = store.views.ring_bytes,
         .retired_pages = store.head.retired.items.len,
-        .slots_used = slots,
+        .slots_used = @popCount(store.views.taken),
     };
 }
 
@@ -339,7 +337,7 @@ export fn ecs_tx_orphan(store: *Store, table: u16, field: u16, address: *u64, by
     if (store.head.tables[number].columns[f].scratch.lent) return failure.code(error.InTransaction);
     const memory = lend.orphan(&store.head, number, f);
     // It leaves the store's account: the holder frees it with the plain allocator.
-    _ = store.counting.bytes.fetchSub(memory.len, .monotonic);
+    store.counting.count(0, memory.len);
     address.* = @intFromPtr(memory.ptr);
     bytes.* = memory.len;
     return 0;
@@ -383,7 +381,7 @@ export fn ecs_view_info(store: *Store, slot: u32, out: *ViewOut) void {
 export fn ecs_view_table(store: *Store, slot: u32, table: u16, out: *TableOut, columns: [*]u64) i32 {
     const number = store.head.catalogue.tableIndex(table) orelse return failure.code(error.UnknownTable);
     const s = slotAt(store, slot) catch |err| return failure.code(err);
-    const of = &s.tables[number];
+    const of = s.tables[number];
     out.* = .{
         .rows = of.rows,
         .columns = @intCast(of.columns.len),
@@ -438,7 +436,7 @@ fn side(store: *Store, slot: i32, table: u16) error{ UnknownTable, BadArgument }
         const t = &store.head.tables[number];
         return .{ .keys = if (t.rows == 0) &.{} else t.keyList(), .pages = t.index.pages.items };
     }
-    const of = &(try slotAt(store, @intCast(slot))).tables[number];
+    const of = (try slotAt(store, @intCast(slot))).tables[number];
     return .{ .keys = of.keyList(), .pages = of.pages() };
 }
 

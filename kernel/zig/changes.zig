@@ -162,7 +162,7 @@ pub const DirtySet = struct {
         return n;
     }
 
-    /// The marked rows below `rows`, each once, of a sealed set.
+    /// The marked rows below `rows`, ascending and each once, of a sealed set.
     pub fn iterate(set: *const DirtySet, rows: u32) Iterator {
         // Sealed it is one of the three: a row in a list and in a bitmap would come twice.
         assert(set.words.len == 0 or set.list.items.len == 0);
@@ -175,32 +175,50 @@ pub const DirtySet = struct {
         at: usize = 0,
         bits: u64 = 0,
 
-        pub fn next(it: *Iterator) ?u32 {
-            if (it.set.words.len > 0) return it.nextBit();
-            const n = if (it.set.all) it.rows else it.set.list.items.len;
-            if (it.at >= n) return null;
-            const row: u32 = if (it.set.all) @intCast(it.at) else it.set.list.items[it.at];
-            it.at += 1;
-            // A list is sorted: behind the first that is too high there are only such.
-            return if (row < it.rows) row else null;
-        }
-
-        /// The next rows, as many as there is room for; none at the end.
-        pub fn fill(it: *Iterator, into: []u32) usize {
-            var n: usize = 0;
-            while (n < into.len) : (n += 1) into[n] = it.next() orelse break;
-            return n;
-        }
-
-        fn nextBit(it: *Iterator) ?u32 {
-            while (it.bits == 0) {
-                if (it.at == it.set.words.len) return null;
-                it.bits = it.set.words[it.at];
-                it.at += 1;
+        /// The next rows, as many as there is room for; none at the end. Many at once: whoever works on rows between
+        /// the bits of a bitmap waits for each.
+        pub fn fill(it: *Iterator, into: []u32) []const u32 {
+            if (it.set.words.len > 0) return it.fillFromWords(into);
+            const list = it.set.list.items;
+            const end = if (it.set.all) it.rows else list.len;
+            const n = @min(into.len, end - it.at);
+            for (into[0..n], it.at..) |*row, i| {
+                row.* = if (it.set.all) @intCast(i) else list[i];
+                if (row.* < it.rows) continue;
+                // A list ascends: from here on all are too high.
+                const found = into[0 .. i - it.at];
+                it.at = end;
+                return found;
             }
-            const row = (it.at - 1) * 64 + @ctz(it.bits);
-            it.bits &= it.bits - 1;
-            return if (row < it.rows) @intCast(row) else null;
+            it.at += n;
+            return into[0..n];
+        }
+
+        fn fillFromWords(it: *Iterator, into: []u32) []const u32 {
+            const words = it.set.words;
+            var bits = it.bits;
+            var at = it.at;
+            var n: usize = 0;
+            while (n < into.len) {
+                if (bits == 0) {
+                    if (at == words.len) break;
+                    bits = words[at];
+                    at += 1;
+                    continue;
+                }
+                const row = (at - 1) * 64 + @ctz(bits);
+                bits &= bits - 1;
+                if (row >= it.rows) {
+                    at = words.len;
+                    bits = 0;
+                    break;
+                }
+                into[n] = @intCast(row);
+                n += 1;
+            }
+            it.bits = bits;
+            it.at = at;
+            return into[0..n];
         }
     };
 
@@ -232,12 +250,12 @@ fn trim(bitmap: []u64, rows: u32) void {
 }
 
 pub const TableChanges = struct {
-    /// Anything at all. A table may have no fields and still gain and lose rows.
-    changed: bool = false,
+    /// Which table, by its place in the catalogue.
+    number: u32,
     /// Keys that were removed, and keys that were inserted, as sorted unique u64.
     removed: []u64 = &.{},
     inserted: []u64 = &.{},
-    /// One per field, in field order. Empty where nothing of the table changed.
+    /// One per field, in field order.
     columns: []DirtySet = &.{},
     /// The key column's own: for catching up its buffers, not for deltas.
     keys: DirtySet = .{},
@@ -249,10 +267,23 @@ pub const ChangeSet = struct {
     cut: u64,
     version: u64,
     version_before: u64,
+    /// The tables of which anything at all changed, ascending. A table may have no fields and still gain and lose rows.
     tables: []TableChanges,
     bytes: usize,
     /// The set before, meaningful only while this one's cut is above a view's `oldest_cut`.
     prev: ?*ChangeSet,
+
+    /// What changed of a table; null for nothing.
+    pub fn of(set: *const ChangeSet, number: usize) ?*TableChanges {
+        var low: usize = 0;
+        var high: usize = set.tables.len;
+        while (low < high) {
+            const middle = low + (high - low) / 2;
+            if (set.tables[middle].number < number) low = middle + 1 else high = middle;
+        }
+        if (low == set.tables.len or set.tables[low].number != number) return null;
+        return &set.tables[low];
+    }
 
     pub fn destroy(set: *ChangeSet, gpa: std.mem.Allocator) void {
         for (set.tables) |*table| {
@@ -288,10 +319,15 @@ test "a dirty set holds exactly what was marked, in any of its forms" {
         var bitmap: [(5000 + 63) / 64]u64 = @splat(0);
         set.orInto(&bitmap, 5000);
         var it = set.iterate(4990);
+        var room: [7]u32 = undefined;
+        var rows: []const u32 = &.{};
         for (model[0..4990], 0..) |marked, row| {
-            if (marked) try std.testing.expectEqual(@as(?u32, @intCast(row)), it.next());
+            if (!marked) continue;
+            if (rows.len == 0) rows = it.fill(&room);
+            try std.testing.expectEqual(row, rows[0]);
+            rows = rows[1..];
         }
-        try std.testing.expectEqual(null, it.next());
+        try std.testing.expectEqual(0, rows.len + it.fill(&room).len);
         for (model, 0..) |marked, row| {
             const bit = bitmap[row / 64] >> @intCast(row & 63) & 1;
             try std.testing.expectEqual(marked, bit == 1);

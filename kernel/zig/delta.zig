@@ -95,7 +95,7 @@ pub const Encoder = struct {
         const a = encoder.arena.allocator();
         const number = cursor.table;
         const spec = head.tables[number].spec;
-        const of = &slot.tables[number];
+        const of = slot.tables[number];
         const from = cursor.index;
         cursor.index = 0;
         var row_bytes: u32 = 8;
@@ -247,7 +247,7 @@ pub fn reaches(slot: *const view.Slot, base: u64) bool {
 /// Whether anything of a table changed in `(base, slot.version]`.
 pub fn touched(slot: *const view.Slot, base: u64, number: usize) bool {
     var sets = Sets.of(slot, base);
-    while (sets.next()) |set| if (set.tables[number].changed) return true;
+    while (sets.next()) |set| if (set.of(number) != null) return true;
     return false;
 }
 
@@ -264,8 +264,9 @@ fn collectKeys(
     var come: std.ArrayList(u64) = .empty;
     var sets = Sets.of(slot, base);
     while (sets.next()) |set| {
-        try gone.appendSlice(a, set.tables[number].removed);
-        try come.appendSlice(a, set.tables[number].inserted);
+        const changed = set.of(number) orelse continue;
+        try gone.appendSlice(a, changed.removed);
+        try come.appendSlice(a, changed.inserted);
     }
     view.sortUnique(&gone);
     view.sortUnique(&come);
@@ -296,7 +297,8 @@ fn collectDirty(
     const words = (of.rows + 63) / 64;
     var sets = Sets.of(slot, base);
     while (sets.next()) |set| {
-        for (set.tables[number].columns, 0..) |*dirty, f| {
+        const changed = set.of(number) orelse continue;
+        for (changed.columns, 0..) |*dirty, f| {
             if (dirty.isEmpty()) continue;
             const bitmap = bitmaps[f] orelse fresh: {
                 const made = try a.alloc(u64, words);

@@ -62,7 +62,7 @@ pub fn ofSlot(head: *const Head, views: *const Views, slot: usize) Digest {
 /// The same for a slot that is known not to be given back.
 pub fn scan(head: *const Head, slot: *const view.Slot) Digest {
     var digest: Digest = .{};
-    for (head.tables, slot.tables) |*table, *of| {
+    for (head.tables, slot.tables) |*table, of| {
         if (!table.spec.replicated) continue;
         const keys = of.keyList();
         const row_seed = seedOf(table.spec.id, rows_field);
@@ -121,12 +121,14 @@ pub const Follower = struct {
         const known = from orelse return scan(head, now).halves();
         var digest: Digest = .{ .low = known[0], .high = known[1] };
         if (dearer(head, before.?, now)) return scan(head, now).halves();
-        const set = now.newest.?;
-        for (head.tables, before.?.tables, now.tables, set.tables) |*table, *old, *new, *changed| {
-            if (!table.spec.replicated or !changed.changed) continue;
+        for (now.newest.?.tables) |*changed| {
+            const spec = head.tables[changed.number].spec;
+            if (!spec.replicated) continue;
+            const old = before.?.tables[changed.number];
+            const new = now.tables[changed.number];
             if (changed.keys.isEmpty() and old.rows == new.rows) {
-                followCells(&digest, table.spec, old, new, changed);
-            } else follower.followRows(&digest, table.spec, old, new, changed) catch return scan(head, now).halves();
+                followCells(&digest, spec, old, new, changed);
+            } else follower.followRows(&digest, spec, old, new, changed) catch return scan(head, now).halves();
         }
         return digest.halves();
     }
@@ -143,29 +145,25 @@ pub const Follower = struct {
         for (spec.fields, changed.columns, old.columns, new.columns) |*field, *dirty, was, is| {
             if (dirty.isEmpty()) continue;
             const seed = seedOf(spec.id, field.id);
-            switch (field.width) {
-                inline 1, 2, 4, 8 => |width| {
-                    const Cell = std.meta.Int(.unsigned, width * 8);
-                    const before = @as([*]const Cell, @ptrCast(was.data.ptr))[0..keys.len];
-                    const after = @as([*]const Cell, @ptrCast(is.data.ptr))[0..keys.len];
-                    // The rows first: between the bits of a bitmap the sums would wait for each other.
-                    var rows: [128]u32 = undefined;
-                    var it = dirty.iterate(new.rows);
-                    while (true) {
-                        const n = it.fill(&rows);
-                        if (n == 0) break;
-                        followNarrow(Cell, digest, seed, keys, before, after, rows[0..n]);
-                    }
-                },
-                else => |width| {
-                    var it = dirty.iterate(new.rows);
-                    while (it.next()) |row| {
+            var room: [128]u32 = undefined;
+            var it = dirty.iterate(new.rows);
+            while (true) {
+                const rows = it.fill(&room);
+                if (rows.len == 0) break;
+                switch (field.width) {
+                    inline 1, 2, 4, 8 => |width| {
+                        const Cell = std.meta.Int(.unsigned, width * 8);
+                        const before = @as([*]const Cell, @ptrCast(was.data.ptr))[0..keys.len];
+                        const after = @as([*]const Cell, @ptrCast(is.data.ptr))[0..keys.len];
+                        followNarrow(Cell, digest, seed, keys, before, after, rows);
+                    },
+                    else => |width| for (rows) |row| {
                         const start = mix(seed ^ keys[row]);
                         const at = @as(usize, row) * width;
                         digest.subtract(wideCell(start, was.data[at..][0..width]));
                         digest.add(wideCell(start, is.data[at..][0..width]));
-                    }
-                },
+                    },
+                }
             }
         }
     }
@@ -238,17 +236,22 @@ fn cellHash(seed: u64, of: *const view.TableView, f: usize, spec: *const catalog
 /// Whether so many places are marked that scanning everything is no more work.
 fn dearer(head: *const Head, before: *const view.Slot, now: *const view.Slot) bool {
     var marked: usize = 0;
-    for (head.tables, before.tables, now.tables, now.newest.?.tables) |*table, *old, *new, *changed| {
-        if (!table.spec.replicated or !changed.changed) continue;
-        const rows = @max(old.rows, new.rows);
-        const keys = changed.keys.count(rows) + (rows - @min(old.rows, new.rows));
-        marked += keys * (table.spec.fields.len + 1);
-        for (changed.columns) |*dirty| marked += dirty.count(rows);
-    }
-    // Few are cheaper whatever there is, and the usual case does not ask all tables for their rows.
-    if (marked <= 64) return false;
     var cells: usize = 0;
-    for (head.tables, now.tables) |*table, *new| {
+    for (now.newest.?.tables) |*changed| {
+        const spec = head.tables[changed.number].spec;
+        if (!spec.replicated) continue;
+        const old = before.tables[changed.number].rows;
+        const new = now.tables[changed.number].rows;
+        const rows = @max(old, new);
+        const keys = changed.keys.count(rows) + (rows - @min(old, new));
+        marked += keys * (spec.fields.len + 1);
+        for (changed.columns) |*dirty| marked += dirty.count(rows);
+        cells += @as(usize, new) * (spec.fields.len + 1);
+    }
+    // The usual case does not ask the tables of which nothing changed for their rows.
+    if (marked * 2 <= cells) return false;
+    cells = 0;
+    for (head.tables, now.tables) |*table, new| {
         if (table.spec.replicated) cells += @as(usize, new.rows) * (table.spec.fields.len + 1);
     }
     return marked * 2 > cells;

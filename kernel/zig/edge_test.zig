@@ -260,7 +260,7 @@ test "chunks of any budget come to an end and hold the whole" {
 
 /// Compare a published table with the head, column by column.
 fn expectPublished(store: *Store, number: usize) !void {
-    const view = &store.views.slots[store.views.current].tables[number];
+    const view = store.views.slots[store.views.current].tables[number];
     const table = &store.head.tables[number];
     try std.testing.expectEqual(table.rows, view.rows);
     try std.testing.expectEqualSlices(u64, table.keyList(), view.keyList());

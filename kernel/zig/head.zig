@@ -42,6 +42,10 @@ pub const Head = struct {
     tables: []Table,
     /// One key space per table that owns one; `spaces[0]` is the entities'.
     spaces: []entity.Space,
+    /// By table: whether a publication has to look at it. Side by side, since most have not changed.
+    noted: []bool,
+    /// Keys were freed since the last cut.
+    freed: bool = false,
     /// The cut being made: one more than the newest published one.
     open: u64 = 1,
     retired: std.ArrayList(sparse.Retired) = .empty,
@@ -70,11 +74,14 @@ pub const Head = struct {
         errdefer gpa.free(spaces);
         const tables = try gpa.alloc(Table, cat.tables.len);
         errdefer gpa.free(tables);
+        const noted = try gpa.alloc(bool, cat.tables.len);
+        errdefer gpa.free(noted);
+        @memset(noted, false);
         var made: usize = 0;
         errdefer for (tables[0..made]) |*table| table.deinit();
-        for (cat.tables, tables, spaces) |*spec, *table, *space| {
+        for (cat.tables, tables, spaces, noted) |*spec, *table, *space, *note| {
             space.* = .{ .limit = if (spec.kind == .entities) in.entities_max else spec.rows_max };
-            table.* = try .init(gpa, spec, if (spec.kind == .component) &spaces[0] else space);
+            table.* = try .init(gpa, spec, if (spec.kind == .component) &spaces[0] else space, note);
             made += 1;
         }
         var widest: usize = 0;
@@ -82,7 +89,15 @@ pub const Head = struct {
         const given = try gpa.alloc(?[*]const u8, widest);
         errdefer gpa.free(given);
         const cells = try gpa.alloc([*]const u8, widest);
-        return .{ .gpa = gpa, .catalogue = cat, .tables = tables, .spaces = spaces, .given = given, .cells = cells };
+        return .{
+            .gpa = gpa,
+            .catalogue = cat,
+            .tables = tables,
+            .spaces = spaces,
+            .noted = noted,
+            .given = given,
+            .cells = cells,
+        };
     }
 
     pub fn deinit(head: *Head) void {
@@ -91,6 +106,7 @@ pub const Head = struct {
         for (head.retired.items) |retired| retired.page.destroy(head.gpa);
         head.gpa.free(head.tables);
         head.gpa.free(head.spaces);
+        head.gpa.free(head.noted);
         head.retired.deinit(head.gpa);
         head.undo.deinit(head.gpa);
         head.touched.deinit(head.gpa);
@@ -192,6 +208,7 @@ pub const Head = struct {
                 .remove => table.undoRemove(entry.row, entry.key, payload),
                 // The id stays spent: whoever saw it in the failed transaction holds a stale one.
                 .reserve => {
+                    head.freed = true;
                     var n = payload.len;
                     while (n > 0) : (n -= 8) table.space.abandon(std.mem.readInt(u64, payload[n - 8 ..][0..8], .little));
                 },
@@ -267,6 +284,7 @@ pub const Head = struct {
             }
         }
         t.ensureRows(1) catch |err| return head.failKey(@as(failure.Error, err), table, key);
+        t.note();
         try t.index.ensure(head.gpa, entity.Key.of(key).index, head.open, &head.retired);
         try head.ensureUndo(0);
         try head.touchAll(table, key);
@@ -349,6 +367,7 @@ pub const Head = struct {
 
     pub fn releaseKey(head: *Head, table: u16, key: u64) error{OutOfMemory}!void {
         try head.ensureUndo(0);
+        head.freed = true;
         head.tables[table].space.release(key);
         head.pushUndo(.release, table, 0, 0, key, 0);
     }
@@ -404,6 +423,7 @@ pub const Head = struct {
         const column = &t.columns[field];
         const width = column.width;
         assert(t.indexes[field] == null);
+        t.note();
         const from = head.undo.items.len;
         try head.ensureUndo(rows.len * (4 + width));
         // Rows first, then their old cells: written in place, trimmed to what really changed.
@@ -478,6 +498,7 @@ pub const Head = struct {
             try head.touched.ensureUnusedCapacity(head.gpa, n);
             for (keys) |key| head.touched.appendAssumeCapacity(.{ .key = key, .table = table, .field = @intCast(f) });
         };
+        t.note();
         const first = t.rows;
         var placed: u32 = 0;
         errdefer for (keys[0..placed]) |key| t.index.remove(entity.Key.of(key).index);

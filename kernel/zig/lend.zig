@@ -89,6 +89,7 @@ pub fn settle(head: *Head, undoable: bool) failure.Error!void {
     for (head.tables) |*t| for (t.columns, t.spec.fields) |*col, *field| {
         const scratch = &col.scratch;
         if (scratch.lent) {
+            t.note();
             if (apply(head.gpa, col, t.rows)) {
                 col.writes += 1;
                 head.applied = true;

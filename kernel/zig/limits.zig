@@ -45,13 +45,16 @@ pub const enum_values_max = 256;
 /// The operation buffer shared with a foreign caller: one spawn with every field fits.
 pub const operations_bytes = 256 << 10;
 
+/// Memory that applying keeps for the next time: what a delta of some ten thousand rows needs. A full sync's goes back.
+pub const scratch_bytes_kept = 256 << 10;
+
 /// Longest block a replica takes in one piece; longer ones travel as chunks (256 KiB each).
 pub const block_bytes_max = 64 << 20;
 
 comptime {
     assert(page_entities % 64 == 0);
     assert(entities_max % page_entities == 0);
-    assert(slots_max <= 1 << 16); // `root` carries the slot in 16 bits
+    assert(slots_max == 64); // one bit each in `Views.taken`
     assert(buffers_spare >= 2 and buffers_spare < buffers_max);
     assert(fields_max <= 0xfff0); // field ids from 0xfff0 are kept for virtual columns
     assert(cell_bytes_max <= operations_bytes / 4);

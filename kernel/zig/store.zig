@@ -30,6 +30,8 @@ pub const Store = struct {
     /// Each version's digest is made when it is published, from the one before and what changed since.
     keeps_digest: bool = false,
     digester: digest.Follower,
+    /// What applying needs for as long as it lasts.
+    scratch: std.heap.ArenaAllocator,
 
     pub fn create(child: std.mem.Allocator, in: *const catalogue.CatalogueIn) failure.Error!*Store {
         const store = try child.create(Store);
@@ -40,6 +42,7 @@ pub const Store = struct {
             .views = undefined,
             .operations = &.{},
             .digester = undefined,
+            .scratch = undefined,
         };
         const gpa = store.counting.allocator();
         store.operations = try gpa.alignedAlloc(u8, .@"64", limits.operations_bytes);
@@ -47,6 +50,7 @@ pub const Store = struct {
         store.head = try .init(gpa, in);
         store.views = .{ .gpa = gpa };
         store.digester = .{ .gpa = gpa };
+        store.scratch = .init(gpa);
         return store;
     }
 
@@ -59,6 +63,7 @@ pub const Store = struct {
         store.head.deinit();
         gpa.free(store.operations);
         store.digester.deinit();
+        store.scratch.deinit();
         // Orphaned scratch memory is its holder's and frees through the child.
         child.destroy(store);
     }
@@ -203,9 +208,8 @@ pub const Store = struct {
         errdefer store.head.replica = was_replica;
         try store.head.begin();
         errdefer store.head.rollback();
-        var arena = std.heap.ArenaAllocator.init(store.counting.allocator());
-        defer arena.deinit();
-        try apply.apply(&store.head, arena.allocator(), blocks, from_empty);
+        defer _ = store.scratch.reset(.{ .retain_with_limit = limits.scratch_bytes_kept });
+        try apply.apply(&store.head, store.scratch.allocator(), blocks, from_empty);
         try store.head.checkDeferred();
         store.head.keep();
     }

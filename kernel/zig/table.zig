@@ -34,8 +34,10 @@ pub const Table = struct {
     /// Keys removed from and inserted into this table in the open cut, in order, with repeats.
     removed: std.ArrayList(u64) = .empty,
     inserted: std.ArrayList(u64) = .empty,
+    /// This table's place in the head's list of tables that a publication has to look at.
+    noted: *bool,
 
-    pub fn init(gpa: std.mem.Allocator, spec: *const catalogue.Table, space: *entity.Space) error{OutOfMemory}!Table {
+    pub fn init(gpa: std.mem.Allocator, spec: *const catalogue.Table, space: *entity.Space, noted: *bool) error{OutOfMemory}!Table {
         const columns = try gpa.alloc(Column, spec.fields.len);
         errdefer gpa.free(columns);
         const indexes = try gpa.alloc(?KeyIndex, spec.fields.len);
@@ -45,7 +47,15 @@ pub const Table = struct {
             column.* = .{ .width = field.width };
             index.* = if (field.indexed()) .{} else null;
         }
-        return .{ .gpa = gpa, .spec = spec, .space = space, .columns = columns, .indexes = indexes, .has_auto = has_auto };
+        return .{
+            .gpa = gpa,
+            .spec = spec,
+            .space = space,
+            .columns = columns,
+            .indexes = indexes,
+            .has_auto = has_auto,
+            .noted = noted,
+        };
     }
 
     pub fn deinit(table: *Table) void {
@@ -78,6 +88,11 @@ pub const Table = struct {
         return sparse.find(table.index.pages.items, index);
     }
 
+    /// Something may change. Whatever makes a mark or a page of the open cut says so first, or it is not published.
+    pub inline fn note(table: *Table) void {
+        table.noted.* = true;
+    }
+
     pub fn changed(table: *const Table) bool {
         if (table.removed.items.len > 0 or table.inserted.items.len > 0) return true;
         if (!table.keys.dirty.isEmpty()) return true;
@@ -100,6 +115,7 @@ pub const Table = struct {
     }
 
     pub fn ensureRemove(table: *Table, row: u32, open: u64, retired: *std.ArrayList(sparse.Retired)) error{OutOfMemory}!void {
+        table.note();
         try table.index.ensure(table.gpa, entity.Key.of(table.keyAt(row)).index, open, retired);
         try table.index.ensure(table.gpa, entity.Key.of(table.keyAt(table.rows - 1)).index, open, retired);
         try table.removed.ensureUnusedCapacity(table.gpa, 1);
@@ -109,6 +125,7 @@ pub const Table = struct {
 
     /// Append a row. `cells` has one pointer per field. Call `ensureRows` and `index.ensure` first.
     pub fn insertRow(table: *Table, key: u64, cells: []const [*]const u8) void {
+        table.note();
         const row = table.appendKey(key);
         for (table.columns, cells, 0..) |*column, from, f| {
             column.write(table.gpa, row, table.rows, from[0..column.width]);
@@ -181,6 +198,7 @@ pub const Table = struct {
 
     /// Overwrite one cell. For an indexed field call its index's `ensure` first.
     pub fn writeCell(table: *Table, row: u32, field: usize, from: []const u8) void {
+        table.note();
         const column = &table.columns[field];
         column.write(table.gpa, row, table.rows, from);
         if (table.indexes[field]) |*index| {

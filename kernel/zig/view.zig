@@ -16,6 +16,7 @@
 //! 6. closing with live views keeps their memory.
 
 const std = @import("std");
+const builtin = @import("builtin");
 const assert = std.debug.assert;
 const changes = @import("changes.zig");
 const column = @import("column.zig");
@@ -30,15 +31,18 @@ const ChangeSet = changes.ChangeSet;
 const count_bits = 48;
 const count_mask: u64 = (1 << count_bits) - 1;
 
-/// Page pointers of one table at one cut, shared by the slots until the table's structure changes.
+/// Page pointers of one table at one cut, shared by its views until the table's structure changes.
 const Directory = struct { refs: u32, pages: []?*sparse.Page };
 
+/// One table in a run of versions that nothing of it changed in: their slots share it.
 pub const TableView = struct {
     rows: u32,
     struct_seq: u64,
     keys: *Buffer,
     directory: *Directory,
     columns: []*Buffer,
+    /// The first cut it belongs to.
+    born: u64,
 
     pub fn keyList(table: *const TableView) []const u64 {
         return @as([*]const u64, @ptrCast(table.keys.data.ptr))[0..table.rows];
@@ -62,7 +66,10 @@ pub const Slot = struct {
     version: u64 = 0,
     tick: u64 = 0,
     cut: u64 = 0,
-    tables: []TableView = &.{},
+    /// Empty while it is free.
+    tables: []*TableView = &.{},
+    /// Memory for `tables`.
+    room: []*TableView = &.{},
     /// The newest change set, and the oldest cut whose set this view may read.
     newest: ?*ChangeSet = null,
     oldest_cut: u64 = 0,
@@ -73,10 +80,15 @@ pub const Slot = struct {
 /// A change set no longer in the ring, which views of the cuts up to `last` may still read.
 const RetiredSet = struct { set: *ChangeSet, last: u64 };
 
+/// A table's view that a newer one replaced, which views of the cuts up to `last` may still read.
+const RetiredTable = struct { view: *TableView, number: usize, last: u64 };
+
 pub const Views = struct {
     gpa: std.mem.Allocator,
     root: compat.Atomic(u64) = .init(0),
     slots: [limits.slots_max]Slot = @splat(.{}),
+    /// The slots that are not free, a bit each: nobody looks through all of them for the two or three there are.
+    taken: u64 = 0,
     current: usize = 0,
     published: bool = false,
     newest: ?*ChangeSet = null,
@@ -85,14 +97,18 @@ pub const Views = struct {
     oldest_cut: u64 = 1,
     ring_bytes: usize = 0,
     retired_sets: std.ArrayList(RetiredSet) = .empty,
+    retired_tables: std.ArrayList(RetiredTable) = .empty,
+    /// By table: a view that is nobody's, for the next publication.
+    spare: []?*TableView = &.{},
     deferred: u64 = 0,
 
     pub fn deinit(views: *Views, head: *Head) void {
-        for (&views.slots) |*slot| {
-            if (slot.state != .free) views.dismantle(head, slot);
-            for (slot.tables) |*table| views.gpa.free(table.columns);
-            views.gpa.free(slot.tables);
-        }
+        if (views.shown()) |slot| for (slot.tables, 0..) |view, number| views.dismantle(head, number, view);
+        for (views.retired_tables.items) |retired| views.dismantle(head, retired.number, retired.view);
+        views.retired_tables.deinit(views.gpa);
+        for (views.spare) |spare| if (spare) |view| views.destroyView(view);
+        views.gpa.free(views.spare);
+        for (&views.slots) |*slot| views.gpa.free(slot.room);
         var set = views.newest;
         while (set) |s| {
             set = if (s.cut > views.oldest_cut) s.prev else null;
@@ -119,7 +135,10 @@ pub const Views = struct {
     pub fn pins(views: *Views) u64 {
         if (!views.published) return 0;
         var total: u64 = 0;
-        for (&views.slots, 0..) |*slot, i| {
+        var left = views.taken;
+        while (left != 0) : (left &= left - 1) {
+            const i = @ctz(left);
+            const slot = &views.slots[i];
             var acquired = slot.acquired;
             if (i == views.current) acquired += views.root.fetchAdd(0, .acquire) & count_mask;
             // A reader that comes and goes between the two reads has been seen to leave only.
@@ -131,15 +150,26 @@ pub const Views = struct {
     /// Take back what retired slots referred to, where nobody reads it any more.
     pub fn reclaim(views: *Views, head: *Head) void {
         var freed = false;
-        for (&views.slots) |*slot| {
+        var left = views.taken;
+        while (left != 0) : (left &= left - 1) {
+            const slot = &views.slots[@ctz(left)];
             if (slot.state != .retired) continue;
             if (slot.released.load(.acquire) != slot.acquired) continue;
-            views.dismantle(head, slot);
             slot.state = .free;
+            slot.tables = &.{};
+            views.taken &= ~(@as(u64, 1) << @intCast(@ctz(left)));
             freed = true;
         }
         if (!freed) return;
         var kept: usize = 0;
+        for (views.retired_tables.items) |retired| {
+            if (views.readable(retired.view.born, retired.last)) {
+                views.retired_tables.items[kept] = retired;
+                kept += 1;
+            } else views.dismantle(head, retired.number, retired.view);
+        }
+        views.retired_tables.items.len = kept;
+        kept = 0;
         for (head.retired.items) |retired| {
             if (views.readable(retired.page.born, retired.last)) {
                 head.retired.items[kept] = retired;
@@ -159,22 +189,37 @@ pub const Views = struct {
 
     /// Whether any slot holds a cut in `[first, last]`.
     fn readable(views: *const Views, first: u64, last: u64) bool {
-        for (&views.slots) |*slot| {
-            if (slot.state != .free and slot.cut >= first and slot.cut <= last) return true;
+        var left = views.taken;
+        while (left != 0) : (left &= left - 1) {
+            const cut = views.slots[@ctz(left)].cut;
+            if (cut >= first and cut <= last) return true;
         }
         return false;
     }
 
-    fn dismantle(views: *Views, head: *Head, slot: *Slot) void {
-        for (slot.tables, head.tables) |*view, *table| {
-            dropBuffer(views.gpa, &table.keys, view.keys, head.open);
-            for (view.columns, table.columns) |buffer, *col| dropBuffer(views.gpa, col, buffer, head.open);
-            view.directory.refs -= 1;
-            if (view.directory.refs == 0) {
-                views.gpa.free(view.directory.pages);
-                views.gpa.destroy(view.directory);
-            }
+    /// Give back what a table's view that nobody reads referred to, and the view itself.
+    fn dismantle(views: *Views, head: *Head, number: usize, view: *TableView) void {
+        const table = &head.tables[number];
+        dropBuffer(views.gpa, &table.keys, view.keys, head.open);
+        for (view.columns, table.columns) |buffer, *col| dropBuffer(views.gpa, col, buffer, head.open);
+        dropDirectory(views.gpa, view.directory);
+        if (views.spare[number] == null) views.spare[number] = view else views.destroyView(view);
+    }
+
+    fn takeView(views: *Views, number: usize, columns: usize) error{OutOfMemory}!*TableView {
+        if (views.spare[number]) |view| {
+            views.spare[number] = null;
+            return view;
         }
+        const view = try views.gpa.create(TableView);
+        errdefer views.gpa.destroy(view);
+        view.columns = try views.gpa.alloc(*Buffer, columns);
+        return view;
+    }
+
+    fn destroyView(views: *Views, view: *TableView) void {
+        views.gpa.free(view.columns);
+        views.gpa.destroy(view);
     }
 
     /// Collect the dirty sets of one column since `cut`: sealed ones and the open one. Null when the
@@ -197,15 +242,13 @@ pub const Views = struct {
         while (next) |set| {
             if (set.cut <= cut) break;
             if (n == into.len) return null;
-            const of = &set.tables[table];
-            const dirty: ?*const changes.DirtySet = if (field) |f|
-                (if (of.columns.len > 0) &of.columns[f] else null)
-            else
-                &of.keys;
-            if (dirty) |d| if (!d.isEmpty()) {
-                into[n] = d;
-                n += 1;
-            };
+            if (set.of(table)) |of| {
+                const dirty: *const changes.DirtySet = if (field) |f| &of.columns[f] else &of.keys;
+                if (!dirty.isEmpty()) {
+                    into[n] = dirty;
+                    n += 1;
+                }
+            }
             next = if (set.cut > views.oldest_cut) set.prev else null;
         }
         return into[0..n];
@@ -228,22 +271,27 @@ pub const Views = struct {
     pub fn stage(views: *Views, head: *Head, version: u64, tick: u64) error{OutOfMemory}!?usize {
         assert(!head.in_transaction);
         views.reclaim(head);
-        const at = for (&views.slots, 0..) |*slot, i| {
-            if (slot.state == .free) break i;
-        } else {
+        if (~views.taken == 0) {
             views.deferred += 1;
             return null;
-        };
+        }
+        const at = @ctz(~views.taken);
         const slot = &views.slots[at];
-        if (slot.tables.len == 0) try views.prepareSlot(head, slot);
+        if (slot.room.len == 0) slot.room = try views.gpa.alloc(*TableView, head.tables.len);
+        if (views.spare.len == 0) {
+            views.spare = try views.gpa.alloc(?*TableView, head.tables.len);
+            @memset(views.spare, null);
+        }
         try views.retired_sets.ensureUnusedCapacity(views.gpa, limits.ring_cuts_max);
+        try views.retired_tables.ensureUnusedCapacity(views.gpa, head.tables.len);
         const before = views.shown();
+        if (before == null) @memset(head.noted, true);
 
         // Seal first: a failure here leaves the marks open and nothing else changed.
         const set = try views.seal(head, version, if (before) |b| b.version else 0);
         var done: usize = 0;
         errdefer {
-            for (head.tables[0..done], slot.tables[0..done]) |*table, *view| unfill(views.gpa, table, view, head.open);
+            views.unfill(head, slot.room[0..done]);
             reopen(head, set);
             set.destroy(views.gpa);
         }
@@ -252,25 +300,40 @@ pub const Views = struct {
         views.newest = set;
         errdefer views.newest = old_newest;
 
-        for (head.tables, slot.tables, 0..) |*table, *view, i| {
-            const prior: ?*TableView = if (before) |b| &b.tables[i] else null;
-            if (!try views.fillTable(head, table, i, view, prior, &set.tables[i])) {
+        // What nobody noted is as it was.
+        if (before) |b| @memcpy(slot.room, b.tables);
+        for (slot.room, head.noted, 0..) |*view, noted, i| {
+            if (!noted) {
+                // Off the tests this would read every table, to spare which it is there.
+                if (builtin.is_test) assert(!head.tables[i].changed() and !head.tables[i].index.changed);
+                done += 1;
+                continue;
+            }
+            const prior: ?*TableView = if (before) |b| b.tables[i] else null;
+            view.* = try views.fillTable(head, i, prior, set.of(i)) orelse {
                 views.newest = old_newest;
-                for (head.tables[0..done], slot.tables[0..done]) |*t, *v| unfill(views.gpa, t, v, head.open);
+                views.unfill(head, slot.room[0..done]);
                 reopen(head, set);
                 set.destroy(views.gpa);
                 views.deferred += 1;
                 return null;
-            }
+            };
             done += 1;
         }
 
         // Nothing can fail from here on.
-        for (head.tables, slot.tables) |*table, *view| {
+        for (slot.room, head.noted, 0..) |view, *noted, i| {
+            if (!noted.*) continue;
+            noted.* = false;
+            const table = &head.tables[i];
             table.keys.current = view.keys;
             for (table.columns, view.columns) |*col, buffer| col.current = buffer;
             table.index.changed = false;
+            if (before) |b|
+                views.retired_tables.appendAssumeCapacity(.{ .view = b.tables[i], .number = i, .last = head.open - 1 });
         }
+        slot.tables = slot.room;
+        views.taken |= @as(u64, 1) << @intCast(at);
         views.ring_bytes += set.bytes;
         views.ring[@intCast(set.cut % views.ring.len)] = set;
         slot.version = version;
@@ -299,30 +362,43 @@ pub const Views = struct {
         views.current = at;
         views.published = true;
         head.open += 1;
-        for (head.spaces) |*space| space.cut(head.replica);
+        if (head.freed) for (head.spaces) |*space| space.cut(head.replica);
+        head.freed = false;
     }
 
-    fn prepareSlot(views: *Views, head: *Head, slot: *Slot) error{OutOfMemory}!void {
-        const tables = try views.gpa.alloc(TableView, head.tables.len);
-        errdefer views.gpa.free(tables);
-        var made: usize = 0;
-        errdefer for (tables[0..made]) |*view| views.gpa.free(view.columns);
-        for (head.tables, tables) |*table, *view| {
-            view.columns = try views.gpa.alloc(*Buffer, table.columns.len);
-            made += 1;
-        }
-        slot.tables = tables;
+    /// Take back the views that were made of noted tables, the first of them.
+    fn unfill(views: *Views, head: *Head, tables: []const *TableView) void {
+        for (tables, head.noted[0..tables.len], 0..) |view, noted, i| if (noted) views.dismantle(head, i, view);
     }
 
+    /// A view of a table for the cut being published. Null when held views keep too many buffers.
     fn fillTable(
         views: *Views,
         head: *Head,
-        table: *Table,
+        number: usize,
+        prior: ?*TableView,
+        sealed: ?*changes.TableChanges,
+    ) error{OutOfMemory}!?*TableView {
+        const table = &head.tables[number];
+        const view = try views.takeView(number, table.columns.len);
+        const filled = views.fillView(head, number, view, prior, sealed) catch |err| {
+            views.destroyView(view);
+            return err;
+        };
+        if (filled) return view;
+        views.destroyView(view);
+        return null;
+    }
+
+    fn fillView(
+        views: *Views,
+        head: *Head,
         number: usize,
         view: *TableView,
         prior: ?*TableView,
-        sealed: *changes.TableChanges,
+        sealed: ?*changes.TableChanges,
     ) error{OutOfMemory}!bool {
+        const table = &head.tables[number];
         const directory = if (prior != null and !table.index.changed) prior.?.directory else fresh: {
             const made = try views.gpa.create(Directory);
             errdefer views.gpa.destroy(made);
@@ -331,7 +407,8 @@ pub const Views = struct {
         };
         directory.refs += 1;
         errdefer dropDirectory(views.gpa, directory);
-        const keys = try views.fillColumn(head, &table.keys, number, null, table.rows, &sealed.keys) orelse {
+        const dirty_keys = if (sealed) |changed| &changed.keys else &nothing;
+        const keys = try views.fillColumn(head, &table.keys, number, null, table.rows, dirty_keys) orelse {
             dropDirectory(views.gpa, directory);
             return false;
         };
@@ -341,7 +418,7 @@ pub const Views = struct {
             dropBuffer(views.gpa, &table.keys, keys, head.open);
         }
         for (table.columns, view.columns, 0..) |*col, *buffer, f| {
-            const dirty: *const changes.DirtySet = if (sealed.columns.len > 0) &sealed.columns[f] else &nothing;
+            const dirty = if (sealed) |changed| &changed.columns[f] else &nothing;
             buffer.* = try views.fillColumn(head, col, number, f, table.rows, dirty) orelse {
                 for (view.columns[0..filled], table.columns[0..filled]) |b, *c| dropBuffer(views.gpa, c, b, head.open);
                 dropBuffer(views.gpa, &table.keys, keys, head.open);
@@ -354,6 +431,7 @@ pub const Views = struct {
         view.struct_seq = table.struct_seq;
         view.keys = keys;
         view.directory = directory;
+        view.born = head.open;
         return true;
     }
 
@@ -399,8 +477,14 @@ pub const Views = struct {
     fn seal(views: *Views, head: *Head, version: u64, version_before: u64) error{OutOfMemory}!*ChangeSet {
         const set = try views.gpa.create(ChangeSet);
         errdefer views.gpa.destroy(set);
-        const tables = try views.gpa.alloc(changes.TableChanges, head.tables.len);
-        @memset(tables, .{});
+        var changed: usize = 0;
+        for (head.noted, head.tables) |noted, *table| changed += @intFromBool(noted and table.changed());
+        const tables = try views.gpa.alloc(changes.TableChanges, changed);
+        changed = 0;
+        for (head.noted, head.tables, 0..) |noted, *table, number| if (noted and table.changed()) {
+            tables[changed] = .{ .number = @intCast(number) };
+            changed += 1;
+        };
         set.* = .{
             .cut = head.open,
             .version = version,
@@ -417,20 +501,18 @@ pub const Views = struct {
             }
             views.gpa.free(tables);
         }
-        for (head.tables, tables) |*table, *into| {
-            if (!table.changed()) continue;
-            into.changed = true;
-            into.columns = try views.gpa.alloc(changes.DirtySet, table.columns.len);
+        for (tables) |*into| {
+            into.columns = try views.gpa.alloc(changes.DirtySet, head.tables[into.number].columns.len);
             @memset(into.columns, .{});
         }
-        for (head.tables, tables) |*table, *into| {
-            if (!into.changed) continue;
+        for (tables) |*into| {
+            const table = &head.tables[into.number];
             into.removed = try netKeys(views.gpa, table, table.removed.items, false);
             into.inserted = try netKeys(views.gpa, table, table.inserted.items, true);
         }
         // Nothing can fail from here on.
-        for (head.tables, tables) |*table, *into| {
-            if (!into.changed) continue;
+        for (tables) |*into| {
+            const table = &head.tables[into.number];
             for (table.columns, into.columns) |*col, *dirty| {
                 dirty.* = col.dirty;
                 col.dirty = .{};
@@ -441,8 +523,6 @@ pub const Views = struct {
             table.keys.dirty = .{};
             into.keys.seal(views.gpa, table.rows);
             set.bytes += into.keys.bytes() + (into.removed.len + into.inserted.len) * 8;
-        }
-        for (head.tables) |*table| {
             table.removed.items.len = 0;
             table.inserted.items.len = 0;
             if (table.removed.capacity > 1 << 16) table.removed.clearAndFree(views.gpa);
@@ -457,8 +537,8 @@ const nothing: changes.DirtySet = .{};
 /// Publication was put off: the sealed marks are open again. Keys come back net and sorted, which
 /// is as good: the next seal nets them once more.
 fn reopen(head: *Head, set: *ChangeSet) void {
-    for (head.tables, set.tables) |*table, *from| {
-        if (!from.changed) continue;
+    for (set.tables) |*from| {
+        const table = &head.tables[from.number];
         for (table.columns, from.columns) |*col, *dirty| {
             if (col.dirty.isEmpty()) {
                 col.dirty = dirty.*;
@@ -531,10 +611,4 @@ fn dropDirectory(gpa: std.mem.Allocator, directory: *Directory) void {
     if (directory.refs > 0) return;
     gpa.free(directory.pages);
     gpa.destroy(directory);
-}
-
-fn unfill(gpa: std.mem.Allocator, table: *Table, view: *TableView, open: u64) void {
-    dropBuffer(gpa, &table.keys, view.keys, open);
-    for (view.columns, table.columns) |buffer, *col| dropBuffer(gpa, col, buffer, open);
-    dropDirectory(gpa, view.directory);
 }
