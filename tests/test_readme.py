@@ -78,7 +78,9 @@ def server(folder: Path) -> Iterator["subprocess.Popen[str]"]:
 
 
 def test_the_readme_has_the_files_it_explains() -> None:
-    assert set(files_in_readme()) == {"arena.toml", "arena.py", "play.py", "tools.py", "ecsnet.toml"}
+    assert set(files_in_readme()) == {
+        "arena.toml", "arena.py", "play.py", "test_arena.py", "tools.py", "ecsnet.toml"
+    }  # fmt: skip
 
 
 def test_the_settings_of_the_readme_are_all_there_are(folder: Path) -> None:
@@ -110,6 +112,36 @@ def test_the_store_of_the_readme_prints_what_the_readme_says(folder: Path) -> No
     promised = re.search(r"print\(.*\)\s+# (.*)$", files_in_readme()["tools.py"], re.MULTILINE)
     assert promised is not None
     assert printed.strip() == promised[1]
+
+
+def lag_test_of(folder: Path) -> "subprocess.CompletedProcess[str]":
+    """The lag test run as its reader would, in a folder without our own configuration."""
+    return subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", str(folder), "test_arena.py"],
+        cwd=folder, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+
+
+def test_the_lag_test_of_the_readme_passes(folder: Path) -> None:
+    done = lag_test_of(folder)
+
+    assert done.returncode == 0, done.stdout
+    assert "1 passed" in done.stdout
+
+
+def test_the_lag_test_of_the_readme_fails_as_the_readme_shows(folder: Path) -> None:
+    """What the page shows is what is printed, but for the figures of the day."""
+    test = (folder / "test_arena.py").read_text(encoding="utf-8")
+    (folder / "test_arena.py").write_text(test.replace("< 400", "< 150"), encoding="utf-8")
+
+    done = lag_test_of(folder)
+
+    shown = re.search(r"^```text\n(.*ecsnet-seed.*?)^```$", README, re.MULTILINE | re.DOTALL)
+    assert done.returncode == 1 and shown is not None
+    shape = re.compile(r"[\d.]+")
+    printed = {shape.sub("#", line) for line in done.stdout.splitlines()}
+    for line in shown[1].splitlines():
+        assert shape.sub("#", line) in printed, line
 
 
 def test_the_world_of_the_readme_is_the_demos(folder: Path) -> None:
