@@ -9,13 +9,12 @@ Invariants:
 """
 
 from collections import deque
-from random import Random
 from typing import NamedTuple
 
 from ecsnet.authority import Authority, Link
 from ecsnet.errors import ClosedError, LimitExceededError, RemoteProtocolError
 from ecsnet.limits import FRAME_HEADER_BYTES, MESSAGE_TO_NODE_BYTES_MAX
-from ecsnet.sim.link import NEVER, Outages, StreamPath
+from ecsnet.sim.link import NEVER, Outages, stream_paths
 from ecsnet.sim.profile import Profile
 from ecsnet.sim.trace import TO_NODE, TO_PLAYER, Trace
 from ecsnet.wire.framing import FrameReader
@@ -40,9 +39,7 @@ class StreamConnection:
     ) -> None:
         self.name = name
         self.number = number
-        outages = Outages(Random(f"{seed}/{name}/outages")) if outages is None else outages
-        self.down = StreamPath(profile.down, Random(f"{seed}/{name}/down"), return_latency_ms=profile.up.latency_ms)
-        self.up = StreamPath(profile.up, Random(f"{seed}/{name}/up"), return_latency_ms=profile.down.latency_ms)
+        self.down, self.up = stream_paths(profile, f"{seed}/{name}", outages=outages)
         self.link: Link | None = None
         """The node's end, from the first bytes that arrive there."""
         self.node_gone = False
@@ -184,8 +181,8 @@ class StreamConnection:
         self.up.heal(now_ns)
 
     def change(self, profile: Profile, now_ns: int) -> None:
-        self.down.change(profile.down, now_ns)
-        self.up.change(profile.up, now_ns)
+        self.down.change(profile.down, now_ns, return_latency_ms=profile.up.latency_ms)
+        self.up.change(profile.up, now_ns, return_latency_ms=profile.down.latency_ms)
 
     def abort(self) -> None:
         """Both ends are gone at once, and with them all that was under way."""

@@ -22,7 +22,7 @@ from typing import Any
 
 from ecsnet.errors import ClosedError
 from ecsnet.limits import NS_PER_MS, NS_PER_S
-from ecsnet.sim.profile import Direction
+from ecsnet.sim.profile import Direction, Profile
 
 NEVER: int = 1 << 62
 
@@ -706,9 +706,11 @@ class StreamPath(_Path):
         self._reset_window()
         self._send_waiting(now_ns, self._after_timeouts(min(self._stalled_ns, now_ns), now_ns))
 
-    def change(self, direction: Direction, now_ns: int) -> None:
-        """Another line from now on. What has left arrives when it would have; what was lost is sent again at the times
-        that it would have been."""
+    def change(self, direction: Direction, now_ns: int, *, return_latency_ms: float | None = None) -> None:
+        """Another line from now on; the way back keeps its latency unless one is given. What has left arrives when it
+        would have; what was lost is sent again at the times that it would have been."""
+        if return_latency_ms is not None:
+            self._return_ns = round(return_latency_ms * NS_PER_MS)
         self._take(direction, now_ns)
         if self._cut_ns is not None:
             return
@@ -959,6 +961,25 @@ class StreamPath(_Path):
             (entry[2], 0 if entry[1] is None else len(entry[1])) for entry in self._entries if entry[2] > now_ns
         )
         self._unsent_bytes = sum(size for _, size in self._unsent)
+
+
+def stream_paths(
+    profile: Profile, seed: str, *, buffer_bytes: int = STREAM_BUFFER_BYTES, outages: Outages | None = None
+) -> tuple[StreamPath, StreamPath]:
+    """A connection's two ways, down and up: each with chance of its own, from the seed, and tunnels in common."""
+    if outages is None:
+        outages = Outages(random.Random(f"{seed}/outages"))
+    down, up = (
+        StreamPath(
+            direction,
+            random.Random(f"{seed}/{name}"),
+            return_latency_ms=back.latency_ms,
+            buffer_bytes=buffer_bytes,
+            outages=outages,
+        )
+        for name, direction, back in (("down", profile.down, profile.up), ("up", profile.up, profile.down))
+    )
+    return down, up
 
 
 _Entry = list[Any]

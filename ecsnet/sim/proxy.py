@@ -22,7 +22,6 @@ import struct
 import sys
 from collections import deque
 from collections.abc import Callable
-from random import Random
 
 import msgspec
 import trio
@@ -30,7 +29,7 @@ import trio
 from ecsnet.limits import NS_PER_S, TCP_NOTSENT_LOWAT_BYTES
 from ecsnet.node.tcp import address_of, listen, parse_url, why_not_connected
 from ecsnet.node.waiting import unwrapping
-from ecsnet.sim.link import NEVER, Outages, StreamPath
+from ecsnet.sim.link import NEVER, StreamPath, stream_paths
 from ecsnet.sim.profile import Profile
 
 log = logging.getLogger(__name__)
@@ -273,19 +272,8 @@ class _Carried:
     """One connection."""
 
     def __init__(self, profile: Profile, seed: str) -> None:
-        outages = Outages(Random(f"{seed}/outages"))
-        self.down, self.up = (
-            Way(
-                StreamPath(
-                    direction,
-                    Random(f"{seed}/{name}"),
-                    return_latency_ms=back.latency_ms,
-                    buffer_bytes=BUFFER_BYTES,
-                    outages=outages,
-                )
-            )
-            for name, direction, back in (("down", profile.down, profile.up), ("up", profile.up, profile.down))
-        )
+        down, up = stream_paths(profile, seed, buffer_bytes=BUFFER_BYTES)
+        self.down, self.up = Way(down), Way(up)
         self.down.back, self.up.back = self.up, self.down
 
     async def run(self, client: trio.SocketStream, target: trio.SocketStream) -> str:

@@ -23,7 +23,7 @@ from ecsnet.limits import NS_PER_S
 from ecsnet.node import AuthoritativeNode
 from ecsnet.node.in_process import open_pair
 from ecsnet.sim.clock import START_NS
-from ecsnet.sim.link import NEVER, StreamPath
+from ecsnet.sim.link import NEVER, StreamPath, stream_paths
 from ecsnet.sim.profile import Profile
 from ecsnet.sim.trace import TO_NODE, TO_PLAYER, Trace
 
@@ -90,9 +90,7 @@ class SimulatedWay:
         self.connections += 1
         self.incarnation = incarnation
         seed = f"{self._seed}/{self._name}/{self.connections}"
-        profile = self.profile
-        down = StreamPath(profile.down, Random(f"{seed}/down"), return_latency_ms=profile.up.latency_ms)
-        up = StreamPath(profile.up, Random(f"{seed}/up"), return_latency_ms=profile.down.latency_ms)
+        down, up = stream_paths(self.profile, seed)
         ours, theirs = open_pair()
         self._relay = _Relay(self._number, nodes_end, ours, down, up, Random(f"{seed}/pieces"), self._trace)
         # A line that is cut is cut for the next connection, too.

@@ -19,8 +19,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ecsnet.errors import ClosedError
-from ecsnet.sim.link import NEVER, UNREAD_BYTES, DatagramPath, Outages, StreamPath
-from ecsnet.sim.profile import Direction, profile, profile_names
+from ecsnet.sim.link import NEVER, UNREAD_BYTES, DatagramPath, Outages, StreamPath, stream_paths
+from ecsnet.sim.profile import Direction, Profile, profile, profile_names
 
 ROOT = Path(__file__).parent.parent.parent
 MS = 1_000_000
@@ -697,6 +697,35 @@ def test_a_held_back_segment_holds_up_a_stream() -> None:
     assert [data for _, data in arrived] == sent
     late = [when_ns - (S + place * MS) for place, (when_ns, _) in enumerate(arrived)]
     assert min(late) == 10 * MS and 25 * MS <= max(late) <= 40 * MS
+
+
+def test_the_two_ways_of_a_connection_have_their_own_chance_and_tunnels_in_common() -> None:
+    line = Profile(
+        name="x",
+        down=Direction(latency_ms=10.0, loss=0.1, outage_every_s=10.0, outage_s=2.0),
+        up=Direction(latency_ms=20.0, loss=0.1, outage_every_s=10.0, outage_s=2.0),
+    )
+    down, up = stream_paths(line, "7/a")
+    late: list[list[bool]] = [[], []]
+    for second in range(200):
+        now_ns = (second + 1) * S
+        for path, found in ((down, late[0]), (up, late[1])):
+            path.send(b"x", now_ns)
+            path.receive(now_ns)
+            found.append(path.queued_bytes(now_ns) > 0)
+
+    assert late[0] == late[1], "a tunnel holds up both"
+    assert 10 < sum(late[0]) < 120
+    assert down.counts.lost - down.counts.outage_lost != up.counts.lost - up.counts.outage_lost
+
+
+def test_a_changed_way_back_changes_the_timeout() -> None:
+    path = stream(latency_ms=50.0, back_ms=50.0)
+    line = Direction(latency_ms=50.0)
+    path.change(line, S, return_latency_ms=500.0)
+    lose_next(path, b"0", S, line)
+
+    assert path.next_ns == S + (50 + 500 + 200 + 50) * MS
 
 
 # --- always -----------------------------------------------------------------------------------------------------------
