@@ -19,7 +19,9 @@ from ecsnet.errors import ArgumentError, MissingExtraError
 from ecsnet.sim.recording import FaultSpan, LagSample, PlayerRecording, Recording, Violation
 from ecsnet.sim.report import write_html, write_png
 from ecsnet.sim.report.charts import Faults, PlayerRows, Strip, charts_of, runs_of
-from ecsnet.sim.report.reading import Reading, fault_lanes, key_figures, read, shades, times_of, verdict
+from ecsnet.sim.report.headline import key_figures, verdict
+from ecsnet.sim.report.lanes import fault_lanes, shades
+from ecsnet.sim.report.reading import Reading, read, times_of
 from ecsnet.sim.report.scales import Scale, linear_scale, ms_text, plus_one_scale, ratio_scale, time_scale
 
 CHARTS = ["faults", "lag", "behind", "queue", "bytes", "players", "distribution", "by-player", "tables"]
@@ -384,14 +386,23 @@ def test_a_broken_last_second_counts_as_a_whole_one() -> None:
     assert reading_of(recording).players[0].down_line.tolist() == [1000.0, 1000.0, 1000.0]
 
 
-def test_players_of_different_networks_are_told_apart() -> None:
+@pytest.mark.parametrize(
+    ("profile", "transport", "names"),
+    [
+        ("bad-wifi", "stream", {"client-1", "client-2"}),
+        ("lan", "stream", {"client-1 · bad-wifi", "client-2 · lan"}),
+        ("bad-wifi", "datagram", {"client-1 · stream", "client-2 · datagram"}),
+        ("lan", "datagram", {"client-1 · bad-wifi, stream", "client-2 · lan, datagram"}),
+    ],
+)
+def test_players_are_told_apart_by_what_differs(profile: str, transport: str, names: set[str]) -> None:
     recording = recorded_run(players=2)
-    recording.players[1].profile, recording.players[1].transport = "lan", "datagram"
+    recording.players[1].profile, recording.players[1].transport = profile, transport
 
     rows = next(chart for chart in charts_of([reading_of(recording)]) if chart.key == "by-player").drawn[0]
 
     assert isinstance(rows, PlayerRows)
-    assert {row.name for row in rows.rows} == {"client-1 · bad-wifi, stream", "client-2 · lan, datagram"}
+    assert {row.name for row in rows.rows} == names
 
 
 # --- axes and lanes ---------------------------------------------------------------------------------------------------

@@ -3,8 +3,9 @@
 `write_html(path, *recordings)` needs nothing but ecsnet; `write_png(folder, *recordings)` needs matplotlib, which
 `pip install 'ecsnet[report]'` brings. Both take one `Recording`, or two to set side by side on equal axes.
 
-`reading` thins a recording to what a picture can show, `charts` says which charts there are and what is in them, and
-`svg` with `page`, and `pictures`, draw them; `scales` and `palette` are what these two share.
+`reading` thins a recording to what a picture can show, `headline` says it in words and `lanes` lays out its faults;
+`charts` says which charts there are and what is in them. `page` (with `svg` and `style`) and `pictures` (with
+`painter`) draw the same charts, and share `scales` and `palette`.
 
 `Recording.notes` fills the head: "replay" is the command that repeats the run, everything else is listed by its name.
 

@@ -13,14 +13,8 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from ecsnet.sim.report.reading import (
-    PERCENTILES,
-    Band,
-    Lane,
-    PlayerReading,
-    Reading,
-    fault_lanes,
-)
+from ecsnet.sim.report.lanes import Lane, fault_lanes
+from ecsnet.sim.report.reading import PERCENTILES, Band, PlayerReading, Reading
 from ecsnet.sim.report.scales import (
     Floats,
     Scale,

@@ -18,33 +18,23 @@ from numpy.typing import NDArray
 
 from ecsnet.errors import ArgumentError
 from ecsnet.sim.figures import LagFigures, lag_figures
-from ecsnet.sim.recording import FaultSpan, PlayerRecording, Recording
-from ecsnet.sim.report.scales import Floats, bytes_text, count_text, ms_text, rate_text
+from ecsnet.sim.recording import PlayerRecording, Recording
+from ecsnet.sim.report.scales import Floats
 
 __all__ = [
     "PERCENTILES",
     "Band",
-    "Figure",
-    "Lane",
     "PlayerReading",
     "Reading",
-    "Shade",
     "Times",
     "check_recordings",
-    "fault_lanes",
-    "key_figures",
     "percentile",
     "read",
-    "shades",
     "times_of",
-    "verdict",
 ]
 
 _BINS_MAX = 400
 _GAP_S_MIN = 0.4
-_SHADE_STEPS = 2000
-_SHADE_DEPTH = 3.0
-_SHADED_SHARE_MAX = 0.4
 _REST_SHARE_MIN = 0.25
 """A last second of which less than this was run says nothing about bytes per second."""
 
@@ -87,7 +77,7 @@ class PlayerReading(NamedTuple):
 
     name: str
     kind: str
-    """Its profile and transport, if not all players of the run have the same; else empty."""
+    """Its profile and its transport, each only if not all players of the run have the same."""
     lag: LagFigures
     lag_ms: Floats
     """At each of `PERCENTILES`."""
@@ -101,15 +91,6 @@ class PlayerReading(NamedTuple):
     down_s: float
     """Bytes to it per second in which it held a world."""
     stays: int
-
-
-class Figure(NamedTuple):
-    """One number of the head. `low_is_good`: less of it is better; None where neither is."""
-
-    name: str
-    value: float
-    text: str
-    low_is_good: bool | None = True
 
 
 class Reading(NamedTuple):
@@ -260,7 +241,7 @@ def _live_s(player: PlayerRecording, end_s: float) -> float:
     return sum(max(0.0, min(to if to > since else end_s, end_s) - since) for since, to in player.stays)
 
 
-def _median_of(lines: list[Floats], n: int) -> Band:
+def _band_over(lines: list[Floats], n: int) -> Band:
     """The band over lines of equal length, NaN where all of them are."""
     stacked = np.array(lines).reshape(-1, n)
     index = np.broadcast_to(np.arange(n), stacked.shape)
@@ -270,7 +251,8 @@ def _median_of(lines: list[Floats], n: int) -> Band:
 
 def read(recording: Recording, times: Times) -> Reading:
     """Figures and thinned samples of one recording. 180 000 samples of each sort take about a second."""
-    kinds = {(player.profile, player.transport) for player in recording.players}
+    has_profiles = len({player.profile for player in recording.players}) > 1
+    has_transports = len({player.transport for player in recording.players}) > 1
     end_s = _end_s(recording)
     # As many as were recorded, not as many as the run says it had: that may be any number.
     seconds = max((len(player.bytes_down) for player in recording.players), default=0) or 1
@@ -298,7 +280,9 @@ def read(recording: Recording, times: Times) -> Reading:
         players.append(
             PlayerReading(
                 name=player.name,
-                kind=", ".join(filter(None, (player.profile, player.transport))) if len(kinds) > 1 else "",
+                kind=", ".join(
+                    filter(None, (player.profile if has_profiles else "", player.transport if has_transports else ""))
+                ),
                 lag=lag_figures(lag_ms.tolist()),
                 lag_ms=_at_percentiles(lag_ms),
                 lag_line=lags.add(lag_at, lag_ms),
@@ -330,98 +314,9 @@ def read(recording: Recording, times: Times) -> Reading:
         behind_p99=percentile(behinds.values, 0.99),
         queued_band=queues.band(),
         queued_max=float(queued_all.max()) if len(queued_all) else math.nan,
-        down_band=_median_of(downs, seconds),
-        up_median=_median_of(ups, seconds).median,
+        down_band=_band_over(downs, seconds),
+        up_median=_band_over(ups, seconds).median,
         down_s=down_total / all_live_s if all_live_s else math.nan,
         up_s=up_total / all_live_s if all_live_s else math.nan,
         present=present,
     )
-
-
-# --- the head ---------------------------------------------------------------------------------------------------------
-
-
-def verdict(recording: Recording) -> tuple[bool | None, str]:
-    """(good, bad or not known; the same in words)."""
-    broken = len(recording.violations)
-    said = [f"{broken} violation{'s' if broken > 1 else ''}" if broken else "no violation"]
-    if recording.converged is not None:
-        said.insert(0, "converged" if recording.converged else "did not converge")
-    else:
-        said.append("convergence not asked")
-    if broken or recording.converged is False:
-        return False, ", ".join(said)
-    return recording.converged, ", ".join(said)
-
-
-def key_figures(reading: Reading) -> list[Figure]:
-    """The numbers of the head, the most telling first."""
-    lag, recording = reading.lag, reading.recording
-    return [
-        Figure("lag p50", lag.p50_ms, ms_text(lag.p50_ms)),
-        Figure("lag p99", lag.p99_ms, ms_text(lag.p99_ms)),
-        Figure("lag max", lag.max_ms, ms_text(lag.max_ms)),
-        Figure("bytes per client and second", reading.down_s, rate_text(reading.down_s)),
-        Figure("versions behind p99", reading.behind_p99, count_text(reading.behind_p99)),
-        Figure("queue max", reading.queued_max, bytes_text(reading.queued_max)),
-        Figure("bytes up per client and second", reading.up_s, rate_text(reading.up_s)),
-        Figure("violations", len(recording.violations), count_text(len(recording.violations))),
-        Figure("versions", recording.versions, count_text(recording.versions), None),
-        Figure("samples of lag", lag.n, count_text(lag.n), None),
-    ]
-
-
-# --- faults -----------------------------------------------------------------------------------------------------------
-
-
-class Lane(NamedTuple):
-    """All faults of one kind; those that overlap are in different rows."""
-
-    kind: str
-    rows: tuple[tuple[FaultSpan, ...], ...]
-
-
-def fault_lanes(faults: Iterable[FaultSpan]) -> list[Lane]:
-    """One lane per kind, in the order in which they first struck."""
-    by_kind: dict[str, list[list[FaultSpan]]] = {}
-    for fault in sorted(faults, key=lambda fault: (fault.begin_s, fault.end_s, fault.kind, fault.who)):
-        rows = by_kind.setdefault(fault.kind, [])
-        for row in rows:
-            if row[-1].end_s <= fault.begin_s:
-                row.append(fault)
-                break
-        else:
-            rows.append([fault])
-    return [Lane(kind, tuple(tuple(row) for row in rows)) for kind, rows in by_kind.items()]
-
-
-class Shade(NamedTuple):
-    begin_s: float
-    end_s: float
-    strength: float
-    """0 to 1: how much was wrong at once, and for how many players."""
-
-
-def shades(reading: Reading) -> list[Shade]:
-    """When something was wrong, to be laid behind what came of it. In order, without overlaps, and few."""
-    end_s = reading.times.end_s
-    # A fault of one player says little about the others: the more there are, the less.
-    of_one = min(0.4, max(0.1, 2 / max(1, len(reading.players))))
-    edges = np.zeros(_SHADE_STEPS + 1)
-    for fault in reading.recording.faults:
-        # What lasts through most of a run explains no moment of it, and would only dim everything.
-        if not 0 <= fault.end_s - fault.begin_s < end_s * _SHADED_SHARE_MAX:
-            continue
-        begin, end = (int(np.clip(at_s / end_s, 0, 1) * _SHADE_STEPS) for at_s in (fault.begin_s, fault.end_s))
-        weight = of_one if fault.who else 1.0
-        edges[begin] += weight
-        edges[max(end, begin + 1) if begin < _SHADE_STEPS else begin] -= weight
-    depth = np.round(np.minimum(np.cumsum(edges[:-1]) / _SHADE_DEPTH, 1.0), 2)
-    starts = np.flatnonzero(np.diff(depth, prepend=-1.0))
-    ends = np.append(starts[1:], _SHADE_STEPS)
-    step_s = end_s / _SHADE_STEPS
-    return [
-        Shade(start * step_s, end * step_s, float(depth[start]))
-        for start, end in zip(starts.tolist(), ends.tolist(), strict=True)
-        if depth[start] > 0
-    ]

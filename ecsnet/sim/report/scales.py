@@ -3,7 +3,7 @@
 Both renderers (`svg`, `pictures`) take places and ticks from here, so a page and its pictures show the same thing.
 
 Invariants: `place` gives 0 to 1 for every number, also for one outside the axis; a tick is never outside; no axis has
-more than seven ticks, and none is empty, whatever the data were.
+more than eight ticks, and none is empty, whatever the data were.
 """
 
 import math
@@ -28,7 +28,7 @@ __all__ = [
     "time_scale",
 ]
 
-type_of_scale = Literal["linear", "log", "plus_one"]
+ScaleKind = Literal["linear", "log", "plus_one"]
 Floats = NDArray[np.float64]
 Text = Callable[[float], str]
 
@@ -46,7 +46,7 @@ class Tick(NamedTuple):
 class Scale(NamedTuple):
     """One axis. `plus_one` is the logarithm of 1 + value: for counts, of which 0 is one."""
 
-    kind: type_of_scale
+    kind: ScaleKind
     low: float
     high: float
     ticks: tuple[Tick, ...]
@@ -117,8 +117,8 @@ def share_text(share: float) -> str:
 # --- axes -------------------------------------------------------------------------------------------------------------
 
 
-def _steps(high: float, ticks: int, least: float = 0.0) -> list[float]:
-    """0 and multiples of 1, 2 or 5 × 10^n up to `high`."""
+def _steps(high: float, ticks: float, least: float = 0.0) -> list[float]:
+    """0 and multiples of 1, 2 or 5 × 10^n up to `high`, not more than `ticks` of them besides the 0."""
     step = 10 ** math.floor(math.log10(high / ticks))
     step *= next(factor for factor in (1, 2, 5, 10) if high / (step * factor) <= ticks)
     step = max(step, least)
@@ -139,7 +139,7 @@ def linear_scale(high: float, text: Text, *, ticks: int = 4, least_step: float =
 def time_scale(end_s: float) -> Scale:
     """From 0 to exactly the end of the run."""
     end_s = _sane(end_s) if math.isfinite(end_s) and end_s > 0 else 1.0
-    return Scale("linear", 0.0, end_s, tuple(Tick(value, f"{_short(value)} s") for value in _steps(end_s, 6)))
+    return Scale("linear", 0.0, end_s, tuple(Tick(value, f"{_short(value)} s") for value in _steps(end_s, 6.5)))
 
 
 def _rounds(low: float, high: float) -> list[float]:

@@ -15,8 +15,8 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from ecsnet.sim.report.charts import Bars, Chart, Faults, Line, PlayerRows, Strip, apart, runs_of, thin_opacity
+from ecsnet.sim.report.lanes import Shade
 from ecsnet.sim.report.palette import shade_opacity
-from ecsnet.sim.report.reading import Shade
 from ecsnet.sim.report.scales import Floats, Scale
 
 __all__ = ["chart_svg", "escaped"]
@@ -29,6 +29,9 @@ _HEIGHT = 130
 _LANE_PX = 13
 _ROW_PX = 18
 _BAR_PX = 26
+_BAR_SHARE = 0.66
+"""The longest bar leaves room for its number, also on a phone."""
+
 _LABEL_PX = 13
 _MARKS_MAX = 300
 _NAMED_SHARE_MIN = 0.16
@@ -276,7 +279,7 @@ def _bars_svg(chart: Chart, drawn: Bars) -> str:
     parts = []
     for i, bar in enumerate(drawn.bars):
         y = i * _BAR_PX
-        width = _percent(max(float(drawn.scale.place(bar.value)) * 0.74, 0.002))
+        width = _percent(max(float(drawn.scale.place(bar.value)) * _BAR_SHARE, 0.002))
         middle = y + _BAR_PX / 2
         parts.append(
             f'<text class="tick name" x="-7" y="{middle}" dy=".34em" text-anchor="end">'
