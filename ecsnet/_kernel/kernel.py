@@ -519,7 +519,7 @@ class KernelStore:
 
     def keep_digest(self, on: bool) -> None:
         """Make each version's digest as it is published, from the one before and what changed: then `Pin.kept_digest`
-        has it, and `take_delta` compares without a scan. Raises BusyError: somebody is writing."""
+        has it without a scan. `take_delta` does so by itself where it compares. Raises BusyError: somebody writes."""
         self.take_baton()
         try:
             self._check(self._fast.ecs_digest_keep(self._pointer, int(on)))
@@ -536,7 +536,8 @@ class KernelStore:
         the ordinary way (`wire.codec`, then `apply`), which knows what to do or says what is wrong.
 
         Args:
-            check_digest: compare the frame's digest, if it has one, with that of the version it made.
+            check_digest: compare the frame's digest, if it has one, with that of the version it made. Where the version
+                before was compared too, that costs what changed; else a scan.
         """
         memory = _taken.memory
         _TAKE_IN.pack_into(memory, 0, session, held, epoch, check_digest)

@@ -27,7 +27,8 @@ pub const Store = struct {
     behind: bool = false,
     transactions: u64 = 0,
     operations: []align(64) u8,
-    /// Each version's digest is made when it is published, from the one before and what changed since.
+    /// Each version's digest is made when it is published, from the one before and what changed since. Otherwise
+    /// only those of versions that somebody wants to compare are.
     keeps_digest: bool = false,
     digester: digest.Follower,
     /// What applying needs for as long as it lasts.
@@ -122,16 +123,16 @@ pub const Store = struct {
     }
 
     fn publishAs(store: *Store, version: u64, tick: u64) failure.Error!void {
-        const published = try store.show(version, tick);
+        const published = try store.show(version, tick, store.keeps_digest);
         store.made(version, tick, published);
     }
 
-    /// Publish the head, with its digest where that is kept. False when held views put it off.
-    fn show(store: *Store, version: u64, tick: u64) error{OutOfMemory}!bool {
+    /// Publish the head, with its digest to keep if need be. False when held views put it off.
+    fn show(store: *Store, version: u64, tick: u64, keep: bool) error{OutOfMemory}!bool {
         const views = &store.views;
         const at = try views.stage(&store.head, version, tick) orelse return false;
         // Before anybody sees the slot, while the one before is still current and so in one piece.
-        if (store.keeps_digest) views.slots[at].kept = store.digester.follow(&store.head, views.shown(), &views.slots[at]);
+        if (keep) views.slots[at].kept = store.digester.follow(&store.head, views.shown(), &views.slots[at]);
         views.show(&store.head, at);
         return true;
     }
@@ -149,20 +150,13 @@ pub const Store = struct {
         try store.needBaton();
         if (store.head.in_transaction) return error.InTransaction;
         if (!store.behind or store.head.pending) return;
-        store.behind = !try store.show(store.version, store.tick);
+        store.behind = !try store.show(store.version, store.tick, store.keeps_digest);
     }
 
     /// Keep each version's digest from the next publication on, or no longer.
     pub fn keepDigest(store: *Store, on: bool) error{NoBaton}!void {
         try store.needBaton();
         store.keeps_digest = on;
-    }
-
-    /// The digest of the newest version that readers see: kept, or scanned now. For whoever has the baton,
-    /// since nobody else makes another version meanwhile.
-    pub fn newestDigest(store: *Store) [2]u64 {
-        const slot = &store.views.slots[store.views.current];
-        return slot.kept orelse digest.scan(&store.head, slot).halves();
     }
 
     pub fn publishedVersion(store: *const Store) u64 {
@@ -174,11 +168,18 @@ pub const Store = struct {
     pub fn applyBlocks(store: *Store, base: u64, version: u64, tick: u64, blocks: []const apply.Input) failure.Error!bool {
         try store.takeBaton();
         defer store.giveBaton();
-        return store.applyAndShow(base, version, tick, blocks);
+        return store.applyAndShow(base, version, tick, blocks, store.keeps_digest);
     }
 
-    /// The same for whoever has the baton.
-    pub fn applyAndShow(store: *Store, base: u64, version: u64, tick: u64, blocks: []const apply.Input) failure.Error!bool {
+    /// The same for whoever has the baton, and with a digest to keep if need be.
+    pub fn applyAndShow(
+        store: *Store,
+        base: u64,
+        version: u64,
+        tick: u64,
+        blocks: []const apply.Input,
+        keep: bool,
+    ) failure.Error!bool {
         try store.needBaton();
         store.head.info = .{};
         if (store.head.in_transaction) return error.InTransaction;
@@ -192,7 +193,7 @@ pub const Store = struct {
         store.transactions += 1;
         // The data is in the head and has its version, so from here on the frame was applied. Without
         // memory to show it, publication is put off like one that held views stand in the way of.
-        const published = store.show(version, tick) catch |err| switch (err) {
+        const published = store.show(version, tick, keep) catch |err| switch (err) {
             error.OutOfMemory => deferred: {
                 store.views.deferred += 1;
                 break :deferred false;

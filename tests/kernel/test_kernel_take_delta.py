@@ -79,8 +79,22 @@ def test_what_is_taken_in_is_what_the_ordinary_way_applies(seed: int, keeps: boo
         assert (theirs.version, theirs.tick) == (pin.version, 100 + pin.version)
         assert replica.head_version == replica.published_version == pin.version
         assert_equal(theirs, driver.history[pin.version])
-        assert (theirs.kept_digest() == theirs.digest()) if keeps else theirs.kept_digest() is None
+        assert theirs.kept_digest() == theirs.digest()
         held = pin.version
+
+
+def test_a_digest_is_kept_where_it_is_compared_and_nowhere_else() -> None:
+    """Given a store that does not keep all, when some deltas are compared and others not, then each is right."""
+    driver, replica, held = world()
+    replica.keep_digest(False)
+    for step in range(12):
+        pin = advance(driver)
+        compared = step % 4 != 0
+        taken = replica.take_delta(payload_of(driver, pin, held), SESSION, EPOCH, held, compared)
+        assert taken is not None
+        held = taken.version
+        assert taken.digest_state == int(compared)
+        assert replica.acquire().kept_digest() == (pin.digest() if compared else None)
 
 
 def test_a_digest_that_differs_is_told_and_one_that_is_not_wanted_or_not_there_is_not_compared() -> None:
