@@ -779,9 +779,12 @@ class StreamPath(_Path):
         segments = 1 if size <= self._segment_bytes else -(-size // self._segment_bytes)
         leaves_ns = self._free_ns if self._free_ns > now_ns else now_ns
         delay_ns = self._settled_ns if now_ns < self._jitter_hold_ns else self._settle(now_ns)
-        flight = self._flight
-        if (flight and flight[0][0] <= leaves_ns) or self._flight_bytes + size > self._window_bytes:
+        flight, flight_bytes = self._flight, self._flight_bytes
+        if flight_bytes * 2 >= self._window_bytes or flight_bytes + size > self._window_bytes:
             leaves_ns = self._wait_for_window(size, leaves_ns, delay_ns)
+        else:
+            while flight and flight[0][0] <= leaves_ns:
+                self._flight_bytes -= flight.popleft()[1]
         took_ns = 0
         if self._bits_s:
             took_ns = (size + SEGMENT_HEADER_BYTES * segments) * 8_000_000_000 // self._bits_s
@@ -801,9 +804,10 @@ class StreamPath(_Path):
             self._tell_of_losses(arrives_ns, segments, now_ns)
         if self._packets >= self._event_at:
             self._chances(entry, segments, took_ns)
-        self._entries.append(entry)
-        if len(self._entries) == 1:
-            self._set_next()
+        entries = self._entries
+        if not entries:
+            self.next_ns = entry[0] if entry[0] > self._out_ns else self._out_ns
+        entries.append(entry)
 
     def _wait_for_window(self, size: int, leaves_ns: int, delay_ns: int) -> int:
         """Take in the acks that are there by then, and wait for as many more as it needs: when it may leave."""

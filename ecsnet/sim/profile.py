@@ -60,6 +60,7 @@ class Direction(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         corrupt: share of packets that arrive with one to three bits flipped.
         bandwidth_kbit_s: headers included; None for no bound.
         queue_ms: what waits for the bandwidth, at most; more is dropped. `queue_bytes` says it in bytes, and wins.
+            Of datagrams: what a stream sends waits in its sender's own buffer.
         drop_policy: the newest (`tail`), the oldest (`head`), or the newest with a probability that rises from half a
             queue to a whole one (`random_early`).
         mtu_bytes: of an IP packet. Datagrams that do not fit are refused; streams are cut into segments that do.

@@ -3,6 +3,7 @@
 import json
 import math
 import random
+import re
 import signal
 import socket
 import struct
@@ -22,7 +23,7 @@ from ecsnet.demo.arena import world
 from ecsnet.errors import ArgumentError, ListenError, NotBuiltError
 from ecsnet.node import AuthoritativeNode
 from ecsnet.sim.link import StreamPath
-from ecsnet.sim.profile import Direction, Profile, profile
+from ecsnet.sim.profile import Direction, Profile, profile, profile_names
 from ecsnet.sim.proxy import Proxy, Way
 
 ROOT = Path(__file__).parent.parent.parent
@@ -345,6 +346,14 @@ def test_wrong_arguments_are_one_message(arguments: list[str], words: str) -> No
 
     assert done.returncode == 1
     assert words in done.stderr and "Traceback" not in done.stderr
+
+
+def test_the_help_names_every_line() -> None:
+    done = command("--help")
+
+    assert done.returncode == 0
+    for name in profile_names():
+        assert re.search(rf"\b{name}\b", done.stdout), name
 
 
 @pytest.mark.parametrize("as_json", [True, False])
