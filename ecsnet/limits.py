@@ -187,6 +187,15 @@ UNACKED_BYTES_MAX: Final = 256 * KIB
 """Bytes handed to a stream and not yet acked: the socket's own buffer must not hide seconds of lag. More is allowed
 while acks come back within `UNACKED_NS_MAX`: a long round trip on a fast line holds many bytes and is not late."""
 
+UNACKED_BYTES_MIN: Final = 32 * KIB
+"""What that shrinks to on a line that turns out thin: a quarter of a second at 1 Mbit/s."""
+
+UNACKED_QUEUE_NS: Final = 200 * NS_PER_MS
+"""An ack later by this than twice the fastest one means a queue: less is a packet that was lost and sent again."""
+
+UNACKED_FASTEST_FOR_NS: Final = 30 * NS_PER_S
+"""How long the fastest ack counts: a phone that changes its cell has another line."""
+
 UNACKED_NS_MAX: Final = 500 * NS_PER_MS
 """An ack that takes longer, with `UNACKED_BYTES_MAX` on their way, means a queue: the worst line that we aim at, a
 satellite, is 600 ms and thin, and there coalescing is what we want."""

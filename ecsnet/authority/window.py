@@ -11,6 +11,9 @@ Why there is a limit: the system's socket buffer takes megabytes. A client behin
 are seconds old, in order, for ever. With the limit its base stays behind instead, and the next delta is cut from the
 newest version and covers what was skipped.
 
+How many bytes are too many depends on the line, so it is found out: an ack that takes much longer than the fastest did
+means a queue, and the next time fewer are allowed; acks that come as ever allow more again.
+
 Invariants: versions in the window grow strictly; `acked` never moves backwards and is a version that was sent, or
 `EMPTY_VERSION`; the window is bounded by `UNACKED_VERSIONS_MAX` frames.
 """
@@ -24,7 +27,10 @@ from ecsnet.limits import (
     SYNC_WINDOW_BYTES,
     SYNC_WINDOW_BYTES_MAX,
     UNACKED_BYTES_MAX,
+    UNACKED_BYTES_MIN,
+    UNACKED_FASTEST_FOR_NS,
     UNACKED_NS_MAX,
+    UNACKED_QUEUE_NS,
     UNACKED_VERSIONS_MAX,
 )
 from ecsnet.wire.messages import Reason
@@ -40,10 +46,17 @@ class Window:
         "_chunk_window",
         "_chunks_acked",
         "_chunks_sent",
+        "_fastest_next_ns",
+        "_fastest_ns",
+        "_fastest_since_ns",
+        "_fullest",
         "_newest",
+        "_overdue_ns",
         "_progress_ns",
         "_sent",
+        "_shrunk_at",
         "acked",
+        "bytes_max",
         "lag_ns",
     )
 
@@ -54,6 +67,14 @@ class Window:
         self._newest = EMPTY_VERSION
         self._sent: deque[tuple[Version, int, int]] = deque()
         self._bytes = 0
+        self._fullest = 0
+        """The most bytes that were under way since `bytes_max` grew: what was not used has shown nothing."""
+        self.bytes_max = UNACKED_BYTES_MAX
+        """How much may be under way, as far as this line is known."""
+        self._overdue_ns = UNACKED_NS_MAX
+        self._fastest_ns = self._fastest_next_ns = BLOCKED_NS_MAX
+        self._fastest_since_ns = 0
+        self._shrunk_at = EMPTY_VERSION
         self._chunk_bytes: deque[int] = deque()
         self._chunk_total = 0
         self._chunk_window = SYNC_WINDOW_BYTES
@@ -74,11 +95,13 @@ class Window:
         """Whether another delta may be handed over, or is better coalesced into a later one.
 
         Many bytes alone are no reason to hold back: a fast line with a long round trip holds them without being late.
-        Many bytes *and* an ack that is overdue are.
+        Many bytes *and* an ack that is overdue are, and so is each byte beyond what a line has shown to be too many.
         """
         if len(self._sent) >= UNACKED_VERSIONS_MAX:
             return False
-        return self._bytes <= UNACKED_BYTES_MAX or now_ns - self._sent[0][1] <= UNACKED_NS_MAX
+        if self._bytes <= self.bytes_max:
+            return True
+        return self.bytes_max == UNACKED_BYTES_MAX and now_ns - self._sent[0][1] <= self._overdue_ns
 
     def has_room_for_chunk(self) -> bool:
         return self._chunk_total < self._chunk_window
@@ -105,6 +128,8 @@ class Window:
         self._newest = version
         self._sent.append((version, now_ns, length))
         self._bytes += length
+        if self._bytes > self._fullest:
+            self._fullest = self._bytes
 
     def record_chunk(self, length: int, now_ns: int) -> None:
         if self.unacked == 0:
@@ -145,6 +170,7 @@ class Window:
                 self._bytes -= length
                 self.lag_ns = now_ns - sent_ns
             self.acked = Version(version)
+            self._learn(now_ns)
             progress = True
         while self._chunk_bytes and self._chunks_acked < chunks:
             self._chunk_total -= self._chunk_bytes.popleft()
@@ -156,3 +182,25 @@ class Window:
         if progress:
             self._progress_ns = now_ns
         return progress
+
+    def _learn(self, now_ns: int) -> None:
+        """What an ack tells of the line."""
+        lag_ns = self.lag_ns
+        assert lag_ns is not None
+        if now_ns - self._fastest_since_ns > UNACKED_FASTEST_FOR_NS:
+            self._fastest_ns, self._fastest_next_ns = self._fastest_next_ns, BLOCKED_NS_MAX
+            self._fastest_since_ns = now_ns
+        self._fastest_next_ns = min(self._fastest_next_ns, lag_ns)
+        self._fastest_ns = min(self._fastest_ns, lag_ns)
+        # Twice the fastest and some; of half a second and more, half as much again: there it would be too long a queue.
+        fastest_ns = self._fastest_ns
+        queued_ns = min(2 * fastest_ns, max(UNACKED_NS_MAX, fastest_ns * 3 // 2)) + UNACKED_QUEUE_NS
+        self._overdue_ns = min(UNACKED_NS_MAX, queued_ns)
+        if lag_ns <= queued_ns:
+            if self._fullest * 2 > self.bytes_max:
+                self.bytes_max = min(UNACKED_BYTES_MAX, self.bytes_max + self.bytes_max // 8)
+                self._fullest = self._bytes
+        elif self.acked > self._shrunk_at:
+            # Once a round trip: what is on its way now has the same queue before it.
+            self.bytes_max = max(UNACKED_BYTES_MIN, self.bytes_max * 3 // 4)
+            self._shrunk_at = self._newest

@@ -63,6 +63,62 @@ def test_many_bytes_hold_back_only_when_their_ack_is_overdue() -> None:
     assert window.has_room_for_delta(UNACKED_NS_MAX + 2)
 
 
+def run_line(window: Window, bytes_per_ms: int, round_trip_ms: int, frames: int, length: int = 8000) -> list[int]:
+    """Hand over a frame every 16 ms, if there is room, to a line that is so thin; the lag of each in ms."""
+    version, free_at, lags, on_its_way = 0, 0, [], []
+    for now in range(0, 16 * frames, 16):
+        while on_its_way and on_its_way[0][0] <= now:
+            at, acked, sent = on_its_way.pop(0)
+            window.ack_untrusted(acked, 0, at * MS)
+            lags.append(at - sent)
+        if window.has_room_for_delta(now * MS):
+            version += 1
+            window.record_delta(Version(version), length, now * MS)
+            free_at = max(free_at, now) + length // bytes_per_ms
+            on_its_way.append((free_at + round_trip_ms, version, now))
+    return lags
+
+
+def test_on_a_thin_line_less_is_under_way_than_would_fill_it_for_long() -> None:
+    """4 Mbit/s asked, 1 Mbit/s there: 256 KiB would be two seconds of it."""
+    lags = run_line(Window(), bytes_per_ms=125, round_trip_ms=40, frames=2000)
+    assert max(lags) < 2000, "before it is known how thin it is"
+    assert max(lags[-250:]) < 900
+    assert len(lags) >= 0.95 * 2000 * 16 * 125 / 8000, "and the line is never idle"
+
+
+def test_on_a_line_that_is_fast_and_far_as_much_is_under_way_as_it_holds() -> None:
+    """A satellite: 700 ms, none of it a queue."""
+    lags = run_line(Window(), bytes_per_ms=3000, round_trip_ms=700, frames=2000, length=5000)
+    assert len(lags) >= 1900
+
+
+def test_a_line_that_recovers_is_used_again() -> None:
+    window = Window()
+    run_line(window, bytes_per_ms=60, round_trip_ms=40, frames=1000)
+    assert window.bytes_max < UNACKED_BYTES_MAX // 4
+    now_ns, version = 60_000 * MS, 10_000
+    window.record_delta(Version(version), 8000, now_ns)
+    while window.bytes_max < UNACKED_BYTES_MAX:
+        for _ in range(20):
+            version += 1
+            window.record_delta(Version(version), 8000, now_ns)
+        window.ack_untrusted(version, 0, now_ns + 40 * MS)
+        now_ns += 50 * MS
+    assert version < 12_000, "within five seconds"
+
+
+def test_a_line_of_which_little_is_asked_has_shown_nothing() -> None:
+    window = Window()
+    run_line(window, bytes_per_ms=60, round_trip_ms=40, frames=1000)
+    shrunk, now_ns = window.bytes_max, 60_000 * MS
+    for version in range(10_000, 10_200):
+        window.record_delta(Version(version), 100, now_ns)
+        window.ack_untrusted(version, 0, now_ns + 40 * MS)
+        now_ns += 50 * MS
+    assert window.bytes_max <= shrunk * 2
+
+
 def test_frames_hold_back_however_small_they_are() -> None:
     window = Window()
     for version in range(1, UNACKED_VERSIONS_MAX + 1):
