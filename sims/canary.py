@@ -13,7 +13,7 @@ if str(ROOT) not in sys.path:
 
 from sims.mutants import main  # noqa: E402
 
-CANARY = "ack_of_a_version_not_applied"
+CANARY = "answer_before_its_version"
 SEEDS = 10
 
 if __name__ == "__main__":

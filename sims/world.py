@@ -207,6 +207,9 @@ def stamp(tx: Transaction) -> None:
     tx.update(tx.key("clock.id", 1), "clock", tick=tx.tick, sparks=tx.query("spark").count())
 
 
+SYSTEMS = {"quench": 1, "kindle": 1, "heat": 2, "drift": 1, "tax": 7, "wear": 3, "stamp": 1}
+"""In the order in which they run, and in every how many ticks: said again, for the model."""
+
 # --- the same, without a store ----------------------------------------------------------------------------------------
 
 
@@ -225,6 +228,9 @@ class Market(GameModel):
         self.items: dict[int, dict[str, int]] = {}
         self.seen: dict[int, int] = {}
         """Which spark an entity was."""
+        self.ran: list[str] = []
+        """Systems, since the clock was stamped."""
+        self.wrong: list[str] = []
 
     def started(self, view: View) -> None:
         self.__init__()  # type: ignore[misc]
@@ -276,6 +282,7 @@ class Market(GameModel):
                 self.items[arguments["item"]]["uses"] += 1
 
     def system(self, name: str, tick: int) -> None:
+        self.ran.append(name)
         match name:
             case "quench":
                 for serial in [one for one, spark in self.sparks.items() if dies_in(one, spark["born"]) <= tick]:
@@ -301,6 +308,10 @@ class Market(GameModel):
                     del self.items[number]
             case "stamp":
                 self.tick = tick
+                due = [system for system, every in SYSTEMS.items() if tick % every == 0]
+                if self.ran != due:
+                    self.wrong.append(f"in tick {tick} there ran {self.ran}, and {due} were due")
+                self.ran = []
 
     def rows(self) -> RowsOf:
         return {
@@ -318,7 +329,7 @@ class Market(GameModel):
         }
 
     def differences(self, view: View) -> list[str]:
-        found = list(super().differences(view))
+        found, self.wrong = [*self.wrong, *super().differences(view)], []
         spark, item = view["spark"].to_dict(), view["item"].to_dict()
         sparks = {
             int(serial): {"born": int(born), "heat": int(heat)}

@@ -173,7 +173,7 @@ def test_a_mutant_whose_text_is_gone_is_an_error() -> None:
 
 
 def test_the_canary_is_caught() -> None:
-    """A build that acks what it has not applied. If this passes unseen, nothing that the suite says means anything."""
+    """A build that answers commands before what they did can be read. A suite that passes it would be blind."""
     result = subprocess.run([sys.executable, "sims/canary.py"], cwd=ROOT, capture_output=True, text=True)
 
     assert result.returncode == 0, result.stderr
