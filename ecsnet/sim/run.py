@@ -266,18 +266,17 @@ def _lag_ms(lag: LagFigures) -> LagMs:
 def run_scenario_in_trio(scenario: Scenario, game: Game) -> Outcome:
     """Run the real node and real clients under Trio: see `ecsnet.sim.trio_mode`. Blocks; starts Trio.
 
-    Raises:
-        ArgumentError: the scenario has what this mode does not do: datagrams, a list of faults, hostile clients.
-        Otherwise as `run_recorded`.
-    """
-    from ecsnet.sim.trio_mode import run_in_trio
+    A swarm is on streams here, and without the faults that cannot be done.
 
-    settled = scenario.settled()
-    if settled.transport != "stream" or settled.faults or settled.hostile or scenario.swarm:
-        raise ArgumentError(
-            "with real nodes and clients under Trio, lines are streams and nothing but them is bad: leave faults, "
-            "hostile clients, datagrams and the swarm to a run without trio"
-        )
+    Raises:
+        ArgumentError: datagrams. NotBuiltError: a fault that cannot be done. Otherwise as `run_recorded`.
+    """
+    from ecsnet.sim.trio_mode import FAULT_KINDS, run_in_trio
+
+    settled = scenario.with_(transport=scenario.transport or "stream").settled()
+    if settled.transport != "stream":
+        raise ArgumentError("with real nodes and clients under Trio, lines are streams; leave transport out")
+    faults = [fault for fault in settled.faults if fault.kind in FAULT_KINDS or not scenario.swarm]
     assert settled.clients is not None and settled.profile is not None
     world, begin = game.world, time.monotonic()
     replay = f"{scenario.command()} --trio"
@@ -291,6 +290,8 @@ def run_scenario_in_trio(scenario: Scenario, game: Game) -> Outcome:
             seconds=settled.seconds,
             setup=game.setup,
             play=game.play,  # type: ignore[arg-type]  # what a game uses of a player, both kinds have
+            faults=faults,
+            hostile=settled.hostile,
         )
     except EcsnetError:
         raise
@@ -317,6 +318,7 @@ def run_scenario_in_trio(scenario: Scenario, game: Game) -> Outcome:
         ticks=reached.ticks,
         versions=reached.version,
         reconnects=reached.reconnects,
+        faults=dict(sorted(reached.fault_counts.items())),
         replay=replay,
     )
 
@@ -478,9 +480,7 @@ def _work(connection: Connection, game_of: GameOf, wall_limit_s: float) -> None:
             connection.send_bytes(msgspec.json.encode(outcome))
 
 
-def no_outcome(
-    scenario: Scenario, *, stopped: str | None = None, error: str | None = None, trace: str = ""
-) -> Outcome:
+def no_outcome(scenario: Scenario, *, stopped: str | None = None, error: str | None = None, trace: str = "") -> Outcome:
     """Of a run that could not say itself how it went."""
     return Outcome(
         seed=scenario.seed,

@@ -76,6 +76,7 @@ class TrioCluster:
         self._pause_s = 0.0
         # When the tick that made a version began, by incarnation and version.
         self._made_ns: dict[int, dict[int, int]] = {}
+        self._failures: list[str] = []
         # By version of the node that runs, from when the run comes to rest.
         self._digests: dict[Version, str] | None = None
 
@@ -193,6 +194,7 @@ class TrioCluster:
         if self.node is None:
             return
         self.note(f"crash node {down_s}")
+        self._note_failures(self.node)
         self._nursery.start_soon(self._restart, self.node, self._take_node_away(), down_s)
 
     def _some(self, player: TrioPlayer | None) -> list[TrioPlayer]:
@@ -232,6 +234,11 @@ class TrioCluster:
         store, self._store, self.node = self._store, None, None
         return store
 
+    def _note_failures(self, node: AuthoritativeNode) -> None:
+        """A node survives a bug of its own by closing a connection; a simulation does not pass over it."""
+        if failed := node.statistics().connections_failed:
+            self._failures.append(f"node {self.incarnation} found {failed} bugs of its own; the log has them")
+
     async def _restart(self, node: AuthoritativeNode, store: Store, down_s: float) -> None:
         began = trio.current_time()
         node.cut()
@@ -263,6 +270,8 @@ class TrioCluster:
 
         The world goes on, so nobody need hold the newest version: one that was made after all was healed will do."""
         self.note("rest")
+        if self.node is not None:
+            self._note_failures(self.node)
         self._play = None
         for intruder in self.intruders:
             intruder.stop()
@@ -282,7 +291,7 @@ class TrioCluster:
             if not reasons:
                 break
             await trio.sleep(1 / self.world.hz)
-        return reasons
+        return (*self._failures, *reasons)
 
     def _difference(self, player: TrioPlayer, head: Version) -> str | None:
         assert self.node is not None and self._digests is not None

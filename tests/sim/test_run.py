@@ -1,5 +1,6 @@
 """Runs: equal seeds, every way to end, and many at once."""
 
+import dataclasses
 import os
 import subprocess
 import sys
@@ -8,7 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from ecsnet.errors import ArgumentError, ConfigError, UnknownNameError
+from ecsnet.errors import ArgumentError, ConfigError, NotBuiltError, UnknownNameError
 from ecsnet.sim.faults import KINDS, Fault
 from ecsnet.sim.run import Game, Outcome, Tally, run_many, run_recorded, run_scenario, run_scenario_in_trio
 from ecsnet.sim.scenario import Scenario
@@ -222,15 +223,26 @@ def test_the_real_node_runs_a_scenario_too() -> None:
     assert outcome.trace_hash == run_scenario_in_trio(scenario, games.arena_game(scenario)).trace_hash
 
 
+def test_the_real_node_meets_the_faults_of_a_swarm() -> None:
+    scenario = Scenario(swarm=True, seed=1, seconds=6.0, hostile=1)
+
+    # Hostile clients find the command that the game fails in.
+    outcome = run_scenario_in_trio(scenario, dataclasses.replace(games.arena_game(scenario), on_error="log"))
+
+    assert outcome.ok, outcome.reasons()
+    assert outcome.faults
+    assert not outcome.faults.keys() & {"stall", "clock_jump"}
+    assert outcome.replay == "ecsnet sim --swarm --seed 1 --seconds 6 --hostile 1 --trio"
+
+
 @pytest.mark.parametrize(
-    "scenario",
+    ("scenario", "error"),
     [
-        Scenario(transport="datagram"),
-        Scenario(faults=(Fault("drop", 1.0),)),
-        Scenario(hostile=1),
-        Scenario(swarm=True),
+        (Scenario(transport="datagram"), ArgumentError),
+        (Scenario(swarm=True, transport="mixed"), ArgumentError),
+        (Scenario(faults=(Fault("clock_jump", 1.0),)), NotBuiltError),
     ],
 )
-def test_what_trio_does_not_do_is_refused(scenario: Scenario) -> None:
-    with pytest.raises(ArgumentError, match="under Trio"):
+def test_what_trio_does_not_do_is_refused(scenario: Scenario, error: type[Exception]) -> None:
+    with pytest.raises(error, match="under Trio"):
         run_scenario_in_trio(scenario, games.arena_game(scenario))
