@@ -34,8 +34,12 @@ def bad_play(player):
 """
 
 
-def ecsnet(*arguments: str, cwd: Path = ROOT, hash_seed: str = "0") -> "subprocess.CompletedProcess[str]":
+def ecsnet(
+    *arguments: str, cwd: Path = ROOT, hash_seed: str = "0", terminal: bool = False
+) -> "subprocess.CompletedProcess[str]":
     environment = {**os.environ, "PYTHONHASHSEED": hash_seed, "PYTHONPATH": str(ROOT), "COLUMNS": "100"}
+    if terminal:
+        environment |= {"FORCE_COLOR": "1", "TERM": "xterm"}
     return subprocess.run(
         [sys.executable, "-m", "ecsnet", *arguments],
         cwd=cwd,
@@ -122,6 +126,37 @@ def test_a_person_reads_a_table_and_a_verdict() -> None:
     assert "Converged: all 2 clients hold what the node holds, bit for bit" in result.stdout
     assert "lag p99" in result.stdout
     assert result.stderr == ""
+
+
+def test_progress_goes_to_the_terminal_and_not_into_the_result() -> None:
+    one = ecsnet("sim", "--clients", "2", "--seconds", "3", terminal=True)
+    many = ecsnet("sim", "--clients", "2", "--seconds", "1", "--seeds", "2", "--swarm", terminal=True)
+
+    assert "seed 0, lan, 2 clients" in one.stderr
+    assert "seed 0, lan, 2 clients" not in one.stdout
+    assert "2/2" in many.stderr
+    assert "2/2" not in many.stdout
+    for kind in KINDS:
+        assert kind in many.stdout
+
+
+def test_two_lines_stand_side_by_side() -> None:
+    result = ecsnet("sim", "--clients", "2", "--seconds", "1", "--profile", "wifi", "--compare", "satellite")
+
+    assert result.returncode == 0
+    head = result.stdout.splitlines()[0].split()
+    assert head == ["wifi", "satellite"]
+    assert "satellite: Converged" in result.stdout
+
+
+def test_a_folder_gets_the_page_and_pictures(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="the extra `report` is not installed")
+
+    result = ecsnet("sim", "--clients", "2", "--seconds", "1", "--report", str(tmp_path / "out"))
+
+    assert result.returncode == 0
+    assert "pictures beside it" in result.stdout
+    assert {"report.html", "overview.png", "overview-dark.png"} <= {path.name for path in (tmp_path / "out").iterdir()}
 
 
 def test_a_game_of_ones_own_is_set_up_and_played(game: Path) -> None:
