@@ -46,6 +46,7 @@ log = logging.getLogger("ecsnet.replica")
 _MAY_PASS = frozenset({Reason.SHUTDOWN, Reason.TOO_SLOW, Reason.FULL, Reason.TIMEOUT, Reason.INTERNAL})
 """Why a session may end although another one can be had: none of these is about who we are or what we said."""
 
+_NEVER_NS = 1 << 63
 _DELTA_SYNC = int(Kind.DELTA_SYNC)
 _DIGEST_EQUAL = 1
 _SCAN_EVERY = 64
@@ -253,7 +254,7 @@ class Replica:
         """One whole frame from the node. The payload must stay as it is afterwards: chunks are kept without a copy. Not
         `reliable`: a datagram brought it outside of the lane."""
         self._now_ns = now_ns
-        if self.closing:
+        if self._waits_for_transport or self._state == "closed":
             return
         self._frames_received += 1
         self._bytes_received += len(payload) + FRAME_HEADER_BYTES
@@ -289,8 +290,7 @@ class Replica:
             return None
         due_ns = self._session.next_timeout_ns()
         if self._ack_due:
-            ack_ns = self._now_ns if self._ack_now else self._acked_ns + ACK_INTERVAL_NS
-            return ack_ns if due_ns is None else min(due_ns, ack_ns)
+            return self.next_ack_ns if due_ns is None else min(due_ns, self.next_ack_ns)
         return due_ns
 
     def handle_timeout(self, now_ns: int) -> None:
@@ -354,7 +354,7 @@ class Replica:
     def frames_to_send(self, now_ns: int) -> list[bytes]:
         """Whole frames, in order. They are the caller's: nothing is sent again."""
         self._now_ns = now_ns
-        if self._ack_due and (self._ack_now or self.datagrams or self._is_time_to_ack(now_ns)):
+        if self._ack_due and not self._acked_ns <= now_ns < self.next_ack_ns:
             if not self.closing:
                 # One ack covers all that was applied or staged since the last; the node counts our bytes.
                 self._session.ack(self._held, chunks=self._staging.chunks)
@@ -367,16 +367,26 @@ class Replica:
         self._bytes_sent += sum(map(len, frames))
         return frames
 
-    def _is_time_to_ack(self, now_ns: int) -> bool:
-        since_ns = now_ns - self._acked_ns
-        # A clock that was set back is no reason to be silent.
-        return not 0 <= since_ns < ACK_INTERVAL_NS or self._versions_applied - self._acked_applied >= ACK_VERSIONS_MAX
-
     @property
     def closing(self) -> bool:
         """The session is over: send what `frames_to_send` has, then cut the transport. If `reconnecting`, open another
         one some time later."""
         return self._waits_for_transport or self._state == "closed"
+
+    @property
+    def has_events(self) -> bool:
+        """Whether `next_event` has one."""
+        return bool(self._events)
+
+    @property
+    def next_ack_ns(self) -> int:
+        """When the next ack wants to be sent, in the past if it does now; far away if none does. `next_timeout_ns`
+        counts it in; this is for a driver that asks after each frame."""
+        if not self._ack_due:
+            return _NEVER_NS
+        if self._ack_now or self.datagrams or self._versions_applied - self._acked_applied >= ACK_VERSIONS_MAX:
+            return 0
+        return self._acked_ns + ACK_INTERVAL_NS
 
     def next_event(self) -> Event | None:
         """The oldest event that nobody has taken yet."""

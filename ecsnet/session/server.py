@@ -477,7 +477,8 @@ class ServerSession:
         `digest` is (low, high); both 0 for none. The head says which of the client's commands the version contains, so
         it is made after they were answered.
         """
-        self._conversation.send(Kind.DELTA_SYNC)
+        if self._conversation.state is not State.LIVE:  # there a delta leads to where it is
+            self._conversation.send(Kind.DELTA_SYNC)
         self._tick = tick
         return codec.delta_head(
             session=self.session,

@@ -54,6 +54,9 @@ PLAYERS_MAX = 4096
 CHECK_EVERY_TICKS = 16
 """Bounds of queues and of the store, and the model of the game, are looked at so often: each costs a pass over all."""
 
+SAMPLES_PER_S = 15
+"""Of what is behind and what is queued: enough for a picture, and a tenth of the cost of a tick."""
+
 CONVERGE_S = 5.0
 """Virtual seconds in which everybody must agree once the network has healed."""
 
@@ -125,6 +128,7 @@ class Cluster:
         self.node = NodeSide(world, self._seed, setup, self._relay)
         self._game: list[Play] = []
         self._resting = False
+        self._sample_every = max(1, round(world.hz / SAMPLES_PER_S))
         self._closed = False
         self._restart_at_ns: int | None = None
 
@@ -219,10 +223,11 @@ class Cluster:
                 finally:
                     self._relay.published()
             node.serve(self.now_ns)
-        second = (self.now_ns - START_NS - 1) // NS_PER_S
-        for player in self.players:
-            if not player.gone:
-                player.sample(self.now_ns, second)
+        if self.ticks % self._sample_every == 0:
+            second = (self.now_ns - START_NS - 1) // NS_PER_S
+            for player in self.players:
+                if not player.gone:
+                    player.sample(self.now_ns, second)
         if self.ticks % CHECK_EVERY_TICKS == 0:
             self._check_bounds()
         if len(node.connections) > 2 * len(self.players) + 64:

@@ -148,6 +148,8 @@ class StreamConnection:
                 return
             self.bytes_down += transmit.length
             authority.record_sent(link, transmit, now_ns)
+            if transmit.version is not None:
+                return  # a whole version: what else there might be can wait for the next tick, and hardly ever is there
 
     def node_flush(self, now_ns: int) -> None:
         """A stream sends by itself."""

@@ -39,6 +39,9 @@ class NodeSide:
         self.paused_until_ns = 0
         self.ticks = 0
         self.ticks_dropped = 0
+        self.version = 0
+        """The newest published version; 0 while no node runs."""
+        self.epoch = 0
         self.versions = 0
         """Made by all incarnations together."""
         self.authority: Authority | None = None
@@ -50,15 +53,6 @@ class NodeSide:
     @property
     def is_up(self) -> bool:
         return self.authority is not None
-
-    @property
-    def version(self) -> int:
-        """The newest published version; 0 while no node runs."""
-        return self.authority.version if self.authority is not None else 0
-
-    @property
-    def epoch(self) -> int:
-        return self.authority.epoch if self.authority is not None else 0
 
     def running(self) -> Authority:
         """The authority that runs now."""
@@ -77,6 +71,7 @@ class NodeSide:
             self.world, self.store, seed=int.from_bytes(digest, "little"), digest_every_version=True
         )
         self.authority.observer = self._observer
+        self.version, self.epoch = self.authority.version, self.authority.epoch
         self.made_ns[self.incarnation] = dict.fromkeys(range(self.authority.version + 1), now_ns)
         self.touched[self.incarnation] = {}
 
@@ -85,6 +80,7 @@ class NodeSide:
         authority, store = self.authority, self.store
         assert authority is not None and store is not None
         self.authority = self.store = None
+        self.version = self.epoch = 0
         for connection in self.connections:
             connection.node_crashed(now_ns)
         authority.close()
@@ -122,7 +118,8 @@ class NodeSide:
         for version in range(before + 1, authority.version + 1):
             self.made_ns[self.incarnation][version] = now_ns
             self.touched[self.incarnation][version] = tables
-        self.versions += authority.version - before
+        self.version = authority.version
+        self.versions += self.version - before
 
     def serve(self, now_ns: int) -> None:
         """Hand out what there is to say, and close what is to be closed."""

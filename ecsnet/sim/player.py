@@ -23,6 +23,7 @@ from ecsnet.sim.link import Outages
 from ecsnet.sim.node_side import Connection, NodeSide
 from ecsnet.sim.profile import Profile
 from ecsnet.store import View
+from ecsnet.wire.messages import Kind
 from ecsnet.world import World
 
 EVENTS_KEPT = 1000
@@ -31,6 +32,8 @@ EVENTS_KEPT = 1000
 RETRY_NS = NS_PER_S // 10
 RETRY_NS_MAX = 2 * NS_PER_S
 """Between two attempts to connect: doubles from the one to the other, times 0.5 to 1.5."""
+
+_DELTA_SYNC = int(Kind.DELTA_SYNC)
 
 Connect = Callable[["Player", int], Connection]
 
@@ -91,6 +94,8 @@ class Player:
         self._retry_ns = RETRY_NS
         self._connect_at_ns = 0
         self._now_ns = 0
+        self._deadline_ns = 0
+        self._looked_ns = 0
         self._shown: tuple[int, int] = (0, 0)
         self._tickets: dict[int, int] = {}
         self._events: deque[Event] = deque(maxlen=EVENTS_KEPT)
@@ -163,32 +168,31 @@ class Player:
             return
         moment_ns = from_ns + self._phase_ns
         connection = self.connection
-        if connection is not None:
-            replica, clock = self.replica, self.clock
-            played = False
-            for when_ns, kind, payload, reliable in connection.player_receive(until_ns):
-                if when_ns > moment_ns and not played:
-                    self._play(moment_ns, game)
-                    played = True
-                # What came while the program stood still is taken in when it goes on.
-                now_ns = self._now_ns = max(when_ns, self._stalled_until_ns, from_ns)
-                replica.receive_frame(kind, payload, clock.local(now_ns), reliable=reliable)
-                if connection.has_room:
-                    frames = replica.frames_to_send(clock.local(now_ns))
-                    if frames or connection.datagrams:
-                        connection.player_send(frames, now_ns)
-            if not played:
-                self._play(moment_ns, game)
-            if self.connection is connection and connection.player_lost(until_ns):
-                self._lost(until_ns, "the node ended the connection without a goodbye")
-        else:
+        if connection is None:
             self._play(moment_ns, game)
+            return
+        replica, local = self.replica, self.clock.local
+        played = False
+        for when_ns, kind, payload, reliable in connection.player_receive(until_ns):
+            if when_ns > moment_ns and not played:
+                self._play(moment_ns, game)
+                played = True
+            # What came while the program stood still is taken in when it goes on.
+            now_ns = self._now_ns = max(when_ns, self._stalled_until_ns, from_ns)
+            local_ns = local(now_ns)
+            replica.receive_frame(kind, payload, local_ns, reliable=reliable)
+            # Most deltas want no answer yet.
+            if kind != _DELTA_SYNC or connection.datagrams or local_ns >= replica.next_ack_ns:
+                self._flush(connection, local_ns, now_ns)
+        if not played:
+            self._play(moment_ns, game)
+        if self.connection is connection and connection.player_lost(until_ns):
+            self._lost(until_ns, "the node ended the connection without a goodbye")
 
     def _play(self, now_ns: int, game: Callable[["Player"], None] | None) -> None:
         """The player's own moment in a tick."""
         self._now_ns = now_ns
         replica, connection = self.replica, self.connection
-        local_ns = self.clock.local(now_ns)
         if connection is None:
             if replica.closing and not replica.reconnecting:
                 self.gone = True
@@ -196,22 +200,41 @@ class Player:
                 self._open(now_ns)
             self._take_events()
             return
-        deadline_ns = replica.next_timeout_ns()
-        if deadline_ns is not None and deadline_ns <= local_ns:
-            replica.handle_timeout(local_ns)
-        connection.player_timeout(now_ns)
-        self._take_events()
+        local_ns = self.clock.local(now_ns)
+        if local_ns >= self._deadline_ns or local_ns < self._looked_ns:
+            self._look_at_deadlines(connection, local_ns, now_ns)
+        if replica.has_events:
+            self._take_events()
         if game is not None and not self.leaving and replica.state == "live":
             game(self)
-        connection.player_flush(now_ns)
-        if connection.has_room:
-            frames = replica.frames_to_send(local_ns)
-            if frames or connection.datagrams:
-                connection.player_send(frames, now_ns)
-        if replica.reconnecting or replica.closing:
+        self._flush(connection, local_ns, now_ns)
+        if replica.closing:
             # It said goodbye, or was told; the last frames are on their way.
             connection.player_close(now_ns)
             self._lost(now_ns, "the session ended")
+
+    def _flush(self, connection: Connection, local_ns: int, now_ns: int) -> None:
+        """Send what there is to send, as far as there is room."""
+        if connection.datagrams:
+            connection.player_timeout(now_ns)
+        elif not connection.has_room:
+            connection.player_flush(now_ns)
+        if connection.has_room:
+            frames = self.replica.frames_to_send(local_ns)
+            if frames or connection.datagrams:
+                connection.player_send(frames, now_ns)
+        elif connection.datagrams:
+            connection.player_flush(now_ns)
+
+    def _look_at_deadlines(self, connection: Connection, local_ns: int, now_ns: int) -> None:
+        """Acks, inputs and pings go out whenever frames are asked for; what else is due by the clock only moves away
+        while frames arrive. So it is enough to look when the last one known has passed, or the clock was set back."""
+        self._looked_ns = local_ns
+        due_ns = self.replica.next_timeout_ns()
+        if due_ns is not None and due_ns <= local_ns:
+            self.replica.handle_timeout(local_ns)
+            due_ns = self.replica.next_timeout_ns()
+        self._deadline_ns = local_ns if due_ns is None else due_ns
 
     def leave(self, now_ns: int) -> None:
         """Say goodbye."""
