@@ -15,8 +15,10 @@ Invariants:
 - checkers watch all the time; nothing that they do changes the course of a run.
 """
 
+import contextlib
+import gc
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from random import Random
 from types import TracebackType
@@ -198,8 +200,11 @@ class Cluster:
     def step(self, ticks: int = 1) -> None:
         """Let this many ticks pass."""
         self._demand_open()
-        for _ in range(ticks):
-            self._step(ticking=True)
+        with _rare_collections() as collect:
+            for _ in range(ticks):
+                self._step(ticking=True)
+                if self.ticks % self.world.hz == 0:
+                    collect()
 
     def _step(self, *, ticking: bool) -> None:
         before_ns = self.now_ns
@@ -658,6 +663,24 @@ def _calm(direction: Any) -> Any:
 
 def _profile(given: str | Path | Profile) -> Profile:
     return profile(given)
+
+
+@contextlib.contextmanager
+def _rare_collections() -> Iterator[Callable[[], None]]:
+    """Without the cyclic collector, which would look at all samples of the run again and again for cycles that are not
+    there; what the game leaves behind is collected whenever the body asks for it. As it was, afterwards."""
+    was_enabled = gc.isenabled()
+
+    def collect() -> None:
+        if was_enabled:
+            gc.collect(1)
+
+    gc.disable()
+    try:
+        yield collect
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def _check(name: str, value: int, least: int, greatest: int) -> None:
