@@ -57,8 +57,8 @@ def ecsnet_cluster(request: pytest.FixtureRequest) -> Iterator["MakeCluster"]:
     `ecsnet.sim.Cluster` takes. A violation that a checker finds fails the test, whatever the test asserts."""
     from ecsnet.sim.testing import Overrides, Stage
 
-    stage = Stage(Overrides.of(request.config))
-    request.node.stash[_STAGE] = stage
+    # There is one already when a failed test's fixtures are set up again.
+    stage = request.node.stash.setdefault(_STAGE, Stage(Overrides.of(request.config)))
     yield stage.make
     stage.close()
 
@@ -68,6 +68,7 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
     stage = item.stash.get(_STAGE, None)
     if stage is None:
         return (yield)
+    stage.begin()
     try:
         result = yield
         stage.check()

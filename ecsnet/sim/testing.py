@@ -39,6 +39,8 @@ WALL_S_MAX = 20.0
 
 VIOLATIONS_SHOWN = 8
 
+FIXTURE = "ecsnet_cluster"
+
 
 class MakeCluster(Protocol):
     """What the fixture gives."""
@@ -212,6 +214,8 @@ class Stage:
         """The test asked for a lag of which there are no samples: that fails any comparison, and tells nothing."""
         self._deadline = math.inf
         self._begin = time.monotonic()
+        self._in_fixtures = False
+        """Clusters were made before the test's own function began."""
 
     def make(self, world: World, **arguments: Any) -> Cluster:
         """What the fixture does: a `Cluster` with the same arguments, but for what the command line replaces."""
@@ -231,6 +235,10 @@ class Stage:
         cluster = StagedCluster(self, world, faults=faults, **arguments)
         self.clusters.append(cluster)
         return cluster
+
+    def begin(self) -> None:
+        """The test's own function begins."""
+        self._in_fixtures = bool(self.clusters)
 
     def check_time(self) -> None:
         if time.monotonic() >= self._deadline:
@@ -254,7 +262,7 @@ class Stage:
             return ""
         took_s = time.monotonic() - self._begin
         first = _Attempt.of(item, error, self)
-        lines = [f"run      {cluster.words()}: lag {Cluster.lag(cluster)}" for cluster in self.clusters[-3:]]
+        lines = [f"run      {cluster.words()}: {_lag_words(Cluster.lag(cluster))}" for cluster in self.clusters[-3:]]
         if not isinstance(error, pytest.fail.Exception | NotConvergedError):
             found = [line for cluster in self.clusters for line in _violations(cluster)]
             lines += ["moreover the network checkers found what must never happen:", *found] if found else []
@@ -276,6 +284,8 @@ class Stage:
         self.lag_unknown = False
         try:
             with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+                if self._in_fixtures:
+                    _set_up_again(item)
                 item.runtest()
                 self.check()
         except OutOfTime:
@@ -416,6 +426,18 @@ def _why_not(item: pytest.Item, given: Overrides, took_s: float) -> str:
     if took_s > WALL_S_MAX:
         return f"one run takes {took_s:.0f} s"
     return ""
+
+
+def _set_up_again(item: Any) -> None:
+    """Take down the fixture and all that were made of it, and make them anew; others stay as they are. pytest has no
+    public way to do this in the middle of a test; without these names of its own the test is not shrunk."""
+    item._request._get_active_fixturedef(FIXTURE).finish(item._request)
+    item._initrequest()
+    item._request._fillfixtures()
+
+
+def _lag_words(lag: LagFigures) -> str:
+    return f"lag {lag}" if lag.n else "no player got anything that it waited for"
 
 
 def _replay(item: pytest.Item, overrides: Overrides) -> str:

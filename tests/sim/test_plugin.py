@@ -348,6 +348,44 @@ def test_it(ecsnet_cluster):
     assert lines[0].startswith("run      seed 1,")
 
 
+def test_a_cluster_from_a_fixture_of_ones_own_is_shrunk_too(pytester: pytest.Pytester) -> None:
+    """As a game with many tests has it. Other fixtures are not touched."""
+    result = made(
+        pytester,
+        """
+made, closed, others = [], [], []
+
+@pytest.fixture
+def other():
+    others.append(1)
+    yield
+    others.append(-1)
+
+@pytest.fixture
+def played(ecsnet_cluster, other):
+    cluster = ecsnet_cluster(world, clients=4, profile="wifi", seed=3)
+    cluster.each_tick(steer)
+    made.append(cluster)
+    yield cluster
+    closed.append(cluster)
+
+def test_it(played):
+    played.run(seconds=3)
+    assert played.lag().max_ms < 1
+
+def test_all_was_put_away():
+    assert made == closed
+    assert len(made) > 3
+    assert others == [1, -1]
+""",
+    )
+
+    result.assert_outcomes(failed=1, passed=1)
+    lines = section(result)
+    assert lines[0].startswith("run      seed 3, wifi, 4 clients, 3 s: lag p50 ")
+    assert lines[2].startswith("shrunk   also fails with 1 client, no faults, 0.")
+
+
 def test_an_expected_failure_is_run_once(pytester: pytest.Pytester) -> None:
     result = made(
         pytester,
