@@ -381,6 +381,38 @@ def test_a_world_too_big_for_a_frame_is_synced_in_chunks_by_the_lane() -> None:
         assert len(pair.digests()) == 1
 
 
+def test_a_sync_that_outlives_the_history_begins_anew_whatever_is_acked_meanwhile() -> None:
+    """The base that a late ack names is as much gone as the one that the sync began with."""
+    world = crowd(100_000, 100_000, hz=60)
+    with Pair(world, datagrams=True, digest_every_version=False) as pair:
+        pair.run_until(lambda: pair.replica.state == "live", steps_max=900)
+        rest(pair)
+        pair.run_until_converged()
+        link, replica = pair.link, pair.replica
+        acked = link.acked
+        pair.wire.up.is_cut = True
+        for _ in range(3):  # three versions, of one row each, that go beside the lane
+            with pair.authority.store.transaction() as tx:
+                tx.spawn(transform={})
+            pair.step()
+        assert replica.version == acked + 3 and link.acked == acked
+        world.rests[0] = False  # type: ignore[attr-defined]
+        to_node(pair, Ack(session=replica.session, epoch=replica.epoch, version=acked), reliable=False)
+        pair.step()
+        pair.wire.down.is_cut = True
+        to_node(pair, Ack(session=replica.session, epoch=replica.epoch, version=acked), reliable=False)
+        pair.step(100)
+        to_node(pair, Ack(session=replica.session, epoch=replica.epoch, version=acked + 2), reliable=False)
+        pair.step(200)
+        assert link.acked == acked + 2
+        pair.wire.heal()
+        pair.step(120)
+        rest(pair)
+        pair.run_until_converged(steps_max=600)
+        assert len(pair.digests()) == 1
+        assert replica.error is None
+
+
 def test_clients_with_equal_bases_share_the_parts() -> None:
     with Pair(crowd(1000, 300), clients=4, datagrams=True, digest_every_version=False) as pair:
         pair.run_until_live()

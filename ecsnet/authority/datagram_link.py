@@ -115,13 +115,15 @@ class DatagramLink(Link):
             self._digest_window = transmit.digest_window
 
     def _next_data(self, blocks: Blocks, now_ns: int, digest_window: int) -> Transmit | None:
-        if self._sync is not None:
-            return self._next_of_sync(blocks, digest_window)
         acks, head = self._acks, blocks.version
-        if acks.acked < self._awaited:
-            return self._probe(blocks, now_ns)
+        # Before anything is cut, also of a sync: if its history turns out to be gone, that of a base acked meanwhile may
+        # be gone, too, and the next try must not come back to it.
         if acks.acked > self._based_on:
             self.base = self._based_on = acks.acked
+        if self._sync is not None:
+            return self._next_of_sync(blocks, digest_window)
+        if acks.acked < self._awaited:
+            return self._probe(blocks, now_ns)
         base = self.base
         if base >= head:
             return None
