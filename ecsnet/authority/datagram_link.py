@@ -116,8 +116,8 @@ class DatagramLink(Link):
 
     def _next_data(self, blocks: Blocks, now_ns: int, digest_window: int) -> Transmit | None:
         acks, head = self._acks, blocks.version
-        # Before anything is cut, also of a sync: if its history turns out to be gone, that of a base acked meanwhile may
-        # be gone, too, and the next try must not come back to it.
+        # Before anything is cut, also of a sync: if its history turns out to be gone, that of a base acked meanwhile
+        # may be gone, too, and the next try must not come back to it.
         if acks.acked > self._based_on:
             self.base = self._based_on = acks.acked
         if self._sync is not None:
