@@ -95,7 +95,7 @@ def write_head(kind: int, fields: tuple[int, ...], block_bytes: int = 0) -> byte
     status = write(kind, record, len(record), block_bytes, buffer, head_bytes)
     if status:
         raise InternalError(f"the kernel refused to write a frame of kind {kind} (status {status})")
-    head: bytes = buffer.raw[:head_bytes]
+    head: bytes = buffer[:head_bytes]
     return head
 
 

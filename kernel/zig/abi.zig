@@ -552,7 +552,7 @@ pub const Taken = extern struct {
 /// Take a DeltaSync's payload in and publish it, where that is all there is to do: the replica's session and
 /// epoch, one part, no flags, no clock, a base above 0 that is held. 0 when it was taken; 1 when there is more
 /// to it, and below zero when it was refused: nothing has changed then.
-export fn ecs_take_delta(store: *Store, payload: [*]const u8, payload_bytes: u32, taken: *Taken) i32 {
+pub export fn ecs_take_delta(store: *Store, payload: [*]const u8, payload_bytes: u32, taken: *Taken) i32 {
     const got = frame.read(frame.DeltaSync, payload[0..payload_bytes]) catch return 1;
     const sync = &got.record;
     if (sync.session != taken.session or sync.epoch != taken.epoch) return 1;

@@ -8,10 +8,12 @@
 //! bounds (the build is ReleaseSafe), and what it leaves can be encoded and applied again.
 
 const std = @import("std");
+const abi = @import("abi.zig");
 const apply = @import("apply.zig");
 const catalogue = @import("catalogue.zig");
 const delta = @import("delta.zig");
 const digest = @import("digest.zig");
+const frame = @import("frame.zig");
 const hashCell = @import("key_index.zig").hashCell;
 const mix = @import("key_index.zig").mix;
 const weigh = @import("weigh.zig");
@@ -262,6 +264,77 @@ test "smoke: a truncated block changes nothing" {
     }
     try offer(replica, world.block);
     try std.testing.expectEqual(@as(u64, 2), replica.version);
+}
+
+/// The payload of a DeltaSync around a block.
+fn framed(record: frame.DeltaSync, block: []const u8) ![]u8 {
+    const head_bytes = comptime frame.headBytes(frame.DeltaSync);
+    const whole = try gpa.alloc(u8, head_bytes + block.len + frame.paddingBytes(block.len));
+    defer gpa.free(whole);
+    @memset(whole, 0);
+    frame.writeHead(frame.DeltaSync, &record, block.len, whole[0..head_bytes]);
+    @memcpy(whole[head_bytes..][0..block.len], block);
+    return gpa.dupe(u8, whole[frame.frame_header_bytes..]);
+}
+
+/// Offer a frame to a replica, and check that it was taken in whole or changed nothing.
+fn offerFrame(replica: *Store, payload: []const u8) !bool {
+    const before = headSum(replica);
+    const held = replica.version;
+    var taken = std.mem.zeroInit(abi.Taken, .{ .session = 7, .held = held, .epoch = 3, .check = 1 });
+    if (abi.ecs_take_delta(replica, payload.ptr, @intCast(payload.len), &taken) != 0) {
+        try std.testing.expectEqual(before, headSum(replica));
+        try std.testing.expectEqual(held, replica.version);
+        return false;
+    }
+    try std.testing.expect(taken.base >= 1 and taken.base <= held and taken.version > held);
+    try std.testing.expectEqual(taken.version, replica.publishedVersion());
+    try checkHead(replica);
+    const newest = &replica.views.slots[replica.views.current];
+    try std.testing.expectEqual(digest.scan(&replica.head, newest).halves(), newest.kept.?);
+    return true;
+}
+
+test "smoke: a mutated frame is taken in whole or changes nothing" {
+    var prng = std.Random.DefaultPrng.init(41);
+    const random = prng.random();
+    var world = try World.init(random);
+    defer world.deinit();
+    const true_sum = digest.ofSlot(&world.authority.head, &world.authority.views, world.authority.views.current);
+    const record: frame.DeltaSync = .{
+        .session = 7,
+        .epoch = 3,
+        .base = 1,
+        .version = 2,
+        .parts = 1,
+        .digest_low = true_sum.low,
+        .digest_high = true_sum.high,
+    };
+    const payload = try framed(record, world.block);
+    defer gpa.free(payload);
+    const mutated = try gpa.dupe(u8, payload);
+    defer gpa.free(mutated);
+    var replica = try newReplica(&world);
+    defer replica.destroy() catch unreachable;
+    for (0..payload.len) |length| try std.testing.expect(!try offerFrame(replica, payload[0..length]));
+    var took: usize = 0;
+    for (0..1500) |round| {
+        @memcpy(mutated, payload);
+        for (0..1 + random.uintLessThan(usize, 3)) |_| {
+            // The head more often than its share of the bytes.
+            const at = random.uintLessThan(usize, if (round % 2 == 0) 104 else payload.len);
+            mutated[at] = if (random.boolean()) random.int(u8) else mutated[at] ^ (@as(u8, 1) << random.int(u3));
+        }
+        if (!try offerFrame(replica, mutated)) continue;
+        took += 1;
+        replica.destroy() catch unreachable;
+        replica = try newReplica(&world);
+    }
+    try std.testing.expect(took > 0);
+
+    var taken = std.mem.zeroInit(abi.Taken, .{ .session = 7, .held = 1, .epoch = 3, .check = 1 });
+    try std.testing.expectEqual(0, abi.ecs_take_delta(replica, payload.ptr, @intCast(payload.len), &taken));
+    try std.testing.expectEqual(1, taken.digest);
 }
 
 /// A block grown from the fuzzer's choices: the frame of it right more often than chance would have it.
