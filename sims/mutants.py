@@ -31,7 +31,6 @@ LIST = Path(__file__).resolve().parent / "mutants.toml"
 SEEDS = 60
 """Of the swarm, at most, for each mutant."""
 
-SCENARIO = "swarm"
 RUN_LIMIT_S = 1800.0
 """Real time for all seeds of one mutant. One that hangs is caught, too, but must not hang us."""
 
@@ -40,13 +39,15 @@ NOT_COPIED = shutil.ignore_patterns("__pycache__", "failures", ".zig-cache", "zi
 
 
 class Mutant(NamedTuple):
-    """In `file`, `old` becomes `new`. `breaks` is a promise that does not hold then, for people."""
+    """In `file`, `old` becomes `new`. `breaks` is a promise that does not hold then, for people. `scenario` is where it
+    is hunted."""
 
     name: str
     breaks: str
     file: str
     old: str
     new: str
+    scenario: str = "swarm"
 
 
 class BrokenMutantError(Exception):
@@ -112,8 +113,8 @@ def copied() -> Any:
         yield root
 
 
-def hunt(root: Path, *, first: int, seeds: int) -> tuple[int, list[str], str]:
-    """Run seeds of the swarm, from `first` on, in the copy at `root` until one fails.
+def hunt(root: Path, scenario: str, *, first: int, seeds: int) -> tuple[int, list[str], str]:
+    """Run seeds of a scenario, from `first` on, in the copy at `root` until one fails.
 
     Returns:
         How many ran, which checkers found something (none: all passed), and the first reason.
@@ -121,7 +122,7 @@ def hunt(root: Path, *, first: int, seeds: int) -> tuple[int, list[str], str]:
     Raises:
         BrokenMutantError: the copy does not run at all.
     """
-    command = [sys.executable, "sims/run.py", SCENARIO, "--seed", str(first), "--seeds", str(seeds)]
+    command = [sys.executable, "sims/run.py", scenario, "--seed", str(first), "--seeds", str(seeds)]
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "COV_"))}
     try:
         result = subprocess.run(
@@ -154,10 +155,10 @@ def judge(mutant: Mutant, unchanged: Path, *, seeds: int) -> Verdict:
     with copied() as root:
         make(mutant, root)
         while ran < seeds and not by:
-            more, by, why = hunt(root, first=ran + 1, seeds=seeds - ran)
+            more, by, why = hunt(root, mutant.scenario, first=ran + 1, seeds=seeds - ran)
             ran += more
-            if by and hunt(unchanged, first=ran, seeds=1)[1]:
-                print(f"seed {ran} of {SCENARIO} fails without {mutant.name}, too", file=sys.stderr, flush=True)
+            if by and hunt(unchanged, mutant.scenario, first=ran, seeds=1)[1]:
+                print(f"seed {ran} of {mutant.scenario} fails without {mutant.name}, too", file=sys.stderr, flush=True)
                 by = []
     return Verdict(mutant.name, bool(by), ran, by, why, round(time.monotonic() - began, 1))
 
@@ -192,9 +193,10 @@ def main(arguments: list[str] | None = None) -> int:
             return 0
         verdicts = []
         with copied() as unchanged, ThreadPoolExecutor(given.jobs) as pool:
-            _, by, why = hunt(unchanged, first=1, seeds=1)
-            if by:
-                raise BrokenMutantError(f"the unchanged build fails seed 1 of {SCENARIO}, by {', '.join(by)}: {why}")
+            for scenario in sorted({mutant.scenario for mutant in mutants}):
+                _, by, why = hunt(unchanged, scenario, first=1, seeds=1)
+                if by:
+                    raise BrokenMutantError(f"the unchanged build fails {scenario}, by {', '.join(by)}: {why}")
             for verdict in pool.map(lambda mutant: judge(mutant, unchanged, seeds=given.seeds), mutants):
                 verdicts.append(verdict)
                 word = "caught" if verdict.caught else "ALIVE "

@@ -18,7 +18,7 @@ if str(ROOT) not in sys.path:
 from ecsnet.errors import EcsnetError, UnknownNameError  # noqa: E402
 from ecsnet.sim.run import Game, Outcome, run_many, run_scenario  # noqa: E402
 from ecsnet.sim.scenario import Scenario, read_scenario  # noqa: E402
-from sims.world import Market, play, setup, world  # noqa: E402
+from sims.world import HERD, Market, play, setup, world  # noqa: E402
 
 SCENARIOS = Path(__file__).resolve().parent / "scenarios"
 WALL_LIMIT_S = 120.0
@@ -45,9 +45,10 @@ def scenario(name: str, seed: int | None = None, seconds: float | None = None) -
     return found.with_(seed=found.seed if seed is None else seed, seconds=found.seconds if seconds is None else seconds)
 
 
-def game_of(_scenario: Scenario) -> Game:
-    """Every scenario here is played on the market."""
-    return Game(world, setup, play, Market)
+def game_of(given: Scenario) -> Game:
+    """Every scenario here is played on the market; `entities` is the size of its herd."""
+    herd = HERD if given.entities is None else given.entities
+    return Game(world, lambda store: setup(store, herd), play, Market)
 
 
 def runs(scenarios: Sequence[Scenario], *, jobs: int = 1) -> Iterator[Outcome]:

@@ -598,6 +598,8 @@ class Cluster:
                 found.append(f"{player.name} has not finished leaving")
             elif not player.is_live:
                 found.append(f"{player.name} is {player.state}")
+            elif player.replica.epoch != self.node.epoch:
+                found.append(f"{player.name} is in epoch {player.replica.epoch}, the node in {self.node.epoch}")
             elif player.version != version:
                 found.append(f"{player.name} holds version {player.version}, the node {version}")
             else:

@@ -23,6 +23,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ecsnet.store import View
 from ecsnet.world import Client
@@ -91,30 +92,36 @@ class GameModel:
         return differences_of(self.rows(), view)
 
 
-def differences_of(rows: RowsOf, view: View) -> list[str]:
-    """What `view` has otherwise than `rows`: rows too many or too few, and cells that are not equal bit for bit."""
+def differences_of(tables: RowsOf, view: View) -> list[str]:
+    """What `view` has otherwise than `tables`: rows too many or too few, and cells that are not equal bit for bit."""
     found: list[str] = []
-    for table, expected in rows.items():
+    for table, expected in tables.items():
         of_view = view[table]
         keys = of_view.key.tolist()
         found += [f"{table} has row {key:#x}, the model does not" for key in keys if key not in expected]
         there = set(keys)
         found += [f"{table} lacks row {key:#x}, which the model has" for key in expected if key not in there]
-        fields = next(iter(expected.values()), {})
-        for field in fields:
-            cells = of_view[field]
-            for place, key in enumerate(keys):
-                if key in expected and not _equal(cells[place], expected[key][field], cells.dtype):
-                    found.append(
-                        f"{table}.{field} of row {key:#x} is {cells[place]!r}, the model has {expected[key][field]!r}"
-                    )
+        rows = [row for row, key in enumerate(keys) if key in expected]
+        if not rows:
+            continue
+        for field in next(iter(expected.values()), {}):
+            theirs = of_view[field][rows]
+            ours = _column([expected[keys[row]][field] for row in rows], theirs)
+            for place in np.flatnonzero((_bits(theirs) != _bits(ours)).any(axis=1)).tolist():
+                key, cell = keys[rows[place]], theirs[place]
+                found.append(f"{table}.{field} of row {key:#x} is {cell!r}, the model has {expected[key][field]!r}")
     if len(found) > DIFFERENCES_MAX:
         found = [*found[:DIFFERENCES_MAX], f"and {len(found) - DIFFERENCES_MAX} more differences"]
     return found
 
 
-def _equal(cell: Any, value: Any, dtype: np.dtype[Any]) -> bool:
-    cell = np.asarray(cell)
-    if isinstance(value, bytes):
-        return bool(cell.tobytes() == value.ljust(cell.nbytes, b"\0"))
-    return bool(cell.tobytes() == np.asarray(value).astype(dtype).tobytes())
+def _column(values: list[Any], like: NDArray[Any]) -> NDArray[Any]:
+    """Values of a model as a column of a table has them."""
+    if values and isinstance(values[0], bytes):
+        width = like[0].nbytes
+        values = [np.frombuffer(value.ljust(width, b"\0"), np.uint8) for value in values]
+    return np.array(values, like.dtype).reshape(like.shape)
+
+
+def _bits(column: NDArray[Any]) -> NDArray[np.uint8]:
+    return np.ascontiguousarray(column).view(np.uint8).reshape(len(column), -1)
