@@ -54,7 +54,7 @@ _FAULTS: Final = {
 
 class _Scratch(threading.local):
     def __init__(self) -> None:
-        self.buffer = ctypes.create_string_buffer(max(HEAD_BYTES.values()))
+        self.buffer: Any = ctypes.create_string_buffer(max(HEAD_BYTES.values()))
 
 
 _scratch = _Scratch()
