@@ -34,8 +34,10 @@ from ecsnet.world import World
 PLAYERS_MAX = 200
 """Each costs four sockets, and a process may have 1024 descriptors on most systems."""
 
-REST_S = 5.0
-"""Virtual seconds in which everybody must agree once the network has healed."""
+REST_S = 15.0
+"""Virtual seconds in which everybody must agree once the network has healed. A stream that has lost its
+retransmissions, too, waits longer and longer for the next, as TCP does, and knows nothing of the healing; its client
+hears nothing for `SILENCE_NS_MAX` (10 s), gives it up, and joins anew over another."""
 
 
 class TrioCluster:
