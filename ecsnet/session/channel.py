@@ -69,6 +69,8 @@ _NEWER_ACKED_MAX: Final = 3
 """Reordering by more than this is taken for a loss, as TCP has it."""
 
 _ACK_EVERY: Final = 2
+"""Of datagrams with a piece of the lane: an ack of these makes room at the other end, and does not wait."""
+
 _ACK_BITS: Final = 32
 _ACKS_OWED_MAX: Final = 64
 
@@ -166,6 +168,7 @@ class Channel:
         self._received_bits = 0
         self._unacked_since_ns: int | None = None
         self._unacked = 0
+        self._unacked_of_lane = 0
         self._acks_owed: deque[tuple[int, int]] = deque(maxlen=_ACKS_OWED_MAX)
         # The lane, coming in: all before `_lane_taken` was handed on.
         self._lane_taken = 0
@@ -297,6 +300,7 @@ class Channel:
         arrived: list[Arrived] = []
         for kind, payload in frames:
             if kind == LANE:
+                self._unacked_of_lane += 1
                 self._take_fragment(payload, arrived)
             elif kind in UNRELIABLE:
                 arrived.append(Arrived(kind, payload, False))
@@ -333,10 +337,10 @@ class Channel:
         while self._acks_owed:
             ack, bits = self._acks_owed.popleft()
             out.append(self._number(ack, bits, b""))
-        if self._unreliable or self._again or self._lane_next < self._lane_start + len(self._lane):
+        if self._unreliable or self._lane:
             self._pack_frames(out, now_ns)
         if self._unacked_since_ns is not None and (
-            self._unacked >= _ACK_EVERY or now_ns >= self._unacked_since_ns + DATAGRAM_ACK_DELAY_NS
+            self._unacked_of_lane >= _ACK_EVERY or now_ns >= self._unacked_since_ns + DATAGRAM_ACK_DELAY_NS
         ):
             out.append(self._number(self._received_newest, self._received_bits & _ACK_MASK, b""))
             self._acked_what_came()
@@ -375,11 +379,22 @@ class Channel:
     def _pack_frames(self, out: list[bytes], now_ns: int) -> None:
         """What may go of the lane, and all that is unreliable, in as few datagrams as it fits."""
         unreliable, lane = self._unreliable, self._lane
+        if not lane:
+            # The ordinary tick: a delta, an ack.
+            assert not self._again, "what is to be sent again is a part of the lane"
+            together = unreliable.popleft()
+            while unreliable:
+                if len(together) + len(unreliable[0]) > FRAMES_BYTES_MAX:
+                    out.append(self._dispatch(together, (), now_ns))
+                    together = b""
+                together += unreliable.popleft()
+            out.append(self._dispatch(together, (), now_ns))
+            return
         frames = bytearray()
         carried: list[int] = []
         while True:
             room = FRAMES_BYTES_MAX - len(frames)
-            if lane and self._flight_bytes + len(frames) < self._flight_bytes_max:
+            if self._flight_bytes + len(frames) < self._flight_bytes_max:
                 piece = self._next_fragment(room)
                 if piece is not None:
                     carried.append(piece)
@@ -509,7 +524,7 @@ class Channel:
             self._acked_what_came()
 
     def _acked_what_came(self) -> None:
-        self._unacked = 0
+        self._unacked = self._unacked_of_lane = 0
         self._unacked_since_ns = None
 
     def _take_acks(self, ack: int, bits: int, now_ns: int) -> None:

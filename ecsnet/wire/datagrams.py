@@ -31,7 +31,7 @@ from ecsnet.limits import (
     FRAME_HEADER_BYTES,
 )
 from ecsnet.wire.framing import header, parse_header_untrusted
-from ecsnet.wire.messages import Kind, Reason
+from ecsnet.wire.messages import WIRE_VERSION, Kind, Reason
 
 LANE: Final = 240
 """The kind of a frame that carries a piece of the lane: u64 offset, then bytes."""
@@ -49,6 +49,7 @@ UNRELIABLE: Final = frozenset({Kind.DELTA_SYNC, Kind.ACK, Kind.PING, Kind.PONG})
 """Kinds that may travel outside of the lane: one that is lost is replaced by the next."""
 
 _HEADER: Final = Struct("<III")
+_FRAME: Final = Struct("<IBBH")
 _U32: Final = Struct("<I")
 _OFFSET: Final = Struct("<Q")
 assert _HEADER.size == DATAGRAM_HEADER_BYTES
@@ -101,7 +102,9 @@ def unpack_untrusted(data: bytes) -> Datagram:
         start = at + FRAME_HEADER_BYTES
         if start > end:
             raise RemoteProtocolError("a datagram that ends inside of a frame", Reason.BAD_FRAME)
-        length, kind, _ = parse_header_untrusted(data, at, FRAMES_BYTES_MAX)
+        length, kind, flags, wire = _FRAME.unpack_from(data, at)
+        if flags or wire != WIRE_VERSION or length % 8:
+            length, kind, _ = parse_header_untrusted(data, at, FRAMES_BYTES_MAX)  # which knows what is wrong, if it is
         at = start + length
         if at > end:
             raise RemoteProtocolError("a datagram that ends inside of a frame", Reason.BAD_FRAME)

@@ -180,6 +180,22 @@ def test_a_lost_fragment_with_nothing_behind_it_is_sent_again_after_a_while() ->
     assert unpack_untrusted(again).sequence == 2, "a datagram is new each time"
 
 
+def test_a_fragment_that_was_given_up_too_soon_is_sent_once_more_and_taken_once() -> None:
+    """The ack was late, not the fragment."""
+    here, there = channel(), channel()
+    here.send(command(7), reliable=True)
+    [data] = here.datagrams_to_send(0)
+    assert len(there.receive_untrusted(data, 0)) == 1
+    here.handle_timeout(RETRANSMIT_NS_FIRST)
+    [again] = here.datagrams_to_send(RETRANSMIT_NS_FIRST)
+    assert there.receive_untrusted(again, RETRANSMIT_NS_FIRST) == []
+    [ack] = there.datagrams_to_send(RETRANSMIT_NS_FIRST)
+    here.receive_untrusted(ack, RETRANSMIT_NS_FIRST + NS_PER_MS)
+    assert here.is_drained
+    here.send(frame(Kind.PING, 24), reliable=False)
+    assert len(here.datagrams_to_send(NS_PER_S)) == 1
+
+
 def test_during_a_partition_less_and_less_is_said_and_all_of_it_arrives_afterwards() -> None:
     line = Line()
     line.ends[0].send(command(0), reliable=True)
