@@ -99,7 +99,7 @@ def first(tx: Any, table: str) -> int:
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        (lambda tx: tx.update(first(tx, "body"), "purse", coins=99), "999999 coins"),
+        (lambda tx: tx.update(first(tx, "counter"), "purse", coins=99), "999999 coins"),
         (lambda tx: tx.update(first(tx, "spark"), "spark", serial=5), "sparks and glows are not the same"),
         (lambda tx: tx.delete(first(tx, "spark"), "glow"), "sparks and glows are not the same"),
         (lambda tx: tx.despawn(first(tx, "spark")), "0 sparks, the clock counts 1"),
