@@ -574,7 +574,7 @@ class StreamPath(_Path):
         self._return_ns = None if return_latency_ms is None else round(return_latency_ms * NS_PER_MS)
         # In order. One that arrives before another ahead of it waits for that.
         self._entries: deque[_Entry] = deque()
-        self._mending: list[_Loss] = []
+        self._mending: list[_Mending] = []
         # (acked, bytes) of what is on the way, and the congestion window.
         self._flight: deque[tuple[int, int]] = deque()
         self._flight_bytes = 0
@@ -624,20 +624,22 @@ class StreamPath(_Path):
         return True
 
     def room_ns(self, now_ns: int) -> int:
-        """When it is worth to try again after `send` refused: half of the buffer is free then."""
+        """When it is worth to try again after `send` refused: half of the buffer is free then, or all of it if half is
+        already."""
         if self._cut_ns is None:
-            left_bytes = self._unsent_bytes
-            for leaves_ns, size in self._unsent:
-                if leaves_ns > now_ns and left_bytes * 2 <= self.buffer_bytes:
-                    break
-                left_bytes -= size
-                if left_bytes * 2 <= self.buffer_bytes and leaves_ns > now_ns:
-                    return leaves_ns
-            if now_ns < self.next_ns < NEVER:
-                return self.next_ns if self._held_bytes * 2 > WINDOW_BYTES else now_ns
-            if not self._entries:
+            left_bytes = self.queued_bytes(now_ns)
+            if left_bytes:
+                if left_bytes * 2 <= self.buffer_bytes:
+                    return self._unsent[-1][0]
+                for leaves_ns, size in self._unsent:
+                    left_bytes -= size
+                    if left_bytes * 2 <= self.buffer_bytes:
+                        return leaves_ns
+            if self._held_bytes <= UNREAD_BYTES:
                 return now_ns
-        # Nobody knows when: ask again in a while.
+            if now_ns < self.next_ns < NEVER:
+                return self.next_ns
+        # Until it is healed, or read: nobody knows when. Ask again in a while.
         return now_ns + self._rto_ns
 
     def receive(self, now_ns: int) -> list[tuple[int, bytes]]:
@@ -714,10 +716,11 @@ class StreamPath(_Path):
         self._take(direction, now_ns)
         if self._cut_ns is not None:
             return
-        for loss in self._mending:
-            entry = loss.entry
-            if now_ns < entry[0]:
-                entry[0] = max(loss.floor_ns, self._sent_again(loss.again_ns, loss.timeout_ns, now_ns))
+        for mending in self._mending:
+            for loss in mending.losses:
+                if now_ns < loss.mended_ns:
+                    loss.mended_ns = self._sent_again(loss.again_ns, loss.timeout_ns, now_ns)
+            mending.settle()
         self._send_waiting(now_ns, now_ns)
 
     def queued_bytes(self, now_ns: int) -> int:
@@ -873,9 +876,9 @@ class StreamPath(_Path):
     def _chances(self, entry: "_Entry", segments: int, took_ns: int) -> None:
         """Segments that something happens to: the last `segments` packets."""
         end, leaves_ns = self._packets, entry[2]
-        base_ns = floor_ns = entry[0]
-        delay_ns = base_ns - leaves_ns
-        last_again_ns = last_follow = -1
+        arrives_ns = entry[0]
+        delay_ns = arrives_ns - leaves_ns
+        losses = []
         while self._event_at <= end:
             self._packets = packet = self._event_at
             lost = self._lost_in_line()
@@ -883,39 +886,39 @@ class StreamPath(_Path):
                 self._reorder_at = self._after(self._direction.reorder)
                 if not lost:
                     held_ns = int(self._direction.reorder_ms * NS_PER_MS * (0.5 + 0.5 * self._random.random()))
-                    floor_ns = max(floor_ns, base_ns + held_ns)
+                    entry[0] = max(entry[0], arrives_ns + held_ns)
                     self.counts.reordered += 1
             self._set_event()
-            if not lost:
-                continue
-            self._reduce_window(leaves_ns)
-            follow = end - packet
-            if follow >= FOLLOWERS:
-                told_ns = leaves_ns - took_ns * (follow - FOLLOWERS) // segments + delay_ns + self._back_ns
-                floor_ns = max(floor_ns, self._sent_again(told_ns, self._rto_ns))
-            else:
-                last_follow = follow
-                last_again_ns = leaves_ns - took_ns * follow // segments + self._rto_ns
+            if lost:
+                self._reduce_window(leaves_ns)
+                follow = end - packet
+                if follow >= FOLLOWERS:
+                    third_ns = leaves_ns - took_ns * (follow - FOLLOWERS) // segments
+                    again_ns, timeout_ns = third_ns + delay_ns + self._back_ns, self._rto_ns
+                else:
+                    again_ns = leaves_ns - took_ns * follow // segments + self._rto_ns
+                    timeout_ns = 2 * self._rto_ns
+                mended_ns = self._sent_again(again_ns, timeout_ns)
+                losses.append(_Loss(FOLLOWERS - follow, again_ns, timeout_ns, mended_ns))
         self._packets = end
-        entry[0] = floor_ns
-        if last_again_ns >= 0:
-            timeout_ns = 2 * self._rto_ns
-            self._mending.append(_Loss(entry, FOLLOWERS - last_follow, last_again_ns, timeout_ns, floor_ns))
-            entry[0] = max(floor_ns, self._sent_again(last_again_ns, timeout_ns))
+        if losses:
+            self._mending.append(_Mending(entry, losses))
 
     def _tell_of_losses(self, arrives_ns: int, segments: int, now_ns: int) -> None:
         """Segments that arrive then follow those that were lost: their sender learns of it before its timeout."""
         still = []
-        for loss in self._mending:
-            if loss.entry[0] <= now_ns:
+        for mending in self._mending:
+            if mending.entry[0] <= now_ns:
                 continue
-            still.append(loss)
-            if loss.follow > 0:
-                loss.follow -= segments
-                told_ns = arrives_ns + self._back_ns
-                if loss.follow <= 0 and told_ns < loss.again_ns:
-                    loss.again_ns, loss.timeout_ns = told_ns, self._rto_ns
-                    loss.entry[0] = max(loss.floor_ns, self._sent_again(told_ns, self._rto_ns))
+            still.append(mending)
+            for loss in mending.losses:
+                if loss.follow > 0:
+                    loss.follow -= segments
+                    told_ns = arrives_ns + self._back_ns
+                    if loss.follow <= 0 and told_ns < loss.again_ns:
+                        loss.again_ns, loss.timeout_ns = told_ns, self._rto_ns
+                        loss.mended_ns = self._sent_again(told_ns, self._rto_ns)
+                        mending.settle()
         self._mending = still
         self._set_next()
 
@@ -991,17 +994,33 @@ _Entry = list[Any]
 
 
 class _Loss:
-    """The last lost segment of an entry that is to be sent again."""
+    """One lost segment."""
 
-    __slots__ = ("again_ns", "entry", "floor_ns", "follow", "timeout_ns")
+    __slots__ = ("again_ns", "follow", "mended_ns", "timeout_ns")
 
-    def __init__(self, entry: _Entry, follow: int, again_ns: int, timeout_ns: int, floor_ns: int) -> None:
-        self.entry = entry
+    def __init__(self, follow: int, again_ns: int, timeout_ns: int, mended_ns: int) -> None:
         self.follow = follow
         """So many segments more that arrive after it tell its sender."""
         self.again_ns = again_ns
         """When it is sent again for the first time."""
         self.timeout_ns = timeout_ns
         """From then to the second time."""
-        self.floor_ns = floor_ns
-        """When the rest of the entry is there."""
+        self.mended_ns = mended_ns
+        """When it is there."""
+
+
+class _Mending:
+    """An entry with lost segments."""
+
+    __slots__ = ("_floor_ns", "entry", "losses")
+
+    def __init__(self, entry: _Entry, losses: list[_Loss]) -> None:
+        self.entry = entry
+        self.losses = losses
+        # When the rest of it is there.
+        self._floor_ns = entry[0]
+        self.settle()
+
+    def settle(self) -> None:
+        """It is there when all of it is."""
+        self.entry[0] = max(self._floor_ns, max(loss.mended_ns for loss in self.losses))
