@@ -2,7 +2,7 @@
 
 | checker | what must hold |
 |---|---|
-| order | a player's versions grow strictly in a session, and are versions that the node has made |
+| order | the node makes at most one version a tick; a player's grow strictly in a session, and the node has made them |
 | vanished | a version that a player saw in an epoch is never taken back: coming back, it is not shown an older one |
 | digest | what a player holds is, bit for bit, what the authority held in that version |
 | protocol | between an honest node and an honest player nobody breaks the protocol |
@@ -20,12 +20,19 @@ from typing import TYPE_CHECKING, Any
 
 from ecsnet.authority import Link
 from ecsnet.limits import (
+    DATAGRAM_BYTES_MAX,
+    DATAGRAMS_UNSENT_MAX,
+    KIB,
+    LANE_BACKLOG_BYTES,
+    LANE_WINDOW_BYTES,
     MESSAGE_TO_CLIENT_BYTES_MAX,
+    MIB,
     QUEUED_BYTES_MAX,
     SYNC_WINDOW_BYTES_MAX,
     UNACKED_VERSIONS_MAX,
 )
 from ecsnet.replica import Diverged, Ticket
+from ecsnet.session.channel import ChannelStatistics
 from ecsnet.session.server import Outcome, PendingCommand
 from ecsnet.sim.recording import Violation
 from ecsnet.wire.messages import CommandStatus
@@ -38,6 +45,13 @@ VIOLATIONS_KEPT = 100
 
 PINNED_VERSIONS_MAX = 64
 """Slots of one store: views that are held cost memory, and the simulator itself holds none for long."""
+
+CHANGE_SETS_MAX = 256
+CHANGE_BYTES_MAX = 2 * 8 * MIB
+"""Of one store, as `kernel/zig/limits.zig` has them; the newest set may be beyond the bytes."""
+
+UNACKED_FRAMES_MAX = UNACKED_VERSIONS_MAX + SYNC_WINDOW_BYTES_MAX // (8 * KIB)
+"""Deltas, and chunks of a sync, none of which but the last of a table is less than 8 KiB."""
 
 _STATUS_WORDS = {
     CommandStatus.ACCEPTED: "accepted",
@@ -116,7 +130,7 @@ class Checkers:
     def bounds(self, link: Link) -> None:
         """The queues of one link."""
         window = link.window
-        if window.unacked > UNACKED_VERSIONS_MAX + SYNC_WINDOW_BYTES_MAX // 1024:
+        if window.unacked > UNACKED_FRAMES_MAX:
             self.violated("bounds", f"{link.peer}: {window.unacked} frames unacked")
         if window.unacked_bytes > SYNC_WINDOW_BYTES_MAX + 2 * MESSAGE_TO_CLIENT_BYTES_MAX:
             self.violated("bounds", f"{link.peer}: {window.unacked_bytes} bytes unacked")
@@ -124,8 +138,26 @@ class Checkers:
         if control_bytes > QUEUED_BYTES_MAX + MESSAGE_TO_CLIENT_BYTES_MAX:
             self.violated("bounds", f"{link.peer}: {control_bytes} bytes of control frames are queued")
 
+    def channel(self, name: str, statistics: ChannelStatistics) -> None:
+        """The queues of one end of a datagram link."""
+        if statistics.backlog_bytes > LANE_BACKLOG_BYTES + 2 * MESSAGE_TO_CLIENT_BYTES_MAX:
+            self.violated("bounds", f"{name}: {statistics.backlog_bytes} bytes of the lane are kept")
+        if statistics.early_bytes > LANE_WINDOW_BYTES + 2 * DATAGRAM_BYTES_MAX:
+            self.violated("bounds", f"{name}: {statistics.early_bytes} bytes came too early and are kept")
+        if statistics.flight_bytes > LANE_WINDOW_BYTES + DATAGRAMS_UNSENT_MAX * DATAGRAM_BYTES_MAX:
+            self.violated("bounds", f"{name}: {statistics.flight_bytes} bytes are under way")
+
+    def made(self, before: int, after: int) -> None:
+        """A tick of the node is over."""
+        if not before <= after <= before + 1:
+            self.violated("order", f"one tick led the node from version {before} to {after}")
+
     def store(self, name: str, statistics: Any) -> None:
-        """The versions that a store keeps for its readers."""
+        """What a store keeps for its readers, and for deltas."""
+        if statistics.change_sets > CHANGE_SETS_MAX or statistics.change_bytes > CHANGE_BYTES_MAX:
+            self.violated(
+                "bounds", f"{name}: {statistics.change_sets} change sets of {statistics.change_bytes} bytes are kept"
+            )
         if statistics.slots_used > PINNED_VERSIONS_MAX:
             self.violated("bounds", f"{name}: {statistics.slots_used} versions are kept")
 

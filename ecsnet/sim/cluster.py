@@ -223,9 +223,11 @@ class Cluster:
         else:
             node.receive(self.now_ns)
             if node.is_up and ticking:
+                before = node.version
                 try:
                     node.tick(self.now_ns)
                 finally:
+                    self.checkers.made(before, node.version)
                     self._relay.published()
             node.serve(self.now_ns)
         if self.ticks % self._sample_every == 0:
@@ -619,6 +621,8 @@ class Cluster:
         for connection in self.node.connections:
             if connection.link is not None:
                 self.checkers.bounds(connection.link)
+            for name, channel in connection.channels():
+                self.checkers.channel(name, channel.statistics())
         store = self.node.store
         if store is not None:
             self.checkers.store("the node's store", store.kernel.statistics())

@@ -14,6 +14,7 @@ from typing import NamedTuple
 from ecsnet.authority import Authority, Link
 from ecsnet.errors import ClosedError, LimitExceededError, RemoteProtocolError
 from ecsnet.limits import FRAME_HEADER_BYTES, MESSAGE_TO_NODE_BYTES_MAX
+from ecsnet.session.channel import Channel
 from ecsnet.sim.link import NEVER, Outages, stream_paths
 from ecsnet.sim.profile import Profile
 from ecsnet.sim.trace import TO_NODE, TO_PLAYER, Trace
@@ -191,6 +192,10 @@ class StreamConnection:
         self.down.abort()
         self.up.abort()
         self._waiting.clear()
+
+    def channels(self) -> list[tuple[str, Channel]]:
+        """A stream has none: its queues are the system's."""
+        return []
 
     def queued_bytes(self, now_ns: int) -> int:
         """On their way to the player."""

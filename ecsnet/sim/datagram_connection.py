@@ -227,6 +227,11 @@ class DatagramConnection:
         self._here = None
         self._is_lost = True
 
+    def channels(self) -> list[tuple[str, Channel]]:
+        """Both ends, with a name each; one that is not there yet, or not any more, is left out."""
+        ends = ((self.name, self._here), (f"the node's end of {self.name}", self._there))
+        return [(name, end) for name, end in ends if end is not None]
+
     def queued_bytes(self, now_ns: int) -> int:
         """Waiting for the player's line."""
         return self.down.queued_bytes(now_ns)
