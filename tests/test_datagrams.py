@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from ecsnet.authority.blocks import PART_BYTES_MAX, Blocks
-from ecsnet.errors import Reject, RemoteProtocolError
+from ecsnet.errors import DivergedError, Reject, RemoteProtocolError
 from ecsnet.ids import Version
 from ecsnet.limits import (
     DATAGRAM_BYTES_MAX,
@@ -646,3 +646,21 @@ def test_a_replica_may_fall_back_to_a_stream() -> None:
         pair.reconnect()
         pair.run_until_live()
         assert len(pair.digests()) == 1
+
+
+def test_digests_of_deltas_in_parts_are_compared_one_by_one_and_a_wrong_one_is_seen() -> None:
+    """They follow from the last by what changed, and now and then all is looked at."""
+    with Pair(crowd(1000, 300), datagrams=True, latency_ticks=1) as pair:
+        pair.run_until_live()
+        pair.step(150)
+        statistics = pair.replica.statistics()
+        assert statistics.digests_verified == statistics.versions_applied > 140
+        pair.wire.reads = False
+        pair.wire.down.record = True
+        pair.step(2)
+        held = pair.replica.version
+        found = [m for m in deltas_in(pair.wire.down.written) if m.base <= held < m.version and m.parts > 1]
+        for m in found:
+            if m.version == found[0].version:
+                beside(pair, replace(m, digest_low=m.digest_low ^ 4))
+        assert isinstance(pair.replica.error, DivergedError)
