@@ -4,7 +4,8 @@ Sans-IO: bytes, the time and a seed come in; bytes, and when to call again, go o
 clock, and does no more than feed, tick, drain and re-arm.
 
 `core` has the authority itself, `step` runs the game's functions, `link` knows one client's base and what comes next,
-`window` what is unacked, `blocks` the encoded deltas that clients share.
+`window` what is unacked, `blocks` the encoded deltas that clients share. `datagram_link` and `acked` are `link` and
+`window` where what is sent may be lost.
 """
 
 from ecsnet.authority.core import Authority, AuthorityStatistics, Observer, TickReport

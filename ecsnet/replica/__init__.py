@@ -3,7 +3,8 @@
 Sans-IO: frames and the time come in; frames, events and when to call again go out. A driver owns the socket and the
 clock, and does no more than feed, drain, send and re-arm.
 
-`core` has the replica itself, `staging` the rule by which a delta is applied, `events` what happens to a client.
+`core` has the replica itself, `staging` the rule by which a delta is applied, `parts` what datagrams bring of one,
+`events` what happens to a client.
 """
 
 from ecsnet.replica.core import Replica, ReplicaStatistics
