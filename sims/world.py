@@ -29,6 +29,7 @@ from ecsnet.sim.model import GameModel, RowsOf
 from ecsnet.sim.player import Player
 from ecsnet.store import Store, Transaction, View
 from ecsnet.world import Client, World
+from sims.second_digest import digest
 
 HZ = 30
 COINS = 1_000_000
@@ -355,6 +356,8 @@ class Market(GameModel):
         for key, serial in zip(view["spark"].key.tolist(), spark["serial"].tolist(), strict=True):
             if self.seen.setdefault(key, serial) != serial:
                 found.append(f"entity {key:#x} is spark {serial}, and was spark {self.seen[key]}")
+        if view.digest() != digest(view, world.schema):
+            found.append(f"the digest is {view.digest()}, and {digest(view, world.schema)} computed another way")
         return found
 
     def check(self, view: View) -> str | None:
