@@ -22,6 +22,8 @@ Digest = tuple[int, int]
 
 NO_DIGEST: Digest = (0, 0)
 
+NOT_A_VERSION = -1
+
 _DIGESTS_IN_WINDOW_MAX = 4
 """Clients that get each version share the first of a window; three more are for those that missed it."""
 
@@ -50,6 +52,8 @@ class Blocks:
         "_digest",
         "_in_window",
         "_kernel",
+        "_last_base",
+        "_last_delta",
         "_parts",
         "_parts_budget_bytes",
         "_pin",
@@ -71,6 +75,8 @@ class Blocks:
         self._cut: dict[tuple[Version, Any, int], Cut] = {}
         self._parts: dict[Version, tuple[Cut, ...] | None] = {}
         self._parts_budget_bytes = 4 * PART_BYTES_MAX
+        self._last_base: int = NOT_A_VERSION
+        self._last_delta: Cut | None = None
         self._digest = NO_DIGEST
         self._window = -1
         self._in_window = 0
@@ -93,6 +99,7 @@ class Blocks:
         self.version, self.tick = Version(self._pin.version), Tick(self._pin.tick)
         self._cut.clear()
         self._parts.clear()
+        self._last_base = NOT_A_VERSION
         self._digest = NO_DIGEST
         return True
 
@@ -102,11 +109,17 @@ class Blocks:
         Raises:
             HistoryGone: what changed since `base` is not kept any more; cut from 0.
         """
+        if base == self._last_base:
+            self.shared += 1
+            return self._last_delta
         if base == EMPTY_VERSION:
             delta = self._cut_once(base, None, FULL_SYNC_BYTES_MIN)
             return delta if delta.cursor is None else None
         delta = self._whole(base)
-        return delta if delta.length <= FULL_SYNC_BYTES_MIN else None
+        # The next client most likely wants the same.
+        self._last_base = base
+        self._last_delta = delta if delta.length <= FULL_SYNC_BYTES_MIN else None
+        return self._last_delta
 
     def closing_delta(self, base: Version) -> Cut | None:
         """The same for the delta that closes a sync, which may be larger: what does not fit costs another round, and a

@@ -90,7 +90,7 @@ class DatagramLink(Link):
                 self._record_delta(transmit, transmit.version, now_ns)
 
     def wants(self, blocks: Blocks, now_ns: int) -> bool:
-        if self._control or self._next_control() is not None:
+        if self._control or self.server.frames:
             return True
         if not self.live or self.server.closed:
             return False

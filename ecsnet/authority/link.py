@@ -200,8 +200,9 @@ class Link:
 
         Asking again without `record_sent` gives the next frame again, cut anew.
         """
-        frame = self._next_control()
-        if frame is not None:
+        if self._control or self.server.frames:
+            frame = self._next_control()
+            assert frame is not None
             close_after = self.server.closed and len(self._control) == 1
             return Transmit((frame,), len(frame), frame[4], None, close_after, reliable=is_reliable(frame[4]))
         if not self.live or self.server.closed:
@@ -251,7 +252,7 @@ class Link:
 
     def wants(self, blocks: Blocks, now_ns: int) -> bool:
         """Whether `next_transmit` would find something, told without encoding anything."""
-        if self._control or self._next_control() is not None:
+        if self._control or self.server.frames:
             return True
         if not self.live or self.server.closed:
             return False

@@ -507,7 +507,11 @@ class Replica:
             except DivergedError as error:
                 self.receive_error(error, now_ns)
                 return True
-        self._show(version, Tick(taken.tick), Entity(taken.entity))
+        self._shown, self._tick, self._entity = version, Tick(taken.tick), Entity(taken.entity)
+        if self._early:
+            self._answer_early(version)
+        if self.on_applied is not None:
+            self.on_applied(version, self._tick)
         return True
 
     def _take_delta(self, message: DeltaSync, reliable: bool) -> None:
@@ -566,11 +570,15 @@ class Replica:
         self._shown, self._tick, self._entity = version, tick, entity
         if self._state != "live":
             self._change_state("live")
+        self._answer_early(version)
+        if self.on_applied is not None:
+            self.on_applied(version, tick)
+
+    def _answer_early(self, version: Version) -> None:
+        """Tell of commands that were accepted in a version that is here only now."""
         while self._early and self._early[0][0] <= version:
             _, _, ticket = heapq.heappop(self._early)
             self._answer(ticket, "accepted")
-        if self.on_applied is not None:
-            self.on_applied(version, tick)
 
     def _show_next_store(self) -> None:
         assert self.store is not None and self._next_store is not None

@@ -180,7 +180,8 @@ class ServerSession:
         self._offer = offer
         self._silence_ns_max = DATAGRAM_SILENCE_NS_MAX if datagrams else SILENCE_NS_MAX
         self._conversation = Conversation(Side.NODE)
-        self._frames: deque[bytes] = deque()
+        self.frames: deque[bytes] = deque()
+        """Control frames that wait for `next_frame`; to be looked at only."""
         self._events: deque[ServerEvent] = deque()
         self._byte_bucket = TokenBucket(offer.bytes_per_s, max(offer.bytes_per_s, MESSAGE_TO_NODE_BYTES_MAX), now_ns)
         self._command_bucket = TokenBucket(offer.commands_per_s, offer.commands_per_s, now_ns)
@@ -414,7 +415,7 @@ class ServerSession:
         self._answers[sequence] = frame
         if len(self._answers) > COMMAND_ANSWERS_KEPT:
             self._answers.popitem(last=False)
-        self._frames.append(frame)
+        self.frames.append(frame)
 
     def refuse(self, reason: Reason, message: str, *, reconnect_after_ms: int = 0) -> None:
         """End the session with an Error and a Goodbye: not let in, or thrown out. Nothing happens if it has ended."""
@@ -438,7 +439,7 @@ class ServerSession:
 
     def next_frame(self) -> bytes | None:
         """The next control frame, or None. They go before sync frames."""
-        return self._frames.popleft() if self._frames else None
+        return self.frames.popleft() if self.frames else None
 
     def sync_begin(self, base: int, first_version: int, tick: int, rows: int = 0) -> None:
         """Queue a SyncBegin: chunks follow, then one closing delta."""
@@ -501,7 +502,7 @@ class ServerSession:
         kind = KIND_OF[type(message)]
         frame = codec.encode(message)
         self._conversation.send(signal_of(message, kind))
-        self._frames.append(frame)
+        self.frames.append(frame)
 
     def _refuse_unbuilt(self, kind: Kind) -> None:
         self._send(Error(code=Reason.NOT_BUILT, kind=kind, message=f"{kind.name}: {NOT_BUILT[kind]}"))
@@ -545,7 +546,7 @@ class ServerSession:
             answer = self._answers.get(sequence)
             # The rate holds for repeated ones, too: a small question must not draw long answers without end.
             if answer is not None and self._command_bucket.take(1, now_ns):
-                self._frames.append(answer)
+                self.frames.append(answer)
             return
         if sequence != self._received + 1:
             raise RemoteProtocolError(
@@ -575,7 +576,7 @@ class ServerSession:
         self._send(Pong(nonce=ping.nonce, sent_ns=ping.sent_ns, received_ns=now_ns, tick=self._tick))
 
     def _on_goodbye(self, goodbye: Goodbye, _now_ns: int) -> None:
-        self._frames.clear()  # nobody listens any more
+        self.frames.clear()  # nobody listens any more
         self._events.append(PeerLeft(goodbye.reason, goodbye.message))
 
     def _check_session(self, session: int) -> None:

@@ -9,7 +9,6 @@ Invariants:
 """
 
 from collections import deque
-from typing import NamedTuple
 
 from ecsnet.authority import Authority, Link
 from ecsnet.errors import ClosedError, LimitExceededError, RemoteProtocolError
@@ -20,14 +19,9 @@ from ecsnet.sim.profile import Profile
 from ecsnet.sim.trace import TO_NODE, TO_PLAYER, Trace
 from ecsnet.wire.framing import FrameReader
 
-
-class Arrival(NamedTuple):
-    """One whole frame at the player's end. `reliable` is False for what a datagram carried outside of its lane."""
-
-    when_ns: int
-    kind: int
-    payload: bytes
-    reliable: bool
+Arrival = tuple[int, int, bytes, bool]
+"""One whole frame at the player's end: when, its kind, its payload, and False for what a datagram carried outside of its
+lane."""
 
 
 class StreamConnection:
@@ -77,10 +71,11 @@ class StreamConnection:
         """Whole frames that arrived by then."""
         if self.down.next_ns > until_ns:
             return []
+        arrived, number = self._trace.arrived, self.number
         found = []
         for when_ns, data in self.down.receive(until_ns):
-            self._trace.arrived(when_ns, self.number, TO_PLAYER, data)
-            found.append(Arrival(when_ns, data[4], data[FRAME_HEADER_BYTES:], True))
+            arrived(when_ns, number, TO_PLAYER, data)
+            found.append((when_ns, data[4], data[FRAME_HEADER_BYTES:], True))
         return found
 
     def player_timeout(self, now_ns: int) -> None:

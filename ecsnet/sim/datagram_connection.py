@@ -80,7 +80,7 @@ class DatagramConnection:
             except RemoteProtocolError:
                 self._is_lost = True
                 continue
-            found += [Arrival(when_ns, *one) for one in arrived]
+            found += [(when_ns, *one) for one in arrived]
         return found
 
     def player_timeout(self, now_ns: int) -> None:

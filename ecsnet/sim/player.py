@@ -263,7 +263,7 @@ class Player:
         if incarnation != node.incarnation or self.replica.epoch != node.epoch:
             # Of a node that is gone, or the first of this one: there is nothing to compare with.
             before = 0
-        else:
+        elif not (self.same_session and before < version <= node.version):
             self._checkers.applied(self, before, version, node.version)
         self.same_session = True
         self._retry_ns = RETRY_NS
