@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ecsnet.errors import ClosedError
-from ecsnet.sim.link import NEVER, UNREAD_BYTES, DatagramPath, Outages, StreamPath, stream_paths
+from ecsnet.sim.link import NEVER, UNREAD_BYTES, WINDOW_BYTES, DatagramPath, Outages, StreamPath, stream_paths
 from ecsnet.sim.profile import Direction, Profile, profile, profile_names
 
 ROOT = Path(__file__).parent.parent.parent
@@ -164,6 +164,18 @@ def test_a_tunnel_closes_both_ways_whatever_is_sent() -> None:
 
     assert through["up"] == {tenth for tenth in through["down"] if tenth % 3 == 0}
     assert 2000 < len(through["down"]) < 2950
+
+
+def test_an_outage_ends_with_the_line_that_had_it() -> None:
+    outages = Outages(random.Random("tunnels"))
+    outages.change(10.0, 2.0, S)
+    begins_ns = next(when_ns for when_ns in range(S, 100 * S, 100 * MS) if outages.until_ns(when_ns))
+    assert outages.until_ns(begins_ns) > begins_ns + 500 * MS
+
+    outages.change(1000.0, 2.0, begins_ns + 100 * MS)
+
+    assert outages.until_ns(begins_ns) == begins_ns + 100 * MS, "what was, was"
+    assert not any(outages.until_ns(begins_ns + tenth * 100 * MS) for tenth in range(1, 50))
 
 
 # --- datagrams: when they arrive --------------------------------------------------------------------------------------
@@ -325,6 +337,24 @@ def test_a_full_queue_drops_the_newest_or_the_oldest() -> None:
         assert path.counts.overflowed == 19
 
 
+def test_what_has_begun_to_leave_is_not_dropped_any_more() -> None:
+    """The line never pauses while the oldest are dropped, and nobody is dropped who has arrived."""
+    path = datagrams(bandwidth_kbit_s=1028 * 8, queue_ms=10.0, drop_policy="head")
+    arrived = []
+    for place, data in enumerate(numbered(5000, 1000)):
+        now_ns = S + place * MS * 2 // 3
+        arrived += path.receive(now_ns)
+        path.send(data, now_ns)
+    arrived += path.receive(60 * S)
+
+    assert {after - before for (before, _), (after, _) in pairwise(arrived)} == {MS}
+    places = [number(data) for _, data in arrived]
+    assert places == sorted(places)
+    assert path.counts.overflowed + path.counts.delivered == 5000
+    late = [when_ns - (S + place * MS * 2 // 3) for (when_ns, _), place in zip(arrived, places, strict=True)]
+    assert min(late) >= MS and max(late) <= 12 * MS
+
+
 def test_early_drops_begin_at_half_a_queue() -> None:
     def overflowed(load: float, policy: str) -> int:
         path = datagrams(bandwidth_kbit_s=1028 * 8, queue_ms=100.0, drop_policy=policy)
@@ -332,10 +362,10 @@ def test_early_drops_begin_at_half_a_queue() -> None:
         return path.counts.overflowed
 
     assert overflowed(0.9, "random_early") == 0
-    # The queue settles where as many are dropped as are too many: well below its end.
+    # The queue settles where as many are dropped as are too many: a sixth, a sixth of the way from its half to its end.
     early = datagrams(bandwidth_kbit_s=1028 * 8, queue_ms=100.0, drop_policy="random_early")
     late = [when_ns - sent_ns for _, sent_ns, when_ns in flood(early, 20_000, round(MS / 1.2))][2000:]
-    assert 50 * MS < statistics.mean(late) < 75 * MS
+    assert statistics.mean(late) / MS == pytest.approx(50 + 50 / 6 + 1, abs=1.5)
     assert overflowed(1.2, "random_early") == pytest.approx(overflowed(1.2, "tail"), rel=0.05)
 
 
@@ -655,6 +685,14 @@ def test_a_reader_that_does_not_read_stops_its_writer() -> None:
 
     assert sum(len(data) for _, data in path.receive(now_ns)) > UNREAD_BYTES
     assert path.send(b"x", now_ns)
+
+
+def test_no_more_is_on_the_way_than_a_system_would_hold() -> None:
+    path = stream(latency_ms=60_000.0, buffer_bytes=1 << 30)
+    taken = 0
+    while path.send(bytes(100_000), S):
+        taken += 100_000
+    assert WINDOW_BYTES - 100_000 < taken <= WINDOW_BYTES
 
 
 def test_a_cut_stream_takes_what_its_buffer_holds() -> None:
