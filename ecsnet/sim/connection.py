@@ -20,8 +20,8 @@ from ecsnet.sim.trace import TO_NODE, TO_PLAYER, Trace
 from ecsnet.wire.framing import FrameReader
 
 Arrival = tuple[int, int, bytes, bool]
-"""One whole frame at the player's end: when, its kind, its payload, and False for what a datagram carried outside of its
-lane."""
+"""One whole frame at the player's end: when, its kind, its payload, and False for what a datagram carried outside of
+its lane."""
 
 
 class StreamConnection:
