@@ -80,7 +80,7 @@ class Cluster:
         world: what the node runs. It may be used for other clusters afterwards, not for two at once.
         clients: players that join at the beginning.
         profile: of every player's link: a name (`ecsnet.sim.profile.profile_names()`), a TOML file, or a `Profile`.
-        seed: decides everything that is random.
+        seed: decides everything that is random; as long as the cluster is open it is the world's, too: `tx.random`.
         transport: what links are: streams as TCP, datagrams as UDP, or every other player's of each.
         setup: called with the empty store of each node that starts, to make the world.
         faults: what goes wrong, and when; see `ecsnet.sim.faults`.
@@ -136,6 +136,8 @@ class Cluster:
 
         self._on_error = world.on_error
         world.on_error = on_error
+        self._world_seed = world.seed
+        world.seed = seed
         self._faults = Schedule(faults, self)
         self.hostile: list[HostileSide] = []
         self._connections_made = 0
@@ -437,6 +439,7 @@ class Cluster:
             return
         self._closed = True
         self.world.on_error = self._on_error
+        self.world.seed = self._world_seed
         for player in self.players:
             player.replica.release()
         self.node.close()

@@ -12,7 +12,7 @@ from collections import deque
 
 from ecsnet.authority import Authority, Link
 from ecsnet.errors import ClosedError, LimitExceededError, RemoteProtocolError
-from ecsnet.limits import FRAME_HEADER_BYTES, MESSAGE_TO_NODE_BYTES_MAX
+from ecsnet.limits import FRAME_HEADER_BYTES, MESSAGE_TO_NODE_BYTES_MAX, TCP_NOTSENT_LOWAT_BYTES
 from ecsnet.session.channel import Channel
 from ecsnet.sim.link import NEVER, Outages, stream_paths
 from ecsnet.sim.profile import Profile
@@ -34,7 +34,10 @@ class StreamConnection:
     ) -> None:
         self.name = name
         self.number = number
-        self.down, self.up = stream_paths(profile, f"{seed}/{name}", outages=outages)
+        # As much unsent as the drivers let a system hold: more of it would only be late.
+        self.down, self.up = stream_paths(
+            profile, f"{seed}/{name}", buffer_bytes=TCP_NOTSENT_LOWAT_BYTES, outages=outages
+        )
         self.link: Link | None = None
         """The node's end, from the first bytes that arrive there."""
         self.node_gone = False

@@ -33,6 +33,8 @@ RETRY_NS = NS_PER_S // 10
 RETRY_NS_MAX = 2 * NS_PER_S
 """Between two attempts to connect: doubles from the one to the other, times 0.5 to 1.5."""
 
+_LOOK_NS = NS_PER_S // 10
+
 _DELTA_SYNC = int(Kind.DELTA_SYNC)
 
 Connect = Callable[["Player", int], Connection]
@@ -202,7 +204,7 @@ class Player:
             return
         local_ns = self.clock.local(now_ns)
         if local_ns >= self._deadline_ns or local_ns < self._looked_ns:
-            self._look_at_deadlines(connection, local_ns, now_ns)
+            self._look_at_deadlines(local_ns)
         if replica.has_events:
             self._take_events()
         if game is not None and not self.leaving and replica.state == "live":
@@ -226,15 +228,11 @@ class Player:
         elif connection.datagrams:
             connection.player_flush(now_ns)
 
-    def _look_at_deadlines(self, connection: Connection, local_ns: int, now_ns: int) -> None:
-        """Acks, inputs and pings go out whenever frames are asked for; what else is due by the clock only moves away
-        while frames arrive. So it is enough to look when the last one known has passed, or the clock was set back."""
-        self._looked_ns = local_ns
-        due_ns = self.replica.next_timeout_ns()
-        if due_ns is not None and due_ns <= local_ns:
-            self.replica.handle_timeout(local_ns)
-            due_ns = self.replica.next_timeout_ns()
-        self._deadline_ns = local_ns if due_ns is None else due_ns
+    def _look_at_deadlines(self, local_ns: int) -> None:
+        """Acks, inputs and pings go out whenever frames are asked for. What else is due by the clock is a matter of
+        seconds, so it is looked at ten times in one, and when the clock was set back."""
+        self._looked_ns, self._deadline_ns = local_ns, local_ns + _LOOK_NS
+        self.replica.handle_timeout(local_ns)
 
     def leave(self, now_ns: int) -> None:
         """Say goodbye."""

@@ -14,7 +14,7 @@ from ecsnet.replica import StateChanged
 from ecsnet.replica.events import EpochChanged
 from ecsnet.sim.cluster import Cluster, NotConvergedError
 from ecsnet.sim.player import Player
-from ecsnet.store import Store
+from ecsnet.store import Store, Transaction
 from ecsnet.world import World
 from tests.arena import arena
 
@@ -304,8 +304,28 @@ def test_what_makes_no_run_is_refused(world: World) -> None:
 
 
 def test_a_world_is_as_it_was_when_the_cluster_is_closed() -> None:
-    world = arena(on_error="log")
-    with Cluster(world, clients=1, profile="lan") as cluster:
-        assert world.on_error == "raise"
+    world = arena(on_error="log", seed=5)
+    with Cluster(world, clients=1, profile="lan", seed=9) as cluster:
+        assert (world.on_error, world.seed) == ("raise", 9)
         cluster.run(0.5)
-    assert world.on_error == "log"
+    assert (world.on_error, world.seed) == ("log", 5)
+
+
+def test_the_dice_of_a_game_are_the_seeds() -> None:
+    """A game that rolls dice in a system repeats itself with the seed of the run, and not without."""
+
+    def rolled(seed: int) -> list[float]:
+        world = arena(moving=False)
+
+        @world.system
+        def drift(tx: Transaction) -> None:
+            (body,) = tx.query("transform")
+            body.x += tx.random.uniform(-1.0, 1.0, len(body.x))
+
+        with Cluster(world, clients=1, profile="lan", seed=seed, setup=fleet(3)) as cluster:
+            cluster.run(1)
+            with cluster.players[0].view as view:
+                return list(view["transform.x"].tolist())
+
+    assert rolled(1) == rolled(1)
+    assert rolled(1) != rolled(2)
