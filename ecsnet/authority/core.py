@@ -12,15 +12,17 @@ Invariants:
 
 import hashlib
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from ecsnet.authority.blocks import Blocks
+from ecsnet._kernel.kernel import HistoryGone
+from ecsnet.authority.blocks import NO_DIGEST, Blocks
 from ecsnet.authority.datagram_link import DatagramLink
 from ecsnet.authority.link import Link, Transmit
 from ecsnet.authority.step import ACCEPTED, Step
 from ecsnet.errors import ClosedError, LimitExceededError, RemoteProtocolError
-from ecsnet.ids import ClientId, Entity, Epoch, SessionId, Tick, Version
+from ecsnet.ids import EMPTY_VERSION, ClientId, Entity, Epoch, SessionId, Tick, Version
 from ecsnet.limits import CLIENTS_MAX, HANDSHAKES_AT_ONCE_MAX, NS_PER_S, QUEUED_BYTES_MAX, SHUTDOWN_NS_MAX
 from ecsnet.session.server import (
     AckReceived,
@@ -32,6 +34,7 @@ from ecsnet.session.server import (
     ServerSession,
 )
 from ecsnet.store import Store, TickScope
+from ecsnet.wire.codec import DeltaFrames
 from ecsnet.wire.messages import Hello, Kind, Reason
 from ecsnet.world import Client, World
 
@@ -406,6 +409,65 @@ class Authority:
         """Links with something to send now, in the order in which they were opened."""
         self._refresh()
         return [link for link in self._links.values() if not link.cut and link.wants(self._blocks, now_ns)]
+
+    def hand_over(self, write: Callable[[Link, bytes], bool], now_ns: int) -> list[Link]:
+        """The ordinary fan-out in one loop: one delta for each live link on a stream that has nothing else to say.
+
+        `write` is given a link and a whole frame, and takes it (True) or refuses it (False: nothing was taken); the
+        frame has happened then, or not, as by `record_sent` and `record_blocked`.
+
+        Returns:
+            The links that want something else, or more: go on with `next_transmit` for those.
+        """
+        self._refresh()
+        blocks, version, window = self._blocks, self._blocks.version, self._digest_window
+        frames: dict[tuple[Version, bool], DeltaFrames | None] = {}
+        rest = []
+        for link in self._links.values():
+            server = link.server
+            if not link.live or link.cut or server.frames or not link.is_plain or server.closed:
+                if not link.cut and link.wants(blocks, now_ns):
+                    rest.append(link)
+                continue
+            base = link.base
+            if base >= version or not link.window.has_room_for_delta(now_ns):
+                continue
+            wants_digest = window != link.digest_window
+            key = (base, wants_digest)
+            if key not in frames:
+                frames[key] = self._frames_of(base, wants_digest)
+            delta = frames[key]
+            if delta is None:
+                rest.append(link)
+            elif write(link, delta.frame(server.session, link.entity, server.command_ack)):
+                link.record_delta(version, delta.length, now_ns, window if wants_digest else None)
+                server.tick = blocks.tick
+            else:
+                link.record_blocked(now_ns)
+        return rest
+
+    def _frames_of(self, base: Version, wants_digest: bool) -> DeltaFrames | None:
+        """None where it is no ordinary delta: a full sync, one in chunks, or one whose digest is not to be had."""
+        if base == EMPTY_VERSION:
+            return None
+        blocks, digest = self._blocks, NO_DIGEST
+        try:
+            cut = blocks.delta(base)
+        except HistoryGone:
+            return None
+        if wants_digest:
+            digest = blocks.digest_in(self._digest_window)
+        if cut is None or (wants_digest and digest == NO_DIGEST):
+            return None
+        return DeltaFrames(
+            epoch=self.epoch,
+            base=base,
+            version=blocks.version,
+            tick=blocks.tick,
+            digest=digest,
+            block=cut.block,
+            padding=cut.padding,
+        )
 
     def links_to_close(self) -> list[Link]:
         """Links that the driver is to cut now, and then to report by `close_link`."""

@@ -60,6 +60,10 @@ class DatagramLink(Link):
         self._parts: _Parts | None = None
 
     @property
+    def is_plain(self) -> bool:
+        return False
+
+    @property
     def in_parts(self) -> bool:
         return self._parts is not None and self._parts.next > 0
 
@@ -112,7 +116,7 @@ class DatagramLink(Link):
         self._acks.record_delta(version, transmit.length, now_ns)
         self.deltas_sent += 1
         if transmit.digest_window is not None:
-            self._digest_window = transmit.digest_window
+            self.digest_window = transmit.digest_window
 
     def _next_data(self, blocks: Blocks, now_ns: int, digest_window: int) -> Transmit | None:
         acks, head = self._acks, blocks.version
@@ -147,7 +151,7 @@ class DatagramLink(Link):
 
     def _digest(self, blocks: Blocks, digest_window: int) -> tuple[Digest, int | None]:
         # One that is known costs nothing, and the one before may have been lost.
-        if digest_window == self._digest_window and not blocks.knows_digest:
+        if digest_window == self.digest_window and not blocks.knows_digest:
             return NO_DIGEST, None
         digest = blocks.digest_in(digest_window)
         return digest, digest_window if digest != NO_DIGEST else None

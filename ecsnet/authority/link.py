@@ -90,7 +90,6 @@ class Link:
 
     __slots__ = (
         "_control",
-        "_digest_window",
         "_sync",
         "base",
         "blocked_since_ns",
@@ -100,6 +99,7 @@ class Link:
         "close_by_ns",
         "cut",
         "deltas_sent",
+        "digest_window",
         "entity",
         "frames_received",
         "full_syncs",
@@ -138,7 +138,7 @@ class Link:
         self.bytes_received = 0
         self._control: deque[bytes] = deque()
         self._sync: _Sync | None = None
-        self._digest_window = -1
+        self.digest_window = -1
 
     # --- what it is --------------------------------------------------------------------------------------------------
 
@@ -164,6 +164,11 @@ class Link:
     @property
     def client_id(self) -> ClientId:
         return self.client.client_id if self.client is not None else ClientId(0)
+
+    @property
+    def is_plain(self) -> bool:
+        """A stream in which no sync runs, and nothing of what the session said before is unsent."""
+        return self._sync is None and not self._control
 
     @property
     def in_parts(self) -> bool:
@@ -226,12 +231,9 @@ class Link:
             if origin == EMPTY_VERSION:
                 self.full_syncs += 1
                 self.sync_bytes_sent += transmit.length
-            self.base = transmit.version
-            self.window.record_delta(transmit.version, transmit.length, now_ns)
-            self.deltas_sent += 1
             self._sync = None
-            if transmit.digest_window is not None:
-                self._digest_window = transmit.digest_window
+            self.bytes_sent -= transmit.length  # counted there
+            self.record_delta(transmit.version, transmit.length, now_ns, transmit.digest_window)
         elif transmit.kind == Kind.SYNC_CHUNK:
             assert self._sync is not None
             self.window.record_chunk(transmit.length, now_ns)
@@ -244,6 +246,16 @@ class Link:
             self._control.popleft()
         if transmit.close_after:
             self.cut = True
+
+    def record_delta(self, version: Version, length: int, now_ns: int, digest_window: int | None) -> None:
+        """A whole delta was handed over: the base of a stream moves."""
+        self.blocked_since_ns = None
+        self.bytes_sent += length
+        self.deltas_sent += 1
+        self.base = version
+        self.window.record_delta(version, length, now_ns)
+        if digest_window is not None:
+            self.digest_window = digest_window
 
     def record_blocked(self, now_ns: int) -> None:
         """Nothing of the frame was taken. It is forgotten, and cut anew when there is room."""
@@ -319,7 +331,7 @@ class Link:
 
     def _delta(self, blocks: Blocks, base: Version, cut: Cut, digest_window: int) -> Transmit:
         digest, window = NO_DIGEST, None
-        if digest_window != self._digest_window:
+        if digest_window != self.digest_window:
             digest = blocks.digest_in(digest_window)
             window = digest_window if digest != NO_DIGEST else None
         head = self.server.delta_head(base, blocks.version, blocks.tick, self.entity, digest, len(cut.block))

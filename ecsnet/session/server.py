@@ -188,7 +188,8 @@ class ServerSession:
         self._hello: Hello | None = None
         self._deadline_ns = now_ns + HANDSHAKE_DEADLINE_NS
         self._epoch = 0
-        self._tick = 0
+        self.tick = 0
+        """Of the newest version that the client was sent or told of: what a Pong says."""
         # Sequences: answered <= taken <= received; those in (answered, taken] are being run, (taken, received] wait.
         self._received = 0
         self._taken = 0
@@ -383,7 +384,7 @@ class ServerSession:
         self.session = session
         self.client_id = client_id
         self._epoch = epoch
-        self._tick = tick
+        self.tick = tick
         # From the deadline of the handshake on, which is at most this much away; each frame sets it anew.
         self._deadline_ns += self._silence_ns_max
         if learning:
@@ -398,7 +399,7 @@ class ServerSession:
         assert sequence == self._answered + 1, (sequence, self._answered)
         assert sequence <= self._taken, (sequence, self._taken)
         self._answered = sequence
-        self._tick = tick
+        self.tick = tick
         if self.closed:
             return
         frame = codec.encode(
@@ -480,7 +481,7 @@ class ServerSession:
         """
         if self._conversation.state is not State.LIVE:  # there a delta leads to where it is
             self._conversation.send(Kind.DELTA_SYNC)
-        self._tick = tick
+        self.tick = tick
         return codec.delta_head(
             session=self.session,
             epoch=self._epoch,
@@ -573,7 +574,7 @@ class ServerSession:
         self._waiting.append(PendingCommand(sequence, signature, values, command.tick, verdict))
 
     def _on_ping(self, ping: Ping, now_ns: int) -> None:
-        self._send(Pong(nonce=ping.nonce, sent_ns=ping.sent_ns, received_ns=now_ns, tick=self._tick))
+        self._send(Pong(nonce=ping.nonce, sent_ns=ping.sent_ns, received_ns=now_ns, tick=self.tick))
 
     def _on_goodbye(self, goodbye: Goodbye, _now_ns: int) -> None:
         self.frames.clear()  # nobody listens any more

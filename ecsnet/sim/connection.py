@@ -45,23 +45,26 @@ class StreamConnection:
         self.bytes_up = 0
         self._trace = trace
         self._reader = FrameReader(MESSAGE_TO_NODE_BYTES_MAX)
-        self._waiting: deque[bytes] = deque()
+        self.waiting: deque[bytes] = deque()
+        """What the player's socket did not take yet."""
         self._leaving = False
+        self.is_ending = False
+        """The player's end said that nothing comes any more."""
 
     # --- the player's end --------------------------------------------------------------------------------------------
 
     @property
     def has_room(self) -> bool:
         """Whether the player's core may be asked for more frames."""
-        return not self._waiting
+        return not self.waiting
 
     def player_send(self, frames: list[bytes], now_ns: int) -> None:
         """Write frames; what the socket does not take waits."""
-        self._waiting += frames
+        self.waiting += frames
         self.player_flush(now_ns)
 
     def player_flush(self, now_ns: int) -> None:
-        waiting, up = self._waiting, self.up
+        waiting, up = self.waiting, self.up
         while waiting:
             if not up.send(waiting[0], now_ns):
                 return
@@ -90,7 +93,7 @@ class StreamConnection:
 
     def player_close(self, now_ns: int) -> None:
         """The player has said all: the stream ends behind it."""
-        self._leaving = True
+        self._leaving = self.is_ending = True
         self.player_flush(now_ns)
 
     def raw_receive(self, until_ns: int) -> list[bytes]:
@@ -150,6 +153,13 @@ class StreamConnection:
             if transmit.version is not None:
                 return  # a whole version: what else there might be can wait for the next tick, and hardly ever is there
 
+    def node_write(self, frame: bytes, now_ns: int) -> bool:
+        """Write a whole frame to the socket, or nothing of it."""
+        if not self.down.send(frame, now_ns):
+            return False
+        self.bytes_down += len(frame)
+        return True
+
     def node_flush(self, now_ns: int) -> None:
         """A stream sends by itself."""
 
@@ -187,9 +197,10 @@ class StreamConnection:
 
     def abort(self) -> None:
         """Both ends are gone at once, and with them all that was under way."""
+        self.is_ending = True
         self.down.abort()
         self.up.abort()
-        self._waiting.clear()
+        self.waiting.clear()
 
     def channels(self) -> list[tuple[str, Channel]]:
         """A stream has none: its queues are the system's."""

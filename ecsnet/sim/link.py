@@ -939,6 +939,8 @@ class StreamPath(_Path):
         """Let what has not left leave from then on."""
         free_ns = max(now_ns, from_ns)
         delay_ns = self._settle(free_ns)
+        # What leaves anew has lost nothing yet: times of losses that it would have had are of the line before.
+        self._mending = [mending for mending in self._mending if mending.entry[2] <= now_ns]
         self._flight = deque(
             (entry[0] + self._back_ns, len(entry[1] or b""))
             for entry in self._entries

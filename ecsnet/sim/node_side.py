@@ -9,7 +9,7 @@ it misses are dropped, never made up for.
 
 from collections.abc import Callable
 
-from ecsnet.authority import Authority, TickReport
+from ecsnet.authority import Authority, Link, TickReport
 from ecsnet.authority.core import Observer
 from ecsnet.sim.connection import StreamConnection
 from ecsnet.sim.datagram_connection import DatagramConnection
@@ -90,7 +90,8 @@ class NodeSide:
         """Take in what has arrived, and do what is due by the clock."""
         authority = self.authority
         for connection in self.connections:
-            connection.node_receive(authority, now_ns)
+            if connection.up.next_ns <= now_ns or connection.is_ending or connection.datagrams:
+                connection.node_receive(authority, now_ns)
         if authority is not None:
             due_ns = authority.next_timeout_ns()
             if due_ns is not None and due_ns <= now_ns:
@@ -124,17 +125,22 @@ class NodeSide:
     def serve(self, now_ns: int) -> None:
         """Hand out what there is to say, and close what is to be closed."""
         authority = self.authority
+        by_link = {connection.link.number: connection for connection in self.connections if connection.link is not None}
         if authority is not None:
-            wanted = {link.number for link in authority.links_to_serve(now_ns)}
-            for connection in self.connections:
-                if connection.link is not None and connection.link.number in wanted:
-                    connection.node_serve(authority, now_ns)
-            closing = {link.number for link in authority.links_to_close()}
-        for connection in self.connections:
-            connection.node_flush(now_ns)
-            if authority is not None and connection.link is not None and connection.link.number in closing:
-                authority.close_link(connection.link, now_ns)
+
+            def write(link: Link, frame: bytes) -> bool:
+                return by_link[link.number].node_write(frame, now_ns)
+
+            for link in authority.hand_over(write, now_ns):
+                by_link[link.number].node_serve(authority, now_ns)
+            for link in authority.links_to_close():
+                connection = by_link[link.number]
+                connection.node_flush(now_ns)
+                authority.close_link(link, now_ns)
                 connection.node_close(now_ns)
+        for connection in self.connections:
+            if connection.datagrams:
+                connection.node_flush(now_ns)
 
     def close(self) -> None:
         """Let the store go."""

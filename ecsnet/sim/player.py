@@ -19,6 +19,7 @@ from ecsnet.replica import CommandAnswered, Diverged, Event, Replica, StateChang
 from ecsnet.replica.events import ReplicaState
 from ecsnet.sim.checkers import Checkers
 from ecsnet.sim.clock import PlayerClock
+from ecsnet.sim.datagram_connection import DatagramConnection
 from ecsnet.sim.link import Outages
 from ecsnet.sim.node_side import Connection, NodeSide
 from ecsnet.sim.profile import Profile
@@ -188,7 +189,7 @@ class Player:
                 self._flush(connection, local_ns, now_ns)
         if not played:
             self._play(moment_ns, game)
-        if self.connection is connection and connection.player_lost(until_ns):
+        if connection.node_gone and self.connection is connection and connection.player_lost(until_ns):
             self._lost(until_ns, "the node ended the connection without a goodbye")
 
     def _play(self, now_ns: int, game: Callable[["Player"], None] | None) -> None:
@@ -217,16 +218,18 @@ class Player:
 
     def _flush(self, connection: Connection, local_ns: int, now_ns: int) -> None:
         """Send what there is to send, as far as there is room."""
-        if connection.datagrams:
-            connection.player_timeout(now_ns)
-        elif not connection.has_room:
-            connection.player_flush(now_ns)
-        if connection.has_room:
+        if not isinstance(connection, DatagramConnection):
+            if connection.waiting:
+                connection.player_flush(now_ns)
+                if connection.waiting:
+                    return
             frames = self.replica.frames_to_send(local_ns)
-            if frames or connection.datagrams:
+            if frames:
                 connection.player_send(frames, now_ns)
-        elif connection.datagrams:
-            connection.player_flush(now_ns)
+            return
+        connection.player_timeout(now_ns)
+        frames = self.replica.frames_to_send(local_ns) if connection.has_room else []
+        connection.player_send(frames, now_ns)
 
     def _look_at_deadlines(self, local_ns: int) -> None:
         """Acks, inputs and pings go out whenever frames are asked for. What else is due by the clock is a matter of

@@ -136,6 +136,12 @@ def check_segment_untrusted(kind: int, payload: bytes) -> None:
 # --- heads: what a frame is sent as when its block is shared ----------------------------------------------------------
 
 
+_SESSION_AT: Final = 24
+_SESSION: Final = Struct("<Q")
+_ENTITY_AT: Final = 72
+_ENTITY: Final = Struct("<QII")  # entity, epoch, command ack
+
+
 def padding(block_bytes: int) -> bytes:
     """The zeros between a block and the end of its frame."""
     return _ZEROS[-block_bytes % 8]
@@ -163,6 +169,42 @@ def delta_head(
         (session, base, version, tick, digest[0], digest[1], entity, epoch, command_ack, part, parts, flags),
         block_bytes,
     )
+
+
+class DeltaFrames:
+    """Frames of one delta for many sessions: what differs from one to the next is the session, its entity and its
+    command entry, and all else is written once.
+
+    The head that the kernel writes is cut at the places of these three, which `kernel/zig/frame.zig` pins; a test
+    compares what comes out with heads that are written whole.
+    """
+
+    __slots__ = ("_epoch", "_front", "_middle", "_tail", "length")
+
+    def __init__(
+        self, *, epoch: int, base: int, version: int, tick: int, digest: tuple[int, int], block: bytes, padding: bytes
+    ) -> None:
+        head = delta_head(
+            session=0, epoch=epoch, base=base, version=version, tick=tick, block_bytes=len(block), digest=digest
+        )
+        self._epoch = epoch
+        self._front = head[:_SESSION_AT]
+        self._middle = head[_SESSION_AT + 8 : _ENTITY_AT]
+        self._tail = head[_ENTITY_AT + _ENTITY.size :] + block + padding
+        self.length = len(head) + len(block) + len(padding)
+        """Bytes of each frame."""
+
+    def frame(self, session: int, entity: int, command_ack: int) -> bytes:
+        """The whole frame for one session."""
+        return b"".join(
+            (
+                self._front,
+                _SESSION.pack(session),
+                self._middle,
+                _ENTITY.pack(entity, self._epoch, command_ack),
+                self._tail,
+            )
+        )
 
 
 def chunk_head(*, session: int, epoch: int, sequence: int, base: int, version: int, block_bytes: int) -> bytes:
