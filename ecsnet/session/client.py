@@ -141,6 +141,9 @@ class ClientSession:
         self._deadline_ns: int | None = None
         self._silence_ns_max = SILENCE_NS_MAX
         self._welcome: Welcome | None = None
+        self.session = 0
+        """0 before the Welcome, as is the epoch."""
+        self.epoch = 0
         self._ping_due_ns = 0
         self._pings = 0
         self._tickets = 0
@@ -179,17 +182,8 @@ class ClientSession:
         return self._conversation.state is State.LIVE
 
     @property
-    def session(self) -> int:
-        """0 before the Welcome."""
-        return self._welcome.session if self._welcome is not None else 0
-
-    @property
     def client_id(self) -> int:
         return self._welcome.client_id if self._welcome is not None else 0
-
-    @property
-    def epoch(self) -> int:
-        return self._welcome.epoch if self._welcome is not None else 0
 
     @property
     def hz(self) -> int:
@@ -505,6 +499,7 @@ class ClientSession:
 
     def _on_welcome(self, welcome: Welcome, now_ns: int) -> None:
         self._welcome = welcome
+        self.session, self.epoch = welcome.session, welcome.epoch
         self._deadline_ns = now_ns + self._silence_ns_max
         self._ping_due_ns = now_ns
         self.commands = {signature.name: signature for signature in self._commands_of(welcome)}

@@ -217,6 +217,11 @@ class ServerSession:
         return self._conversation.state is State.CLOSED
 
     @property
+    def has_commands(self) -> bool:
+        """Whether `take_commands` has any."""
+        return bool(self._waiting)
+
+    @property
     def live(self) -> bool:
         """The client may be sent deltas, now or when its sync is done."""
         return self._conversation.state in (State.LIVE, State.SYNCING)

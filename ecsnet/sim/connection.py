@@ -17,7 +17,7 @@ from ecsnet.session.channel import Channel
 from ecsnet.sim.link import NEVER, Outages, stream_paths
 from ecsnet.sim.profile import Profile
 from ecsnet.sim.trace import TO_NODE, TO_PLAYER, Trace
-from ecsnet.wire.framing import FrameReader
+from ecsnet.wire.framing import FrameReader, parse_header_untrusted
 
 Arrival = tuple[int, int, bytes, bool]
 """One whole frame at the player's end: when, its kind, its payload, and False for what a datagram carried outside of
@@ -118,15 +118,20 @@ class StreamConnection:
                     continue
                 if self.link is None and not self._open(authority, now_ns):
                     continue
-                self._reader.feed(data)
-                self._take_frames(authority, now_ns)
+                self._take_in(authority, data, now_ns)
         if self.link is not None and authority is not None and self.up.ended(now_ns):
             authority.close_link(self.link, now_ns)
             self.node_close(now_ns)
 
-    def _take_frames(self, authority: Authority, now_ns: int) -> None:
+    def _take_in(self, authority: Authority, data: bytes, now_ns: int) -> None:
         assert self.link is not None
         try:
+            if not self._reader.buffered_bytes and len(data) >= FRAME_HEADER_BYTES:
+                length, kind, _ = parse_header_untrusted(data, 0, MESSAGE_TO_NODE_BYTES_MAX)
+                if length + FRAME_HEADER_BYTES == len(data):  # one whole frame, as players write them
+                    authority.receive_frame(self.link, kind, data[FRAME_HEADER_BYTES:], now_ns)
+                    return
+            self._reader.feed(data)
             while (frame := self._reader.next_frame()) is not None:
                 authority.receive_frame(self.link, frame.kind, frame.payload, now_ns)
         except RemoteProtocolError as error:
@@ -152,13 +157,6 @@ class StreamConnection:
             authority.record_sent(link, transmit, now_ns)
             if transmit.version is not None:
                 return  # a whole version: what else there might be can wait for the next tick, and hardly ever is there
-
-    def node_write(self, frame: bytes, now_ns: int) -> bool:
-        """Write a whole frame to the socket, or nothing of it."""
-        if not self.down.send(frame, now_ns):
-            return False
-        self.bytes_down += len(frame)
-        return True
 
     def node_flush(self, now_ns: int) -> None:
         """A stream sends by itself."""

@@ -10,7 +10,7 @@ Invariant: a link that the node has closed is remembered for as long as its last
 from random import Random
 
 from ecsnet.authority import Authority, Link
-from ecsnet.errors import ClosedError, InternalError, LimitExceededError, RemoteProtocolError
+from ecsnet.errors import ClosedError, LimitExceededError, RemoteProtocolError
 from ecsnet.limits import MESSAGE_TO_CLIENT_BYTES_MAX, MESSAGE_TO_NODE_BYTES_MAX, SHUTDOWN_NS_MAX
 from ecsnet.session.channel import Channel
 from ecsnet.sim.connection import Arrival
@@ -177,10 +177,6 @@ class DatagramConnection:
                 return
             channel.send(b"".join(transmit.parts), reliable=transmit.reliable)
             authority.record_sent(link, transmit, now_ns)
-
-    def node_write(self, frame: bytes, now_ns: int) -> bool:
-        """Deltas of datagram links are never handed over in one frame each."""
-        raise InternalError(f"a stream's frame for the datagram link of {self.name}")
 
     def node_flush(self, now_ns: int) -> None:
         """Send what the channel has for the line."""

@@ -129,7 +129,11 @@ class NodeSide:
         if authority is not None:
 
             def write(link: Link, frame: bytes) -> bool:
-                return by_link[link.number].node_write(frame, now_ns)
+                connection = by_link[link.number]
+                if not connection.down.send(frame, now_ns):
+                    return False
+                connection.bytes_down += len(frame)
+                return True
 
             for link in authority.hand_over(write, now_ns):
                 by_link[link.number].node_serve(authority, now_ns)
