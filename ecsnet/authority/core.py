@@ -363,7 +363,7 @@ class Authority:
             for link in joining:
                 self._join(scope, tick, link, now_ns)
             for link in self._links.values():
-                if link.joined and link.server.has_commands:
+                if link.joined and link.server.waiting:
                     commands += self._run_commands(scope, tick, link)
             for system in self.world.systems:
                 if tick % system.every == 0:

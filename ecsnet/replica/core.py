@@ -133,16 +133,17 @@ class Replica:
         self._tick = Tick(0)
         self._entity = NULL_ENTITY
         self._epoch = Epoch(0)
-        self._events: deque[Event] = deque()
+        self.events: deque[Event] = deque()
+        """What waits for `next_event`; to be looked at only."""
         # By number within the session.
         self._tickets: dict[int, Ticket] = {}
         self._tickets_before = 0
         self._tickets_made = 0
         # Accepted in a version that is not held yet: (version, ticket number, ticket).
         self._early: list[tuple[int, int, Ticket]] = []
-        self._ack_due = False
-        self._ack_now = False
-        """What is due does not wait: the authority goes on only when it hears."""
+        self.next_ack_ns = _NEVER_NS
+        """When the next ack wants to be sent, in the past if it does now; far away if none does. `next_timeout_ns`
+        counts it in; this is for a driver that asks after each frame."""
         self._acked_ns = 0
         self._acked_applied = 0
         self._now_ns = 0
@@ -293,9 +294,9 @@ class Replica:
         if self.closing:
             return None
         due_ns = self._session.next_timeout_ns()
-        if self._ack_due:
-            return self.next_ack_ns if due_ns is None else min(due_ns, self.next_ack_ns)
-        return due_ns
+        if self.next_ack_ns == _NEVER_NS:
+            return due_ns
+        return self.next_ack_ns if due_ns is None else min(due_ns, self.next_ack_ns)
 
     def handle_timeout(self, now_ns: int) -> None:
         """Deadlines, pings, and `latest` commands whose moment has come. May be called at any time."""
@@ -358,13 +359,17 @@ class Replica:
     def frames_to_send(self, now_ns: int) -> list[bytes]:
         """Whole frames, in order. They are the caller's: nothing is sent again."""
         self._now_ns = now_ns
-        if self._ack_due and not self._acked_ns <= now_ns < self.next_ack_ns:
+        session, ack_ns = self._session, self.next_ack_ns
+        # A clock that was set back is no reason to be silent.
+        if ack_ns <= now_ns or (ack_ns != _NEVER_NS and now_ns < self._acked_ns):
             if not self.closing:
                 # One ack covers all that was applied or staged since the last; the node counts our bytes.
-                self._session.ack(self._held, chunks=self._staging.chunks)
+                session.ack(self._held, chunks=self._staging.chunks)
                 self._acked_ns, self._acked_applied = now_ns, self._versions_applied
-            self._ack_due = self._ack_now = False
-        frames = self._session.frames_to_send(now_ns)
+            self.next_ack_ns = _NEVER_NS
+        elif not session.frames and not session.latest_waiting and now_ns < session.ping_due_ns:
+            return []
+        frames = session.frames_to_send(now_ns)
         if not frames:
             return frames
         self._frames_sent += len(frames)
@@ -377,24 +382,16 @@ class Replica:
         one some time later."""
         return self._waits_for_transport or self._state == "closed"
 
-    @property
-    def has_events(self) -> bool:
-        """Whether `next_event` has one."""
-        return bool(self._events)
-
-    @property
-    def next_ack_ns(self) -> int:
-        """When the next ack wants to be sent, in the past if it does now; far away if none does. `next_timeout_ns`
-        counts it in; this is for a driver that asks after each frame."""
-        if not self._ack_due:
-            return _NEVER_NS
-        if self._ack_now or self.datagrams or self._versions_applied - self._acked_applied >= ACK_VERSIONS_MAX:
-            return 0
-        return self._acked_ns + ACK_INTERVAL_NS
+    def _owe_ack(self, *, at_once: bool) -> None:
+        """Something was applied or staged that the authority is to hear of, now or when the time has come."""
+        if at_once or self.datagrams or self._versions_applied - self._acked_applied >= ACK_VERSIONS_MAX:
+            self.next_ack_ns = 0
+        elif self.next_ack_ns == _NEVER_NS:
+            self.next_ack_ns = self._acked_ns + ACK_INTERVAL_NS
 
     def next_event(self) -> Event | None:
         """The oldest event that nobody has taken yet."""
-        return self._events.popleft() if self._events else None
+        return self.events.popleft() if self.events else None
 
     # --- inside ------------------------------------------------------------------------------------------------------
 
@@ -409,7 +406,7 @@ class Replica:
                     self._count_bytes(self._staging.origin, length)
                     self._staging.add_untrusted(event)
                     self._chunks_staged += 1
-                    self._ack_due = self._ack_now = True
+                    self._owe_ack(at_once=True)
                 case SyncBegin():
                     self._staging.begin_untrusted(event, self._held)
                 case session_client.CommandAnswered():
@@ -446,7 +443,7 @@ class Replica:
         self._staging = Staging()
         self._parts = Parts()
         self._held = EMPTY_VERSION
-        self._ack_due = self._ack_now = False
+        self.next_ack_ns = _NEVER_NS
         self._tickets_before = self._tickets_made
 
     def _take_welcome(self, message: Welcome) -> None:
@@ -496,7 +493,8 @@ class Replica:
         self._delta_bytes_received += len(payload) + FRAME_HEADER_BYTES
         self._held = version = Version(taken.version)
         self._versions_applied += 1
-        self._ack_due = True
+        if self.next_ack_ns:
+            self._owe_ack(at_once=False)
         if taken.digest_state == _DIGEST_EQUAL:
             self._digests_verified += 1
         elif taken.digest_state:
@@ -524,7 +522,7 @@ class Replica:
             to_apply = self._staging.close_untrusted(message, self._held)
             if to_apply is None:
                 self._duplicates += 1
-                self._ack_due = self._ack_now = True
+                self._owe_ack(at_once=True)
                 return
             base, blocks = to_apply
         else:
@@ -532,7 +530,7 @@ class Replica:
                 # Late, repeated, a probe, or from what never came: the ack says what we have.
                 self._duplicates += message.version <= self._held
                 self._gaps += message.base > self._held
-                self._ack_due = self._ack_now = True
+                self._owe_ack(at_once=True)
                 return
             parts = self._parts.add_untrusted(message)
             if parts is None:
@@ -557,8 +555,7 @@ class Replica:
         self._versions_applied += 1
         if base == EMPTY_VERSION:
             self._full_syncs_applied += 1
-            self._ack_now = True
-        self._ack_due = True
+        self._owe_ack(at_once=base == EMPTY_VERSION)
         if has_digest:
             self._verify(store, version, message.digest_low, message.digest_high)
         if store is not self.store:
@@ -587,7 +584,7 @@ class Replica:
         self._keeps_digest = self._had_digest = False
         epoch = Epoch(self._session.epoch)
         if epoch != self._epoch:
-            self._events.append(EpochChanged(self._epoch, epoch))
+            self.events.append(EpochChanged(self._epoch, epoch))
             self._epoch = epoch
 
     def _verify(self, store: Store, version: Version, low: int, high: int) -> None:
@@ -603,7 +600,7 @@ class Replica:
             self._digests_verified += 1
             return
         log.error("version %d differs from the authority's: digest %s, theirs %s", version, ours, theirs)
-        self._events.append(Diverged(version, ours, theirs))
+        self.events.append(Diverged(version, ours, theirs))
         raise DivergedError(version, ours, theirs)
 
     def _kept_digest(self, store: Store, version: Version) -> str:
@@ -634,7 +631,7 @@ class Replica:
 
     def _answer(self, ticket: Ticket, status: Any) -> None:
         ticket.status = status
-        self._events.append(CommandAnswered(ticket))
+        self.events.append(CommandAnswered(ticket))
 
     def _take_farewell(self, event: PeerLeft) -> None:
         self.farewell = (Reason(event.reason), event.message)
@@ -653,7 +650,7 @@ class Replica:
 
     def _change_state(self, state: ReplicaState, reason: str = "") -> None:
         if state != self._state:
-            self._events.append(StateChanged(self._state, state, reason))
+            self.events.append(StateChanged(self._state, state, reason))
             self._state = state
 
     def _lose(self, reason: str) -> None:

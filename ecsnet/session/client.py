@@ -136,7 +136,8 @@ class ClientSession:
         )
         self._own_commands = tuple(commands)
         self._conversation = Conversation(Side.CLIENT)
-        self._frames: deque[bytes] = deque()
+        self.frames: deque[bytes] = deque()
+        """What waits for `frames_to_send`, but for what is due by the clock; to be looked at only."""
         self._events: deque[ClientEvent] = deque()
         self._deadline_ns: int | None = None
         self._silence_ns_max = SILENCE_NS_MAX
@@ -144,13 +145,14 @@ class ClientSession:
         self.session = 0
         """0 before the Welcome, as is the epoch."""
         self.epoch = 0
-        self._ping_due_ns = 0
+        self.ping_due_ns = 0
         self._pings = 0
         self._tickets = 0
         self._sequence = 0
         self._in_flight: dict[int, int] = {}  # sequence → ticket
         self._latest: dict[str, _Latest] = {}
-        self._latest_waiting = 0
+        self.latest_waiting = 0
+        """`latest` commands that have not gone out."""
         self._bucket: TokenBucket | None = None
         self._first_version = 0  # of the SyncBegin that is being followed
         self._sync_base = 0
@@ -255,9 +257,9 @@ class ClientSession:
         if not self.live:
             # Nothing else is done before, so to name another time would have the driver call again and again.
             return self._deadline_ns
-        due = min(self._deadline_ns, self._ping_due_ns)
+        due = min(self._deadline_ns, self.ping_due_ns)
         # Where too many are unanswered, an answer is waited for and not a time.
-        if self._latest_waiting and self._bucket is not None and len(self._in_flight) < COMMANDS_IN_FLIGHT_MAX:
+        if self.latest_waiting and self._bucket is not None and len(self._in_flight) < COMMANDS_IN_FLIGHT_MAX:
             for latest in self._latest.values():
                 if latest.ticket:
                     due = min(due, self._bucket.ready_ns(1, latest.due_ns))
@@ -324,7 +326,7 @@ class ClientSession:
                     )
                 )
             else:
-                self._latest_waiting += 1
+                self.latest_waiting += 1
             latest.ticket = self._next_ticket()
             latest.arguments = data
             latest.tick = tick
@@ -358,12 +360,12 @@ class ClientSession:
 
     def frames_to_send(self, now_ns: int) -> list[bytes]:
         """All whole frames that go out now, in order."""
-        if self._latest_waiting or now_ns >= self._ping_due_ns:
+        if self.latest_waiting or now_ns >= self.ping_due_ns:
             self._do_due(now_ns)
-        if not self._frames:
+        if not self.frames:
             return []
-        frames = list(self._frames)
-        self._frames.clear()
+        frames = list(self.frames)
+        self.frames.clear()
         return frames
 
     def next_event(self) -> ClientEvent | None:
@@ -380,7 +382,7 @@ class ClientSession:
         kind = KIND_OF[type(message)]
         frame = codec.encode(message)
         self._conversation.send(signal_of(message, kind))
-        self._frames.append(frame)
+        self.frames.append(frame)
 
     def _next_ticket(self) -> int:
         self._tickets += 1
@@ -404,13 +406,13 @@ class ClientSession:
                 continue
             self._send_command(latest.signature, latest.ticket, latest.arguments, latest.tick)
             latest.ticket = 0
-            self._latest_waiting -= 1
+            self.latest_waiting -= 1
             # One a tick on average: a game loop that comes a little late must not lose every second one, and one that
             # was away must not catch up in a burst.
             latest.due_ns = max(latest.due_ns + period_ns, now_ns + period_ns // 2)
-        if now_ns >= self._ping_due_ns:
+        if now_ns >= self.ping_due_ns:
             self._pings += 1
-            self._ping_due_ns = now_ns + PING_INTERVAL_NS
+            self.ping_due_ns = now_ns + PING_INTERVAL_NS
             self._send(Ping(nonce=self._pings, sent_ns=now_ns))
 
     def _check_welcome(self, welcome: Welcome) -> None:
@@ -501,7 +503,7 @@ class ClientSession:
         self._welcome = welcome
         self.session, self.epoch = welcome.session, welcome.epoch
         self._deadline_ns = now_ns + self._silence_ns_max
-        self._ping_due_ns = now_ns
+        self.ping_due_ns = now_ns
         self.commands = {signature.name: signature for signature in self._commands_of(welcome)}
         # Half the node's burst: what we space out may arrive bunched up, and must not overflow the node's bucket.
         self._bucket = TokenBucket(welcome.commands_per_s, max(1, welcome.commands_per_s // 2), now_ns)
@@ -543,7 +545,7 @@ class ClientSession:
         self.clock_offset_ns += (offset_ns - self.clock_offset_ns) // 8
 
     def _on_goodbye(self, goodbye: Goodbye, _now_ns: int) -> None:
-        self._frames.clear()  # nobody listens any more
+        self.frames.clear()  # nobody listens any more
         self._events.append(PeerLeft(goodbye.reason, goodbye.message, goodbye.reconnect_after_ms))
 
     def _on_error(self, error: Error, _now_ns: int) -> None:

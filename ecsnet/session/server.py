@@ -193,8 +193,10 @@ class ServerSession:
         # Sequences: answered <= taken <= received; those in (answered, taken] are being run, (taken, received] wait.
         self._received = 0
         self._taken = 0
-        self._answered = 0
-        self._waiting: list[PendingCommand] = []
+        self.command_ack = 0
+        """The client's clock entry: its last command that has been answered."""
+        self.waiting: list[PendingCommand] = []
+        """For `take_commands`; to be looked at only."""
         self._answers: OrderedDict[int, bytes] = OrderedDict()
         self._frames_received = 0
         self._bytes_received = 0
@@ -217,11 +219,6 @@ class ServerSession:
         return self._conversation.state is State.CLOSED
 
     @property
-    def has_commands(self) -> bool:
-        """Whether `take_commands` has any."""
-        return bool(self._waiting)
-
-    @property
     def live(self) -> bool:
         """The client may be sent deltas, now or when its sync is done."""
         return self._conversation.state in (State.LIVE, State.SYNCING)
@@ -229,11 +226,6 @@ class ServerSession:
     @property
     def epoch(self) -> int:
         return self._epoch
-
-    @property
-    def command_ack(self) -> int:
-        """The client's clock entry: its last command that has been answered."""
-        return self._answered
 
     @property
     def peer_name(self) -> str:
@@ -335,10 +327,10 @@ class ServerSession:
         """The commands that arrived since the last call, in the order of their sequence. Each must be answered with
         `answer` once its version is published. Of several of one `latest` command, all but the newest are
         superseded."""
-        waiting = self._waiting
+        waiting = self.waiting
         if not waiting:
             return waiting
-        self._waiting = []
+        self.waiting = []
         newest: set[int] = set()
         for at in range(len(waiting) - 1, -1, -1):
             command = waiting[at]
@@ -401,9 +393,9 @@ class ServerSession:
         Args:
             version: accepted: the version that contains it; otherwise the one it was judged against.
         """
-        assert sequence == self._answered + 1, (sequence, self._answered)
+        assert sequence == self.command_ack + 1, (sequence, self.command_ack)
         assert sequence <= self._taken, (sequence, self._taken)
-        self._answered = sequence
+        self.command_ack = sequence
         self.tick = tick
         if self.closed:
             return
@@ -495,7 +487,7 @@ class ServerSession:
             tick=tick,
             block_bytes=block_bytes,
             entity=entity,
-            command_ack=self._answered,
+            command_ack=self.command_ack,
             digest=digest,
             part=part,
             parts=parts,
@@ -576,7 +568,7 @@ class ServerSession:
         if verdict is not None:
             self._commands_refused += 1
         self._received = sequence
-        self._waiting.append(PendingCommand(sequence, signature, values, command.tick, verdict))
+        self.waiting.append(PendingCommand(sequence, signature, values, command.tick, verdict))
 
     def _on_ping(self, ping: Ping, now_ns: int) -> None:
         self._send(Pong(nonce=ping.nonce, sent_ns=ping.sent_ns, received_ns=now_ns, tick=self.tick))

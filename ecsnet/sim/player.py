@@ -206,7 +206,7 @@ class Player:
         local_ns = self.clock.local(now_ns)
         if local_ns >= self._deadline_ns or local_ns < self._looked_ns:
             self._look_at_deadlines(local_ns)
-        if replica.has_events:
+        if replica.events:
             self._take_events()
         if game is not None and not self.leaving and replica.state == "live":
             game(self)
