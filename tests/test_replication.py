@@ -1,5 +1,6 @@
 """A replica holds what the authority has: joined late, behind a slow line, cut off and back, and never by halves."""
 
+import ctypes
 import os
 import subprocess
 import sys
@@ -74,6 +75,21 @@ def test_a_client_that_joins_late_gets_the_whole_world_and_then_only_changes() -
             assert pair.replica.entity in view
             assert late.entity in view
             assert late.entity != pair.replica.entity
+
+
+def test_a_fault_in_memory_is_found_though_digests_follow_the_changes() -> None:
+    """What no change ever names is in no digest that follows them: now and then all is scanned."""
+    with Pair(populated(200, 0.05)) as pair:
+        pair.run_until_live()
+        pair.step(10)
+        with pair.replica.view() as view:
+            hp = view["health.hp"]
+            ctypes.memset(hp.ctypes.data, 0x3F, hp.itemsize)
+        assert len(pair.digests()) == 2
+
+        pair.step(65)
+
+        assert isinstance(pair.replica.error, DivergedError)
 
 
 def test_tables_that_are_not_replicated_stay_at_home() -> None:
