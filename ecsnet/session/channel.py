@@ -282,8 +282,17 @@ class Channel:
         if behind == 0 or (behind > 0 and self._received_bits >> (behind - 1) & 1):
             self._repeated += 1
             return []
-        if not self._can_take(frames):
+        if not self._is_within_window(frames):
             return []
+        arrived: list[Arrived] = []
+        if self._has_no_room_for(frames):
+            # Of it is taken what all the others wait for, or that might come in such company for ever; the rest has not
+            # arrived.
+            self._early_refused += 1
+            for kind, payload in frames:
+                if kind == LANE and fragment_offset(payload) <= self._lane_taken:
+                    self._take_fragment(payload, arrived)
+            return arrived
 
         if behind < 0:
             # Of a stranger's number, so it must not become a shift of half a GiB.
@@ -297,7 +306,6 @@ class Channel:
         if not frames:
             return []
         self._owe_ack(now_ns)
-        arrived: list[Arrived] = []
         for kind, payload in frames:
             if kind == LANE:
                 self._unacked_of_lane += 1
@@ -412,29 +420,24 @@ class Channel:
 
     # --- inside: the lane ---------------------------------------------------------------------------------------------
 
-    def _can_take(self, frames: list[tuple[int, bytes]]) -> bool:
+    def _is_within_window(self, frames: list[tuple[int, bytes]]) -> bool:
         """Whether all fragments of a datagram are sound and within the window: else it has not arrived."""
-        is_due = False
         for kind, payload in frames:
             if kind != LANE:
                 continue
             if len(payload) <= 8:
                 self._refused += 1
                 return False
-            offset = fragment_offset(payload)
-            if offset + len(payload) - 8 > self._lane_taken + LANE_WINDOW_BYTES:
-                self._early_refused += 1
-                return False
-            if offset <= self._lane_taken:
-                is_due = True
-            elif not is_due and (
-                len(self._early) >= LANE_FRAGMENTS_EARLY_MAX or self._early_bytes >= LANE_WINDOW_BYTES
-            ):
-                # What begins with the piece that all others wait for is taken all the same, or it might come in such
-                # company for ever.
+            if fragment_offset(payload) + len(payload) - 8 > self._lane_taken + LANE_WINDOW_BYTES:
                 self._early_refused += 1
                 return False
         return True
+
+    def _has_no_room_for(self, frames: list[tuple[int, bytes]]) -> bool:
+        """Whether a datagram has fragments that would have to be kept, where enough are."""
+        if len(self._early) < LANE_FRAGMENTS_EARLY_MAX and self._early_bytes < LANE_WINDOW_BYTES:
+            return False
+        return any(kind == LANE and fragment_offset(payload) > self._lane_taken for kind, payload in frames)
 
     def _take_fragment(self, payload: bytes, arrived: list[Arrived]) -> None:
         offset = fragment_offset(payload)

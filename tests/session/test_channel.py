@@ -462,6 +462,24 @@ def test_pieces_that_overlap_or_come_early_without_end_are_bounded() -> None:
     assert [one.payload for one in arrived] == [command(mark)[8:] for mark in range(200)]
 
 
+def test_early_pieces_in_the_company_of_one_that_is_due_are_bounded_too() -> None:
+    """It need not even be new: what came long ago is due for ever."""
+    end = channel()
+    stream = b"".join(command(mark) for mark in range(400))
+    early = b"".join(fragment(at, stream[at : at + 8]) for at in range(20_000, 20_320, 8))
+    for sequence in range(1, 200):
+        end.receive_untrusted(pack(sequence, 0, 0, fragment(0, stream[:8]) + early), 0)
+    kept = end.statistics().early_bytes // 8
+    assert LANE_FRAGMENTS_EARLY_MAX <= kept < LANE_FRAGMENTS_EARLY_MAX + 40
+
+    arrived: list[Arrived] = []
+    for sequence, at in enumerate(range(8, len(stream), 1000), 200):
+        pieces = fragment(at, stream[at : at + 1000]) + fragment(20_000, stream[20_000:20_008])
+        arrived += end.receive_untrusted(pack(sequence, 0, 0, pieces), 0)
+    assert [one.payload for one in arrived] == [command(mark)[8:] for mark in range(400)]
+    assert end.statistics().early_bytes == 0
+
+
 # --- resets -----------------------------------------------------------------------------------------------------------
 
 
