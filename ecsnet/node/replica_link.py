@@ -138,7 +138,7 @@ class ReplicaLink:
     def timeout_s(self) -> float:
         """Seconds until `handle_timeout` is due, one at most."""
         with self.lock:
-            due_ns = self.replica.next_timeout_ns()
+            due_ns = self.replica.next_timeout_ns(may_send=not self.wants_room)
         if due_ns is None:
             return _TIMEOUT_S_MAX
         return min(_TIMEOUT_S_MAX, max(0.0, (due_ns - self.clock()) / NS_PER_S))

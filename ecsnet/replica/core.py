@@ -289,12 +289,13 @@ class Replica:
         if not self.closing:
             self._lose(reason)
 
-    def next_timeout_ns(self) -> int | None:
-        """When `handle_timeout` wants to be called, at the latest."""
+    def next_timeout_ns(self, *, may_send: bool = True) -> int | None:
+        """When `handle_timeout` wants to be called, and `frames_to_send` after it, at the latest. Not `may_send`: the
+        transport has no room, so that an ack waits for that and not for a time."""
         if self.closing:
             return None
         due_ns = self._session.next_timeout_ns()
-        if self.next_ack_ns == _NEVER_NS:
+        if self.next_ack_ns == _NEVER_NS or not may_send:
             return due_ns
         return self.next_ack_ns if due_ns is None else min(due_ns, self.next_ack_ns)
 
