@@ -270,7 +270,7 @@ class Authority:
         link.bytes_received += len(payload)
         try:
             if kind == _ACK and (ack := link.server.take_ack(payload, now_ns)) is not None:
-                link.window.ack_untrusted(ack.version, ack.chunks, now_ns)
+                link.window.ack_untrusted(*ack, now_ns)
                 return
             link.server.receive_frame(kind, payload, now_ns, reliable=reliable)
             self._drain(link, now_ns)

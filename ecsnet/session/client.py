@@ -49,7 +49,6 @@ from ecsnet.wire.messages import (
     KIND_OF,
     PARTIAL,
     WIRE_VERSION,
-    Ack,
     Command,
     CommandResult,
     CommandSignature,
@@ -342,7 +341,8 @@ class ClientSession:
 
     def ack(self, version: int, *, chunks: int = 0) -> None:
         """Tell that `version` was applied, or `chunks` of the running sync staged."""
-        self._send(Ack(session=self.session, epoch=self.epoch, version=version, chunks=chunks))
+        self._conversation.send(Kind.ACK)
+        self.frames.append(codec.ack_frame(self.session, version, self.epoch, chunks))
 
     def goodbye(self, reason: Reason = Reason.LEFT, message: str = "") -> None:
         """End the session in order. Nothing happens if it has ended."""

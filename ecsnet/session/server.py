@@ -289,21 +289,21 @@ class ServerSession:
         if handler is not None:
             handler(self, message, now_ns)
 
-    def take_ack(self, payload: bytes | bytearray | memoryview, now_ns: int) -> AckReceived | None:
-        """The ordinary ack of a live session: half of all that clients send, and worth a way of its own. What
-        `receive_frame` and `next_event` would say of it; None if it is no such ack, and then nothing has happened.
+    def take_ack(self, payload: bytes | bytearray | memoryview, now_ns: int) -> tuple[int, int] | None:
+        """The ordinary ack of a live session: half of all that clients send, and worth a way of its own. Version and
+        chunks, as `receive_frame` and `next_event` would say; None if it is no such ack, and then nothing has happened.
         """
         if len(payload) != _ACK_PAYLOAD_BYTES or not self.live or type(payload) is not bytes:
             return None
-        ack = codec.decode_ack_untrusted(payload)
-        if ack.session != self.session or ack.epoch != self._epoch:
+        session, version, epoch, chunks = codec.read_ack_untrusted(payload)
+        if session != self.session or epoch != self._epoch:
             return None
         if not self._byte_bucket.take(_ACK_PAYLOAD_BYTES, now_ns):
             return None
         self._frames_received += 1
         self._bytes_received += FRAME_HEADER_BYTES + _ACK_PAYLOAD_BYTES
         self._deadline_ns = now_ns + self._silence_ns_max
-        return AckReceived(ack.version, ack.chunks)
+        return version, chunks
 
     def next_timeout_ns(self) -> int | None:
         """When `handle_timeout` wants to be called; None when never."""

@@ -27,6 +27,7 @@ from ecsnet.limits import (
     COMMAND_PARAMETERS_MAX,
     DELTA_PARTS_MAX,
     ENUM_VALUES_MAX,
+    FRAME_HEADER_BYTES,
     MESSAGE_TO_CLIENT_BYTES_MAX,
     NAME_BYTES_MAX,
     NESTING_LIMIT,
@@ -207,6 +208,10 @@ class DeltaFrames:
         )
 
 
+_ACK_RECORD: Final = Struct("<2Q2I")
+_ACK_PAYLOAD_BYTES: Final = frames.HEAD_BYTES[frames.ACK] - FRAME_HEADER_BYTES
+
+
 def chunk_head(*, session: int, epoch: int, sequence: int, base: int, version: int, block_bytes: int) -> bytes:
     """Everything of a SyncChunk before its block."""
     return frames.write_head(frames.SYNC_CHUNK, (session, base, version, epoch, sequence), block_bytes)
@@ -250,8 +255,20 @@ def _encode_delta_sync(m: Any) -> bytes | None:
     return b"".join((head, m.block, padding(size)))
 
 
+@cache
+def _ack_front() -> bytes:
+    """What every ack begins with: header, segment table and root, as the kernel writes them."""
+    return frames.write_head(frames.ACK, (0, 0, 0, 0))[: -_ACK_RECORD.size]
+
+
+def ack_frame(session: int, version: int, epoch: int, chunks: int) -> bytes:
+    """The whole frame of an Ack: its record lies behind a front that is the same for all, so no call of the kernel is
+    needed. A test compares it with what the kernel writes."""
+    return _ack_front() + _ACK_RECORD.pack(session, version, epoch, chunks)
+
+
 def _encode_ack(m: Any) -> bytes:
-    return frames.write_head(frames.ACK, (m.session, m.version, m.epoch, m.chunks))
+    return ack_frame(m.session, m.version, m.epoch, m.chunks)
 
 
 def _encode_command(m: Any) -> bytes:
@@ -344,9 +361,16 @@ def _decode_delta_sync(payload: bytes) -> DeltaSync:
     )
 
 
-def decode_ack_untrusted(payload: bytes) -> Ack:
-    """An Ack's payload, without looking up its kind. Raises RemoteProtocolError as `decode_untrusted` does."""
-    session, version, epoch, chunks = frames.read_untrusted(frames.ACK, payload)
+def read_ack_untrusted(payload: bytes) -> tuple[int, ...]:
+    """Session, version, epoch and chunks of an Ack's payload. Raises RemoteProtocolError as `decode_untrusted` does."""
+    # Laid out as we write it, it is read where it lies; however else one may be laid out, the kernel knows.
+    if len(payload) == _ACK_PAYLOAD_BYTES and payload.startswith(_ack_front()[FRAME_HEADER_BYTES:]):
+        return _ACK_RECORD.unpack_from(payload, _ACK_PAYLOAD_BYTES - _ACK_RECORD.size)
+    return frames.read_untrusted(frames.ACK, payload)
+
+
+def _decode_ack(payload: bytes) -> Ack:
+    session, version, epoch, chunks = read_ack_untrusted(payload)
     return Ack(session=session, epoch=epoch, version=version, chunks=chunks)
 
 
@@ -394,7 +418,7 @@ _HOT_DECODERS: Final[dict[int, Callable[[bytes], Message]]] = {
     Kind.SYNC_BEGIN: _decode_sync_begin,
     Kind.SYNC_CHUNK: _decode_sync_chunk,
     Kind.DELTA_SYNC: _decode_delta_sync,
-    Kind.ACK: decode_ack_untrusted,
+    Kind.ACK: _decode_ack,
     Kind.COMMAND: _decode_command,
     Kind.COMMAND_RESULT: _decode_command_result,
 }

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ecsnet._kernel import frames
 from ecsnet.errors import RemoteProtocolError
 from ecsnet.limits import MESSAGE_TO_CLIENT_BYTES_MAX
 from ecsnet.wire import codec, framing
@@ -29,6 +30,14 @@ def test_what_is_written_is_read(message: Message) -> None:
     assert codec.decode_untrusted(kind, payload) == message
     name, _ = PAGE_READER.message(kind, payload)
     assert name == type(message).__name__
+
+
+@given(*(st.integers(0, 2**bits - 1) for bits in (64, 64, 32, 32)))
+def test_an_ack_is_what_the_kernel_writes(session: int, version: int, epoch: int, chunks: int) -> None:
+    """Its front is written once and kept, so nothing of one ack may be left in it for the next."""
+    frame = codec.ack_frame(session, version, epoch, chunks)
+    assert frame == frames.write_head(frames.ACK, (session, version, epoch, chunks))
+    assert codec.read_ack_untrusted(frame[8:]) == frames.read_untrusted(frames.ACK, frame[8:])
 
 
 @settings(max_examples=100)
