@@ -14,9 +14,9 @@ import ctypes
 import struct
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,6 +61,10 @@ _BRIEF_BYTES: Final = 16 << 10
 # Of `Taken`: what goes in, and what comes out behind it.
 _TAKE_IN: Final = struct.Struct("<QQII")
 _TAKE_OUT: Final = struct.Struct("<QQQQIIQ")
+
+
+# Past the constructor of named tuples, which is Python.
+_taken_delta = cast("Callable[[tuple[int, ...]], TakenDelta]", partial(tuple.__new__, TakenDelta))
 
 
 class _TakenMemory(threading.local):
@@ -550,9 +554,9 @@ class KernelStore:
         call = self._take_now if length <= _BRIEF_BYTES else self._take_long
         if self._closed or call(self._pointer, payload, length, memory) != 0:
             return None
-        base, version, tick, entity, command_ack, digest_state, published = _TAKE_OUT.unpack_from(memory, _TAKE_IN.size)
-        self.head_version, self.published_version = version, published
-        return TakenDelta(base, version, tick, entity, command_ack, digest_state)
+        taken = _taken_delta(_TAKE_OUT.unpack_from(memory, _TAKE_IN.size))
+        self.head_version, self.published_version = taken.version, taken.published
+        return taken
 
     def block_tables(self, block: bytes) -> list[tuple[int, int]]:
         """How many bytes of a block each of its tables takes, by table id; the block's own head of 8 bytes is nobody's.

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ecsnet.errors import EcsnetError
+from ecsnet.ids import Entity, Tick, Version
 
 
 class HistoryGone(EcsnetError):
@@ -65,11 +66,12 @@ class Delta:
 
 class TakenDelta(NamedTuple):
     """What a DeltaSync that was taken in said. `digest_state` is 0 where there was no digest to compare (or held views
-    put the publication off), 1 where the two were equal, 2 where they differ."""
+    put the publication off), 1 where the two were equal, 2 where they differ; `published` is what readers see."""
 
-    base: int
-    version: int
-    tick: int
-    entity: int
+    base: Version
+    version: Version
+    tick: Tick
+    entity: Entity
     command_ack: int
     digest_state: int
+    published: Version

@@ -263,7 +263,7 @@ class Replica:
             return
         self._frames_received += 1
         self._bytes_received += len(payload) + FRAME_HEADER_BYTES
-        if kind == _DELTA_SYNC and self._take_delta_at_once(payload, now_ns):
+        if kind == _DELTA_SYNC and type(payload) is bytes and self._take_delta_at_once(payload, now_ns):
             return
         try:
             self._session.receive_frame(kind, payload, now_ns, reliable=reliable)
@@ -472,7 +472,7 @@ class Replica:
         assert self.schema is not None
         return SchemaMismatchError(self.schema.fingerprint.hex(), theirs.hex(), "both sides need the same schema file")
 
-    def _take_delta_at_once(self, payload: bytes | bytearray | memoryview, now_ns: int) -> bool:
+    def _take_delta_at_once(self, payload: bytes, now_ns: int) -> bool:
         """The ordinary case, which is nearly all there is: a live session, a whole delta, nothing staged. One call of
         the kernel reads the frame, checks and applies it and compares the digest.
 
@@ -483,22 +483,24 @@ class Replica:
         if self._state != "live" or self._staging.origin is not None or not session.is_live_only:
             return False
         # Of a digest that follows the changes, a mark that was forgotten takes no notice: now and then all is scanned.
-        if self._next_store is not None or type(payload) is not bytes or self._versions_applied % _SCAN_EVERY == 0:
+        applied = self._versions_applied
+        if self._next_store is not None or applied % _SCAN_EVERY == 0:
             return False
         store = self.store
         assert store is not None
         taken = store.kernel.take_delta(payload, session.session, session.epoch, self._held)
         if taken is None:
             return False
+        _, version, tick, entity, _, digest_state, _ = taken
         session.heard(now_ns)
         self._delta_bytes_received += len(payload) + FRAME_HEADER_BYTES
-        self._held = version = Version(taken.version)
-        self._versions_applied += 1
+        self._held = version
+        self._versions_applied = applied + 1
         if self.next_ack_ns:
             self._owe_ack(at_once=False)
-        if taken.digest_state == _DIGEST_EQUAL:
+        if digest_state == _DIGEST_EQUAL:
             self._digests_verified += 1
-        elif taken.digest_state:
+        elif digest_state:
             message = decode_untrusted(_DELTA_SYNC, payload)
             assert isinstance(message, DeltaSync)
             try:
@@ -506,11 +508,11 @@ class Replica:
             except DivergedError as error:
                 self.receive_error(error, now_ns)
                 return True
-        self._shown, self._tick, self._entity = version, Tick(taken.tick), Entity(taken.entity)
+        self._shown, self._tick, self._entity = version, tick, entity
         if self._early:
             self._answer_early(version)
         if self.on_applied is not None:
-            self.on_applied(version, self._tick)
+            self.on_applied(version, tick)
         return True
 
     def _take_delta(self, message: DeltaSync, reliable: bool) -> None:

@@ -74,7 +74,7 @@ def test_what_is_taken_in_is_what_the_ordinary_way_applies(seed: int, keeps: boo
 
         taken = replica.take_delta(payload_of(driver, pin, base), SESSION, EPOCH, held)
 
-        assert taken == TakenDelta(base, pin.version, 100 + pin.version, 1 << 32 | 5, 9, 1)
+        assert taken == TakenDelta(base, pin.version, 100 + pin.version, 1 << 32 | 5, 9, 1, pin.version)
         theirs = replica.acquire()
         assert (theirs.version, theirs.tick) == (pin.version, 100 + pin.version)
         assert replica.head_version == replica.published_version == pin.version
