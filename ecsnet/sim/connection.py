@@ -60,6 +60,9 @@ class StreamConnection:
 
     def player_send(self, frames: list[bytes], now_ns: int) -> None:
         """Write frames; what the socket does not take waits."""
+        if not self.waiting and not self._leaving and len(frames) == 1 and self.up.send(frames[0], now_ns):
+            self.bytes_up += len(frames[0])
+            return
         self.waiting += frames
         self.player_flush(now_ns)
 
@@ -75,11 +78,12 @@ class StreamConnection:
 
     def player_receive(self, until_ns: int) -> list[Arrival]:
         """Whole frames that arrived by then."""
-        if self.down.next_ns > until_ns:
+        down = self.down
+        if down.next_ns > until_ns:
             return []
         arrived, number = self._trace.arrived, self.number
         found = []
-        for when_ns, data in self.down.receive(until_ns):
+        for when_ns, data in down.receive(until_ns):
             arrived(when_ns, number, TO_PLAYER, data)
             found.append((when_ns, data[4], data[FRAME_HEADER_BYTES:], True))
         return found

@@ -175,6 +175,7 @@ class _Path:
         "_settled_ns",
         "_trace",
         "_trace_began_ns",
+        "_uncorrelated",
         "counts",
         "next_ns",
     )
@@ -209,6 +210,8 @@ class _Path:
         self._jitter_ns = round(direction.jitter_ms * NS_PER_MS)
         # The delay in force, and until when it is: drawn anew at the next packet.
         self._settled_ns = self._latency_ns
+        correlation = direction.jitter_correlation
+        self._uncorrelated = math.sqrt(1.0 - correlation * correlation)
         self._jitter_hold_ns = 0 if self._jitter_ns or direction.latency_trace else NEVER
         self._bits_s = round(direction.bandwidth_kbit_s * 1000) if direction.bandwidth_kbit_s is not None else 0
         if self._bits_s and direction.queue_bytes is not None:
@@ -287,14 +290,10 @@ class _Path:
         return self._settled_ns
 
     def _draw_jitter(self) -> int:
-        direction = self._direction
-        kind, correlation = direction.jitter, direction.jitter_correlation
+        kind, correlation = self._direction.jitter, self._direction.jitter_correlation
         if correlation:
             # Correlated normals, then each distribution's own inverse: its shape stays exact.
-            self._normal = correlation * self._normal + math.sqrt(1.0 - correlation * correlation) * self._random.gauss(
-                0.0, 1.0
-            )
-            normal = self._normal
+            normal = self._normal = correlation * self._normal + self._uncorrelated * self._random.gauss(0.0, 1.0)
             above = 0.5 * math.erfc(normal * 0.7071067811865476)
         elif kind == "normal":
             normal, above = self._random.gauss(0.0, 1.0), 1.0
@@ -646,22 +645,25 @@ class StreamPath(_Path):
         """(when, data) of what has arrived, each as it was sent."""
         if self.next_ns > now_ns:
             return []
-        entries, counts, out_ns = self._entries, self.counts, self._out_ns
+        entries, out_ns, read_bytes = self._entries, self._out_ns, 0
         arrived: list[tuple[int, bytes]] = []
-        while entries and entries[0][0] <= now_ns:
-            when_ns, data, _ = entries.popleft()
+        when_ns = entries[0][0]
+        while when_ns <= now_ns:
+            data = entries.popleft()[1]
             if when_ns > out_ns:
                 out_ns = when_ns
             if data is None:
                 self._end_read = True
-                continue
-            size = len(data)
-            self._held_bytes -= size
-            counts.delivered += 1
-            counts.bytes_delivered += size
-            arrived.append((out_ns, data))
+            else:
+                read_bytes += len(data)
+                arrived.append((out_ns, data))
+            when_ns = entries[0][0] if entries else NEVER
         self._out_ns = out_ns
-        self._set_next()
+        self.next_ns = when_ns if when_ns > out_ns else out_ns
+        self._held_bytes -= read_bytes
+        counts = self.counts
+        counts.delivered += len(arrived)
+        counts.bytes_delivered += read_bytes
         return arrived
 
     def close(self, now_ns: int) -> None:

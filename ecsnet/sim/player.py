@@ -174,9 +174,11 @@ class Player:
         if connection is None:
             self._play(moment_ns, game)
             return
-        replica, local = self.replica, self.clock.local
         played = False
-        for when_ns, kind, payload, reliable in connection.player_receive(until_ns):
+        arrivals = connection.player_receive(until_ns)
+        if arrivals:
+            replica, local = self.replica, self.clock.local
+        for when_ns, kind, payload, reliable in arrivals:
             if when_ns > moment_ns and not played:
                 self._play(moment_ns, game)
                 played = True
@@ -261,7 +263,8 @@ class Player:
     def _on_applied(self, version: Version, tick: Tick) -> None:
         node = self._node
         incarnation, before = self._shown
-        if incarnation != node.incarnation or self.replica.epoch != node.epoch:
+        of_this_node = self.replica.epoch == node.epoch
+        if incarnation != node.incarnation or not of_this_node:
             # Of a node that is gone, or the first of this one: there is nothing to compare with.
             before = 0
         elif not (self.same_session and before < version <= node.version):
@@ -273,9 +276,10 @@ class Player:
                 wrong = self._check(view)
             if wrong is not None:
                 self._checkers.violated("model", f"{self.name}, version {version}: {wrong}")
-        if self.replica.epoch == node.epoch:
-            self._shown = (node.incarnation, version)
-            self.applied.append((self._now_ns, node.incarnation, before, version))
+        if of_this_node:
+            incarnation = node.incarnation
+            self._shown = (incarnation, version)
+            self.applied.append((self._now_ns, incarnation, before, version))
 
     def _take_events(self) -> None:
         """Look at what happened, and keep it for the game."""
