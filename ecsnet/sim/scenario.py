@@ -112,7 +112,8 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     # --- settling ----------------------------------------------------------------------------------------------------
 
     def settled(self) -> "Scenario":
-        """The same run with nothing left open, `hz` apart: None is the world's own.
+        """The same run with nothing left open, but for `hz`, where None is the world's own, and for what is of the
+        default world alone, where there is another.
 
         Raises:
             ConfigError: a fault does not fit the run.
@@ -124,8 +125,8 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
                 profile=_or(self.profile, PROFILE_DEFAULT),
                 transport=_or(self.transport, "stream"),
                 clients=clients,
-                entities=_or(self.entities, ENTITIES_DEFAULT),
-                moving=_or(self.moving, 1.0),
+                entities=self.entities if self.world else _or(self.entities, ENTITIES_DEFAULT),
+                moving=self.moving if self.world else _or(self.moving, 1.0),
             )
         # Everything is drawn, also what was given, so that giving one thing does not change the others.
         random = Random(f"{self.seed}/scenario")
@@ -136,6 +137,8 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             "entities": random.choice(_SWARM_ENTITIES),
             "moving": random.choice(_SWARM_MOVING),
         }
+        if self.world:
+            del drawn["entities"], drawn["moving"]
         settled = {name: _or(getattr(self, name), value) for name, value in drawn.items()}
         faults = swarm(self.seed, seconds=self.seconds, clients=settled["clients"])
         return self.with_(swarm=False, faults=tuple(faults), **settled)
@@ -200,7 +203,8 @@ def read_scenario(path: str | Path) -> Scenario:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(str(path), "", f"cannot be read: {error}") from error
+        why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise ConfigError(str(path), "", f"cannot read the scenario: {why}") from error
     try:
         given = tomli.loads(text) if path.suffix == ".toml" else msgspec.json.decode(text)
     except (tomli.TOMLDecodeError, msgspec.DecodeError) as error:
@@ -240,4 +244,9 @@ def _number_text(value: float) -> str:
 
 def _check(name: str, value: float | None, least: float, greatest: float) -> None:
     if value is not None and not (math.isfinite(value) and least <= value <= greatest):
-        raise ArgumentError(f"{name} is {value:g}; it must be in [{least:g}, {greatest:g}]")
+        raise ArgumentError(f"{name} is {_plain(value)}; it must be in [{_plain(least)}, {_plain(greatest)}]")
+
+
+def _plain(value: float) -> str:
+    """A whole number with all its digits: a bound that is rounded looks as if it allowed what it refuses."""
+    return str(value) if isinstance(value, int) else f"{value:g}"

@@ -108,6 +108,20 @@ def test_what_makes_no_run_is_refused_with_its_place(given_: object, message: st
     assert refused.value.source == "bad.json"
 
 
+def test_a_bound_is_said_with_all_its_digits() -> None:
+    with pytest.raises(ArgumentError, match=rf"seed is {2**63}; it must be in \[0, {2**63 - 1}\]"):
+        Scenario(seed=2**63)
+
+
+@pytest.mark.parametrize("swarm", [False, True])
+def test_what_only_the_default_world_has_is_not_settled_for_another(swarm: bool) -> None:
+    """Its command would be refused: `--entities` fills the default world."""
+    settled = Scenario(swarm=swarm, world="arena:world").settled()
+
+    assert (settled.entities, settled.moving) == (None, None)
+    assert "--entities" not in settled.command()
+
+
 def test_a_nan_is_no_number_of_seconds() -> None:
     with pytest.raises(ArgumentError, match="seconds is nan"):
         Scenario(seconds=float("nan"))
