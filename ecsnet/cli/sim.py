@@ -4,13 +4,14 @@ import io
 import logging
 import sys
 import time
+import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ecsnet.cli import new_app
-from ecsnet.errors import ArgumentError
+from ecsnet.errors import ArgumentError, EcsnetError
 
 if TYPE_CHECKING:
     from ecsnet.cli.sim_screen import Screen
@@ -208,6 +209,8 @@ def sim(
     from ecsnet.cli.sim_screen import Screen
 
     limit_s = WALL_LIMIT_S if wall_limit is None else wall_limit
+    if not limit_s > 0:
+        raise ArgumentError(f"--wall-limit is {limit_s:g}; it must be more than 0")
     screen = Screen(as_json)
     if seeds is not None:
         if report is not None or compare is not None or trio or seed is not None:
@@ -216,6 +219,8 @@ def sim(
     elif trio:
         if report is not None or compare is not None:
             raise ArgumentError("--trio records nothing to draw; leave --report and --compare out, or --trio")
+        if wall_limit is not None:
+            raise ArgumentError("--trio runs until its virtual time is over; leave --wall-limit out, or --trio")
         ok = _run_in_trio(wanted, screen)
     else:
         others = [] if compare is None else [wanted.with_(profile=compare)]
@@ -262,7 +267,9 @@ def _faults(given: str) -> Any:
 
 
 def _run(scenarios: "list[Scenario]", report: Path | None, limit_s: float, shrinks: bool, screen: "Screen") -> bool:
-    from ecsnet.sim.run import run_recorded, run_scenario
+    import msgspec
+
+    from ecsnet.sim.run import no_outcome, run_recorded, run_scenario
     from ecsnet.sim.shrink import shrink_scenario
 
     write = None if report is None else _writer(report)
@@ -270,10 +277,18 @@ def _run(scenarios: "list[Scenario]", report: Path | None, limit_s: float, shrin
     recordings: list[Recording] = []
     shrunk: list[Any] = []
     for scenario in scenarios:
-        with screen.running(scenario) as progress:
-            outcome, recording = run_recorded(scenario, game_of(scenario), wall_limit_s=limit_s, on_progress=progress)
+        try:
+            with screen.running(scenario) as progress:
+                game = game_of(scenario)
+                outcome, recording = run_recorded(scenario, game, wall_limit_s=limit_s, on_progress=progress)
+            recordings.append(recording)
+        except EcsnetError:
+            raise
+        except Exception as raised:  # noqa: BLE001  (the game's own code, before there is a run: in its `setup`)
+            error = f"{type(raised).__name__}: {raised}"
+            outcome = no_outcome(scenario.settled(), error=error, trace=traceback.format_exc())
+            outcome = msgspec.structs.replace(outcome, replay=scenario.command())
         outcomes.append(outcome)
-        recordings.append(recording)
         smaller = None
         if shrinks and not outcome.ok:
             with screen.busy("looking for a smaller run that fails, too"):
@@ -281,8 +296,17 @@ def _run(scenarios: "list[Scenario]", report: Path | None, limit_s: float, shrin
                     scenario, outcome, lambda one, wall_s: run_scenario(one, game_of(one), wall_limit_s=wall_s)
                 )
         shrunk.append(smaller)
-    written = [] if write is None else write(recordings)
+    written: list[Path] = []
+    trouble = None
+    try:
+        # Of a run that never began there is nothing to draw.
+        if write is not None and len(recordings) == len(outcomes):
+            written = write(recordings)
+    except OSError as error:
+        trouble = error
     screen.outcomes(outcomes, shrunk, written)
+    if trouble is not None:
+        raise ArgumentError(f"{report}: the report cannot be written: {trouble.strerror or trouble}") from trouble
     return all(outcome.ok for outcome in outcomes)
 
 
@@ -293,16 +317,23 @@ def _writer(report: Path) -> Any:
     from ecsnet.errors import MissingExtraError
     from ecsnet.sim.report import write_html, write_png
 
-    if report.suffix in (".html", ".htm"):
+    is_page = report.suffix in (".html", ".htm")
+    if report.suffix and not is_page:
+        raise ArgumentError(f"{report}: a report is an .html file, or a folder for the page and its pictures")
+    if not is_page and find_spec("matplotlib") is None:
+        raise MissingExtraError("pictures of a run", "matplotlib", "report")
+    try:
+        (report.parent if is_page else report).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ArgumentError(f"{report}: the report cannot be written: {error.strerror}") from error
+    if is_page and report.is_dir():
+        raise ArgumentError(f"{report}: the report cannot be written: Is a directory")
+    if is_page:
 
         def write_page(recordings: "list[Recording]") -> list[Path]:
             return [write_html(report, *recordings)]
 
         return write_page
-    if report.suffix:
-        raise ArgumentError(f"{report}: a report is an .html file, or a folder for the page and its pictures")
-    if find_spec("matplotlib") is None:
-        raise MissingExtraError("pictures of a run", "matplotlib", "report")
 
     def write_folder(recordings: "list[Recording]") -> list[Path]:
         page = write_html(report / "report.html", *recordings)

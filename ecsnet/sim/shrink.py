@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 
 import msgspec
 
-from ecsnet.sim.run import Outcome
+from ecsnet.sim.run import Outcome, no_outcome
 from ecsnet.sim.scenario import Scenario
 
 TRIES_MAX = 60
@@ -130,7 +130,11 @@ def shrink_scenario(
         return settled.with_(clients=case.clients, seconds=case.seconds, hostile=case.hostile, faults=faults)
 
     def fails(case: Case) -> float | None:
-        result = run(made_of(case), max(1.0, deadline - time.monotonic()))
+        smaller = made_of(case)
+        try:
+            result = run(smaller, max(1.0, deadline - time.monotonic()))
+        except Exception as raised:  # noqa: BLE001  (the game's own code, before there is a run: in its `setup`)
+            result = no_outcome(smaller, error=f"{type(raised).__name__}: {raised}")
         if not result.signature & outcome.signature:
             return None
         return case.seconds if result.failed_at_s is None else result.failed_at_s

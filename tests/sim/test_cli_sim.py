@@ -27,6 +27,9 @@ def play(player):
     assert 7 in player.view["health"]["hp"].tolist(), "setup was not called"
     player.send("steer", dx=1.0, dy=0.0)
 
+def bad_setup(store):
+    raise LookupError("no map")
+
 def bad_play(player):
     play(player)
     if player.name == "client-1" and player.version > 20:
@@ -180,7 +183,50 @@ def test_what_a_game_raises_is_shown_with_the_way_back_to_it(game: Path) -> None
     assert "replay      ecsnet sim --seed 0 --clients 3 --seconds 4 --world mygame:world" in result.stdout
     assert "also fails with 2 clients, no faults, " in result.stdout
     smaller = result.stdout.strip().splitlines()[-1].strip()
-    assert ecsnet(*shlex.split(smaller)[1:], "--no-shrink", cwd=game).returncode == 1
+    again = ecsnet(*shlex.split(smaller)[1:], "--no-shrink", cwd=game)
+    assert again.returncode == 1
+    assert "it raised ZeroDivisionError: half of nobody" in again.stdout, again.stderr
+
+
+def test_a_game_that_cannot_be_set_up_is_a_failed_run(game: Path) -> None:
+    arguments = ["sim", "--world", "mygame:world", "--setup", "mygame:bad_setup", "--clients", "2", "--seconds", "1"]
+
+    one = ecsnet(*arguments, "--json", "--report", "page.html", cwd=game)
+    shown = ecsnet(*arguments, cwd=game)
+    many = ecsnet(*arguments, "--seeds", "2", "--json", cwd=game)
+
+    assert one.returncode == shown.returncode == many.returncode == 1
+    assert json.loads(one.stdout)["error"] == "LookupError: no map"
+    assert not (game / "page.html").exists()
+    assert "it raised LookupError: no map" in shown.stdout
+    assert "in bad_setup" in shown.stdout
+    assert "replay      ecsnet sim --seed 0 --clients 2 --seconds 1 --world mygame:world" in shown.stdout
+    assert json.loads(many.stdout)["failed_seeds"] == [1, 2]
+    assert shown.stderr == ""
+
+
+def test_a_report_that_cannot_be_written_is_told_before_the_run(tmp_path: Path) -> None:
+    (tmp_path / "page.html").mkdir()
+    (tmp_path / "file").write_text("")
+    for report in ("page.html", "file/page.html"):
+        result = ecsnet("sim", "--clients", "1", "--seconds", "1", "--report", report, cwd=tmp_path)
+
+        assert result.returncode == 1
+        assert result.stderr.startswith(f"error: {report}: the report cannot be written: ")
+        assert result.stderr.count("\n") == 1
+        assert result.stdout == ""
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a disk that is always full is a file of Linux")
+def test_a_report_that_was_not_written_does_not_hide_the_run(tmp_path: Path) -> None:
+    (tmp_path / "page.html").symlink_to("/dev/full")
+
+    result = ecsnet("sim", "--clients", "1", "--seconds", "1", "--report", "page.html", cwd=tmp_path)
+
+    assert result.returncode == 1
+    assert "Converged" in result.stdout
+    assert "error: page.html: the report cannot be written: No space left on device" in result.stderr
+    assert "Traceback" not in result.stderr
 
 
 def test_failed_seeds_are_listed_with_their_commands(game: Path) -> None:
@@ -261,7 +307,9 @@ def test_the_real_node_runs_by_the_same_seed_twice() -> None:
         (["--world", "ecsnet.demo.arena:world", "--play", "ecsnet.demo.arena:mvoe"], "no function in module"),
         (["--world", "ecsnet.demo.arena:world", "--play", "ecsnet.demo.arena"], "names no function"),
         (["--world", "ecsnet.demo.arena:world", "--play", "ecsnet.demo.arena:world"], "not a function"),
-        (["--wall-limit", "0"], "the wall limit is 0.0 s"),
+        (["--wall-limit", "0"], "--wall-limit is 0"),
+        (["--seeds", "2", "--wall-limit", "nan"], "--wall-limit is nan"),
+        (["--trio", "--wall-limit", "9"], "leave --wall-limit out"),
     ],
 )
 def test_what_cannot_be_run_is_one_line_on_standard_error(
