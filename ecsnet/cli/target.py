@@ -48,7 +48,7 @@ def load_function(target: str) -> Callable[..., Any]:
     """
     found = _named(target, "function", "MODULE:FUNCTION, as in arena:setup", callable)
     if not callable(found) or isinstance(found, World):
-        raise ArgumentError(f"{target} is a {type(found).__name__}, not a function")
+        raise ArgumentError(f"{target} is of type {type(found).__name__}, not a function")
     return found
 
 
@@ -57,7 +57,7 @@ def _named_world(target: str) -> World:
         target, "world", "MODULE:WORLD, as in arena:world, or SCHEMA.toml", lambda one: isinstance(one, World)
     )
     if not isinstance(found, World):
-        raise ArgumentError(f"{target} is a {type(found).__name__}, not a World; make one with ecsnet.World(...)")
+        raise ArgumentError(f"{target} is of type {type(found).__name__}, not a World; make one with ecsnet.World(...)")
     return found
 
 

@@ -273,8 +273,10 @@ class _Reader:
     def profile(self, at: tuple[str, ...], table: dict[str, Any]) -> Profile:
         known = {"name", "source", "both", "down", "up", "clock_offset_ms", "clock_drift_ppm"}
         self.demand_known(at, table, known)
+        if "name" not in table:
+            self.refuse((*at, "name"), f"missing; a line is called by it in reports, as in name = {self.path.stem!r}")
         for key in ("name", "source"):
-            if not isinstance(table.get(key, "" if key == "source" else None), str):
+            if not isinstance(table.get(key, ""), str):
                 self.refuse((*at, key), f"expected a text, found {table.get(key)!r}")
         both = self.direction_table((*at, "both"), table.get("both", {}))
         down, up = (

@@ -123,7 +123,7 @@ class Overrides(msgspec.Struct, frozen=True):
         for name, (least, greatest) in bounds.items():
             value = getattr(self, name)
             if value is not None and not least <= value <= greatest:
-                raise ArgumentError(f"--ecsnet-{name} is {value:g}; it must be in [{least:g}, {greatest:g}]")
+                raise ArgumentError(f"--ecsnet-{name} is {value}; it must be in [{least}, {greatest}]")
         if self.profile is not None:
             profile(self.profile)
 
@@ -219,6 +219,8 @@ class Stage:
 
     def make(self, world: World, **arguments: Any) -> Cluster:
         """What the fixture does: a `Cluster` with the same arguments, but for what the command line replaces."""
+        if not isinstance(world, World):
+            raise ArgumentError(f"ecsnet_cluster takes a World, not {world!r}; import it from the game")
         wanted = self.overrides
         faults = tuple(arguments.pop("faults", ()))
         arguments.setdefault("clients", 2)

@@ -197,7 +197,7 @@ def test_a_port_in_use_is_one_line_that_says_what_to_do(serve: Any) -> None:
     [
         (("nowhere:world",), "no module named 'nowhere'"),
         (("game:wrld",), "did you mean 'world'"),
-        (("game:number",), "is a int, not a World"),
+        (("game:number",), "is of type int, not a World"),
         (("game",), "MODULE:WORLD"),
         (("missing.toml",), "no such file"),
         (("game:world", "--listen", "tls://0.0.0.0:1"), "TLS"),

@@ -501,3 +501,9 @@ def test_a_figure_is_a_number_like_any_other() -> None:
         "lag p99 is unknown, expected < 250 ms",
         "no samples: seed 7",
     ]
+
+
+def test_a_world_that_is_none_is_refused_by_name(pytester: pytest.Pytester) -> None:
+    result = made(pytester, '\ndef test_it(ecsnet_cluster):\n    ecsnet_cluster("arena")\n')
+
+    result.stdout.fnmatch_lines(["E*ArgumentError: ecsnet_cluster takes a World, not 'arena'; import it from the game"])

@@ -97,7 +97,8 @@ def test_a_recorded_line_is_read_from_beside_the_profile(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("text", "line", "key", "reason"),
     [
-        ("[both]\nloss = 0.1\n", None, "name", "expected a text"),
+        ("[both]\nloss = 0.1\n", None, "name", "missing"),
+        ("name = 3\n", 1, "name", "expected a text, found 3"),
         ('name = "x"\n[both]\n\nloss = 1.5\n', 4, "both.loss", "in [0, 1], found 1.5"),
         ('name = "x"\n[both]\nloss = 0.5\n[down]\nlatency_ms = 3\n[up]\nloss = -1\n', 7, "up.loss", "found -1"),
         ('name = "x"\n[both]\nlos = 0.5\n', 3, "both.los", "did you mean loss"),
