@@ -17,4 +17,5 @@ CANARY = "answer_before_its_version"
 SEEDS = 10
 
 if __name__ == "__main__":
-    sys.exit(main(["--only", CANARY, "--seeds", str(SEEDS), "--json"]))
+    # What is given goes last: `--help` helps, and `--seeds` gives another number of them.
+    sys.exit(main(["--only", CANARY, "--seeds", str(SEEDS), "--json", *sys.argv[1:]]))

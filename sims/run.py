@@ -6,6 +6,7 @@ The exit status is 0 if every run converged and no checker found anything. One l
 import argparse
 import json
 import os
+import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -61,9 +62,9 @@ def runs(scenarios: Sequence[Scenario], *, jobs: int = 1) -> Iterator[Outcome]:
             yield outcome
 
 
-def replay(name: str, seed: int) -> str:
-    """The command that runs one seed again."""
-    return f"python sims/run.py {name} --seed {seed}"
+def replay(name: str, seed: int, seconds: float | None = None) -> str:
+    """The command that runs one seed again, for as long as it ran."""
+    return f"python sims/run.py {shlex.quote(name)} --seed {seed}" + (f" --seconds {seconds!r}" if seconds else "")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -76,6 +77,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--stop", action="store_true", help="end with the first run that fails; one process")
     parser.add_argument("--json", action="store_true", help="one line of JSON for each run")
     given = parser.parse_args(arguments)
+    if given.seeds < 1:
+        parser.error(f"--seeds is {given.seeds}; at least one")
     jobs = given.jobs or (1 if given.seeds == 1 or given.stop else os.cpu_count() or 1)
     failed = 0
     try:
@@ -86,7 +89,7 @@ def main(arguments: list[str] | None = None) -> int:
             if given.json:
                 print(json.dumps(_as_json(outcome)), flush=True)
             else:
-                _print(given.name, outcome)
+                _print(given.name, outcome, given.seconds)
             if given.stop and failed:
                 break
     except EcsnetError as error:
@@ -110,7 +113,7 @@ def _as_json(outcome: Outcome) -> dict[str, object]:
     }
 
 
-def _print(name: str, outcome: Outcome) -> None:
+def _print(name: str, outcome: Outcome, seconds: float | None) -> None:
     word = "ok    " if outcome.ok else "FAILED"
     print(
         f"{word} {name} seed {outcome.seed}: {outcome.profile}, {outcome.transport}, {outcome.clients} clients, "
@@ -121,7 +124,7 @@ def _print(name: str, outcome: Outcome) -> None:
             print(f"       {reason}")
         if outcome.traceback:
             print(outcome.traceback)
-        print(f"       replay: {replay(name, outcome.seed)}", flush=True)
+        print(f"       replay: {replay(name, outcome.seed, seconds)}", flush=True)
 
 
 if __name__ == "__main__":

@@ -69,10 +69,33 @@ def test_a_run_tells_how_it_went(capsys: pytest.CaptureFixture[str]) -> None:
     assert run.main(["hostile", "--seed", "3", "--seconds", "1"]) == 0
     assert "ok     hostile seed 3: lan, mixed, 3 clients" in capsys.readouterr().out
 
+    with pytest.raises(SystemExit):
+        run.main(["hostile", "--seeds", "0"])
+    assert "--seeds is 0; at least one" in capsys.readouterr().err
+
     assert run.main(["chrun"]) == 2
     assert "did you mean 'churn'" in capsys.readouterr().err
     with pytest.raises(UnknownNameError):
         run.scenario("chrun")
+
+
+def test_a_run_that_failed_is_replayed_for_as_long_as_it_was(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def bad_play(player: Any) -> None:
+        raise LookupError("no play")
+
+    monkeypatch.setattr(run, "play", bad_play)
+
+    assert run.main(["hostile", "--seed", "3", "--seconds", "1"]) == 1
+
+    assert "replay: python sims/run.py hostile --seed 3 --seconds 1.0\n" in capsys.readouterr().out
+
+
+def test_the_canary_says_what_it_takes() -> None:
+    command = [sys.executable, str(ROOT / "sims" / "canary.py"), "--help"]
+
+    assert "usage: canary.py" in subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
 
 
 # --- the market -------------------------------------------------------------------------------------------------------
