@@ -223,10 +223,21 @@ def scenario_of(given: Any, *, source: str) -> Scenario:
     try:
         return msgspec.convert(given, Scenario)
     except ConfigError as error:
-        raise ConfigError(source, f"faults: {error.key}", error.reason, hint=error.hint) from error
+        key = f"faults[{_first_wrong(given['faults'])}].{error.key}"
+        raise ConfigError(source, key, error.reason, hint=error.hint) from error
     except (msgspec.ValidationError, ArgumentError) as error:
         reason, _, place = str(error).partition(" - at ")
         raise ConfigError(source, place.strip("`").removeprefix("$").removeprefix("."), reason) from error
+
+
+def _first_wrong(faults: list[Any]) -> int:
+    """Which of these is the first that makes no fault. One does."""
+    for number, one in enumerate(faults):
+        try:
+            msgspec.convert(one, Fault)
+        except ConfigError:
+            return number
+    raise AssertionError("all are faults")
 
 
 def _is_table(given: Any) -> TypeGuard[dict[str, Any]]:

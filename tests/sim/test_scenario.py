@@ -96,6 +96,7 @@ def test_a_scenario_of_another_format_is_refused(tmp_path: Path) -> None:
         ({"seed": -7}, "seed is -7"),
         ({"transport": "pigeon"}, "pigeon"),
         ({"faults": [{"kind": "dorp", "at_s": 1.0}]}, "did you mean 'drop'"),
+        ({"faults": [{"kind": "drop", "at_s": 1.0}, {"kind": "drop", "at_s": -1.0}]}, r"bad.json: faults\[1\].at_s: "),
         ({"swarm": True, "faults": [{"kind": "drop", "at_s": 1.0}]}, "a swarm draws its faults"),
         ({"play": "arena:play"}, "setup and play belong to a world"),
         ([], "a scenario is a table of options, not list"),
