@@ -530,6 +530,23 @@ def test_deltas_of_another_session_or_epoch_are_late_and_nothing_more() -> None:
         assert (pair.replica.state, pair.replica.version) == ("live", held)
 
 
+@pytest.mark.parametrize("reliable", [True, False])
+def test_no_parts_are_one_whichever_way_a_delta_comes(reliable: bool) -> None:
+    """What the short way takes the ordinary way takes, too: here a payload of another type leads to that."""
+    with Pair(crowd(50, 10), datagrams=True) as pair:
+        pair.run_until_live()
+        pair.step(5)
+        replica, kernel = pair.replica, pair.authority.store.kernel
+        held = replica.version
+        pair.authority.tick(pair.now_ns)
+        pin = kernel.acquire()
+        frame = encode(delta(pair, held, pin.version, parts=0, block=kernel.delta(pin, held).block))
+        pin.release()
+        replica.receive_frame(frame[4], bytearray(frame[FRAME_HEADER_BYTES:]), pair.now_ns, reliable=reliable)
+        assert (replica.state, replica.version) == ("live", pair.authority.version)
+        assert replica.version > held
+
+
 def test_a_delta_in_parts_by_the_lane_is_refused() -> None:
     with Pair(crowd(50, 5), datagrams=True) as pair:
         pair.run_until_live()

@@ -30,7 +30,7 @@ class Parts:
     def add_untrusted(self, message: DeltaSync) -> list[Block] | None:
         """Take one part of a delta that can be applied. When it was the last that was missing: the blocks of all, in
         order, and nothing is staged any more of that version or an older one. Otherwise None."""
-        if message.parts == 1:
+        if message.parts <= 1:  # 0, of a sender that does not know them, is one
             self._forget(message.version)
             return [message.block]
         key = (message.version, message.base, message.parts)

@@ -94,7 +94,8 @@ class Staging:
         Raises:
             RemoteProtocolError: the rule of apply forbids it. Nothing changes.
         """
-        if message.parts != 1 or message.part != 0 or message.flags:
+        # 0 parts, of a sender that does not know them, is one.
+        if message.parts > 1 or message.part != 0 or message.flags:
             raise RemoteProtocolError(
                 f"a delta in {message.parts} parts with flags {message.flags:#x}: partial deltas are not built",
                 reason=Reason.NOT_BUILT,

@@ -29,6 +29,13 @@ def test_a_delta_in_one_part_is_whole_at_once() -> None:
     assert len(parts) == 0
 
 
+def test_a_sender_that_does_not_know_parts_sends_one() -> None:
+    parts = Parts()
+    parts.add_untrusted(part(2, 4, 0, 2))
+    assert parts.add_untrusted(part(3, 5, 0, 0)) == [b"3-5:0/0"]
+    assert len(parts) == 0
+
+
 def test_parts_come_in_any_order_and_go_in_theirs() -> None:
     for order in itertools.permutations(range(3)):
         parts = Parts()

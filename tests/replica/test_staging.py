@@ -37,6 +37,10 @@ def test_a_delta_from_beyond_what_is_held_is_refused() -> None:
         Staging().close_untrusted(delta(11, 12), Version(10))
 
 
+def test_a_sender_that_does_not_know_parts_sends_one() -> None:
+    assert Staging().close_untrusted(delta(0, 1, parts=0), Version(0)) == (0, [b"delta"])
+
+
 def test_what_is_not_built_is_refused() -> None:
     for message in (delta(0, 1, parts=2), delta(0, 1, part=1), delta(0, 1, flags=1)):
         with pytest.raises(RemoteProtocolError):
