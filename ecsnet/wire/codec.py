@@ -1,4 +1,5 @@
-"""Messages to bytes and back: hot kinds by the kernel at fixed offsets, rare kinds by pycapnp.
+"""Messages to bytes and back: hot kinds by the kernel at fixed offsets, rare kinds by pycapnp. Acks and pings, which
+have nothing but numbers in them, are written and read here, at fixed offsets too.
 
 This is the only module that imports pycapnp, and only when the first rare message comes: `import ecsnet` stays fast,
 and a test that replays hot frames never loads it.
@@ -111,6 +112,12 @@ def decode_untrusted(kind: int, payload: bytes | bytearray | memoryview) -> Mess
     rare = _RARE_DECODERS.get(kind)
     if rare is None:
         return Unknown(kind=kind, payload_bytes=len(payload))
+    words = _WORDS.get(kind)
+    if words is not None:
+        message, front, record = words
+        # Laid out as we write it, it is read where it lies; however else one may be laid out, pycapnp knows.
+        if len(payload) == len(front) + record.size and payload.startswith(front):
+            return message(*record.unpack_from(payload, len(front)))
     check_segment_untrusted(kind, payload)
     return _decode_rare(kind, rare, payload)
 
@@ -132,6 +139,38 @@ def check_segment_untrusted(kind: int, payload: bytes) -> None:
     (root,) = unpack_from("<Q", payload, 8)
     if root == 0 or root & 3:
         raise _malformed(kind, "its root is no struct")
+
+
+# --- pings: nothing but words, each second from every client ---------------------------------------------------------
+
+
+def _front(words: int) -> bytes:
+    """Segment table and root of a message that is one struct of so many words and no pointers."""
+    return Struct("<IIQ").pack(0, 1 + words, words << 32)
+
+
+def _encode_ping(m: Any) -> bytes:
+    return framing.header(Kind.PING, 32) + _PING_FRONT + _PING.pack(m.nonce, m.sent_ns)
+
+
+def _encode_pong(m: Any) -> bytes:
+    return framing.header(Kind.PONG, 48) + _PONG_FRONT + _PONG.pack(m.nonce, m.sent_ns, m.received_ns, m.tick)
+
+
+_PING: Final = Struct("<2Q")
+_PONG: Final = Struct("<4Q")
+_PING_FRONT: Final = _front(2)
+_PONG_FRONT: Final = _front(4)
+_WORDS: Final[dict[int, tuple[Callable[..., Message], bytes, Struct]]] = {
+    Kind.PING: (lambda nonce, sent_ns: Ping(nonce=nonce, sent_ns=sent_ns), _PING_FRONT, _PING),
+    Kind.PONG: (
+        lambda nonce, sent_ns, received_ns, tick: Pong(
+            nonce=nonce, sent_ns=sent_ns, received_ns=received_ns, tick=tick
+        ),
+        _PONG_FRONT,
+        _PONG,
+    ),
+}
 
 
 # --- heads: what a frame is sent as when its block is shared ----------------------------------------------------------
@@ -411,6 +450,8 @@ _HOT_ENCODERS: Final[dict[int, Callable[[Any], bytes | None]]] = {
     Kind.SYNC_CHUNK: _encode_sync_chunk,
     Kind.DELTA_SYNC: _encode_delta_sync,
     Kind.ACK: _encode_ack,
+    Kind.PING: _encode_ping,
+    Kind.PONG: _encode_pong,
     Kind.COMMAND: _encode_command,
     Kind.COMMAND_RESULT: _encode_command_result,
 }
@@ -681,16 +722,8 @@ def _read_event(r: Any) -> Event:
     )
 
 
-def _write_ping(b: Any, m: Ping) -> None:
-    b.nonce, b.sentNs = m.nonce, m.sent_ns
-
-
 def _read_ping(r: Any) -> Ping:
     return Ping(nonce=r.nonce, sent_ns=r.sentNs)
-
-
-def _write_pong(b: Any, m: Pong) -> None:
-    b.nonce, b.sentNs, b.receivedNs, b.tick = m.nonce, m.sent_ns, m.received_ns, m.tick
 
 
 def _read_pong(r: Any) -> Pong:
@@ -772,8 +805,6 @@ _RARE_ENCODERS: Final[dict[Kind, tuple[str, Callable[[Any, Any], None]]]] = {
     Kind.SCHEMA: ("Schema", _write_schema),
     Kind.DELTA_SYNC: ("DeltaSync", _write_delta_sync),
     Kind.EVENT: ("Event", _write_event),
-    Kind.PING: ("Ping", _write_ping),
-    Kind.PONG: ("Pong", _write_pong),
     Kind.RESUME: ("Resume", _write_resume),
     Kind.RESUMED: ("Resumed", _write_resumed),
     Kind.GOODBYE: ("Goodbye", _write_goodbye),
