@@ -115,7 +115,7 @@ class Blocks:
         if base == EMPTY_VERSION:
             delta = self._cut_once(base, None, FULL_SYNC_BYTES_MIN)
             return delta if delta.cursor is None else None
-        delta = self._whole(base)
+        delta = self.whole(base)
         # The next client most likely wants the same.
         self._last_base = base
         self._last_delta = delta if delta.length <= FULL_SYNC_BYTES_MIN else None
@@ -128,7 +128,7 @@ class Blocks:
         Raises:
             HistoryGone: what changed since `base` is not kept any more; cut from 0.
         """
-        delta = self._whole(base)
+        delta = self.whole(base)
         return delta if delta.length <= CLOSING_DELTA_BYTES_MAX else None
 
     def parts(self, base: Version) -> tuple[Cut, ...] | None:
@@ -141,7 +141,7 @@ class Blocks:
         if base in self._parts:
             self.shared += 1
             return self._parts[base]
-        whole = self._whole(base)
+        whole = self.whole(base)
         if whole.length <= PART_BYTES_MAX:
             parts: tuple[Cut, ...] | None = (whole,)
         elif whole.length > DELTA_PARTS_MAX * PART_BYTES_MAX:
@@ -182,14 +182,19 @@ class Blocks:
             self.digests_computed += 1
         return self._digest
 
-    def close(self) -> None:
-        self._cut.clear()
-        self._pin.release()
+    def whole(self, base: Version) -> Cut:
+        """Everything that changed in `(base, version]`, however big it is.
 
-    def _whole(self, base: Version) -> Cut:
+        Raises:
+            HistoryGone: what changed since `base` is not kept any more; cut from 0.
+        """
         # Without a budget: the kernel reckons with what a row may need at worst, several times what a moved row needs,
         # and would cut in two what is far below the limit. What is above it costs one copy, once for all who need it.
         return self._cut_once(base, None, 0)
+
+    def close(self) -> None:
+        self._cut.clear()
+        self._pin.release()
 
     def _cut_once(self, base: Version, cursor: Any, budget_bytes: int) -> Cut:
         assert base <= self.version, (base, self.version)

@@ -144,6 +144,8 @@ class Authority:
         self._digest_window = 0
         self._sessions_table = world.schema.table("sessions")
         self._entity_field = world.schema["sessions.entity"]
+        self._session_rows = (b"", b"")
+        """Keys and entities of the sessions' rows as they were looked at last: in most ticks nobody gets another."""
         self._links: dict[int, Link] = {}
         self._by_key: dict[int, Link] = {}
         self._joining: list[Link] = []
@@ -405,6 +407,15 @@ class Authority:
 
     # --- what must go out --------------------------------------------------------------------------------------------
 
+    def block(self, base: Version) -> bytes:
+        """Everything that changed in `(base, version]`, as those are sent it who hold `base`; cut once for all of them.
+
+        Raises:
+            HistoryGone: what changed since `base` is not kept any more.
+        """
+        self._refresh()
+        return self._blocks.whole(base).block
+
     def links_to_serve(self, now_ns: int) -> list[Link]:
         """Links with something to send now, in the order in which they were opened."""
         self._refresh()
@@ -422,6 +433,8 @@ class Authority:
         self._refresh()
         blocks, version, window = self._blocks, self._blocks.version, self._digest_window
         frames: dict[tuple[Version, bool], DeltaFrames | None] = {}
+        last_key: tuple[Version, bool] | None = None
+        delta: DeltaFrames | None = None
         rest = []
         for link in self._links.values():
             server = link.server
@@ -434,9 +447,12 @@ class Authority:
                 continue
             wants_digest = window != link.digest_window
             key = (base, wants_digest)
-            if key not in frames:
-                frames[key] = self._frames_of(base, wants_digest)
-            delta = frames[key]
+            if key != last_key:
+                # The next link most likely wants the same.
+                last_key = key
+                if key not in frames:
+                    frames[key] = self._frames_of(base, wants_digest)
+                delta = frames[key]
             if delta is None:
                 rest.append(link)
             elif write(link, delta.frame(server.session, link.entity, server.command_ack)):
@@ -586,8 +602,12 @@ class Authority:
             return
         self._digest_window = self._blocks.version if self.digest_every_version else self._blocks.tick // self.world.hz
         pin, table = self._blocks.pin, self._sessions_table
-        entities = pin.column(table.id, self._entity_field.id).tolist()
-        for key, entity in zip(pin.keys(table.id).tolist(), entities, strict=True):
+        entities, keys = pin.column(table.id, self._entity_field.id), pin.keys(table.id)
+        rows = (keys.tobytes(), entities.tobytes())
+        if rows == self._session_rows:
+            return
+        self._session_rows = rows
+        for key, entity in zip(keys.tolist(), entities.tolist(), strict=True):
             link = self._by_key.get(key)
             if link is not None and link.client is not None:
                 link.entity = link.client._entity = Entity(entity)

@@ -117,19 +117,18 @@ class Window:
     def record_delta(self, version: Version, length: int, now_ns: int) -> None:
         assert version > self.acked, (version, self.acked)
         assert not self._sent or version > self._sent[-1][0]
-        if self.unacked == 0:
+        if not self._sent and not self._chunk_bytes:
             self._progress_ns = now_ns
-        # A closing delta ends its sync: its ack is the ack of all chunks, and the next sync counts from zero.
-        length += self._chunk_total
-        self._chunk_bytes.clear()
-        self._chunk_total = 0
-        self._chunks_sent = 0
-        self._chunks_acked = 0
+        if self._chunks_sent:
+            # A closing delta ends its sync: its ack is the ack of all chunks, and the next sync counts from zero.
+            length += self._chunk_total
+            self._chunk_bytes.clear()
+            self._chunk_total = self._chunks_sent = self._chunks_acked = 0
         self._newest = version
         self._sent.append((version, now_ns, length))
-        self._bytes += length
-        if self._bytes > self._fullest:
-            self._fullest = self._bytes
+        self._bytes = under_way = self._bytes + length
+        if under_way > self._fullest:
+            self._fullest = under_way
 
     def record_chunk(self, length: int, now_ns: int) -> None:
         if self.unacked == 0:
@@ -148,7 +147,7 @@ class Window:
             RemoteProtocolError: `version` or that many chunks were never sent. The window is unchanged.
         """
         new_version = version > self.acked
-        if new_version and not any(sent == version for sent, _, _ in self._sent):
+        if new_version and version not in [sent for sent, _, _ in self._sent]:
             raise RemoteProtocolError(
                 f"ack of version {version}, which was not sent on this link "
                 f"(acked {self.acked}, on their way {[sent for sent, _, _ in self._sent]})",

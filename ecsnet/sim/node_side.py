@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from ecsnet.authority import Authority, Link, TickReport
 from ecsnet.authority.core import Observer
+from ecsnet.ids import Version
 from ecsnet.sim.connection import StreamConnection
 from ecsnet.sim.datagram_connection import DatagramConnection
 from ecsnet.store import Store
@@ -109,10 +110,7 @@ class NodeSide:
                 self._note_version(authority, before, now_ns)
 
     def _note_version(self, authority: Authority, before: int, now_ns: int) -> None:
-        kernel = authority.store.kernel
-        pin = kernel.acquire()
-        weights = kernel.block_tables(kernel.delta(pin, before).block)
-        pin.release()
+        weights = authority.store.kernel.block_tables(authority.block(Version(before)))
         tables = tuple(table for table, _ in weights)
         for table, length in weights:
             self.bytes_by_table[table] = self.bytes_by_table.get(table, 0) + length
