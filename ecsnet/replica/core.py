@@ -259,11 +259,12 @@ class Replica:
         """One whole frame from the node. The payload must stay as it is afterwards: chunks are kept without a copy. Not
         `reliable`: a datagram brought it outside of the lane."""
         self._now_ns = now_ns
-        if self._waits_for_transport or self._state == "closed":
+        live = self._state == "live"
+        if not live and self.closing:
             return
         self._frames_received += 1
         self._bytes_received += len(payload) + FRAME_HEADER_BYTES
-        if kind == _DELTA_SYNC and type(payload) is bytes and self._take_delta_at_once(payload, now_ns):
+        if live and kind == _DELTA_SYNC and type(payload) is bytes and self._take_delta_at_once(payload, now_ns):
             return
         try:
             self._session.receive_frame(kind, payload, now_ns, reliable=reliable)
@@ -473,14 +474,14 @@ class Replica:
         return SchemaMismatchError(self.schema.fingerprint.hex(), theirs.hex(), "both sides need the same schema file")
 
     def _take_delta_at_once(self, payload: bytes, now_ns: int) -> bool:
-        """The ordinary case, which is nearly all there is: a live session, a whole delta, nothing staged. One call of
+        """The ordinary case of a live session, which is nearly all there is: a whole delta, nothing staged. One call of
         the kernel reads the frame, checks and applies it and compares the digest.
 
         False: it is another case, or something is wrong with it. Nothing has happened then, and the ordinary way finds
         out what it is.
         """
         session = self._session
-        if self._state != "live" or self._staging.origin is not None or not session.is_live_only:
+        if self._staging.origin is not None or not session.is_live_only:
             return False
         # Of a digest that follows the changes, a mark that was forgotten takes no notice: now and then all is scanned.
         applied = self._versions_applied
@@ -496,7 +497,7 @@ class Replica:
         self._delta_bytes_received += len(payload) + FRAME_HEADER_BYTES
         self._held = version
         self._versions_applied = applied + 1
-        if self.next_ack_ns:
+        if self.next_ack_ns == _NEVER_NS or applied - self._acked_applied >= ACK_VERSIONS_MAX - 1:
             self._owe_ack(at_once=False)
         if digest_state == _DIGEST_EQUAL:
             self._digests_verified += 1

@@ -81,12 +81,9 @@ class StreamConnection:
         down = self.down
         if down.next_ns > until_ns:
             return []
-        arrived, number = self._trace.arrived, self.number
-        found = []
-        for when_ns, data in down.receive(until_ns):
-            arrived(when_ns, number, TO_PLAYER, data)
-            found.append((when_ns, data[4], data[FRAME_HEADER_BYTES:], True))
-        return found
+        arrived = down.receive(until_ns)
+        self._trace.all_arrived(arrived, self.number, TO_PLAYER)
+        return [(when_ns, data[4], data[FRAME_HEADER_BYTES:], True) for when_ns, data in arrived]
 
     def player_timeout(self, now_ns: int) -> None:
         """A stream's timers are the system's."""

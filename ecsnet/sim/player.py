@@ -178,12 +178,13 @@ class Player:
         arrivals = connection.player_receive(until_ns)
         if arrivals:
             replica, local = self.replica, self.clock.local
+            awake_ns = max(self._stalled_until_ns, from_ns)
         for when_ns, kind, payload, reliable in arrivals:
             if when_ns > moment_ns and not played:
                 self._play(moment_ns, game)
                 played = True
             # What came while the program stood still is taken in when it goes on.
-            now_ns = self._now_ns = max(when_ns, self._stalled_until_ns, from_ns)
+            now_ns = self._now_ns = when_ns if when_ns > awake_ns else awake_ns
             local_ns = local(now_ns)
             replica.receive_frame(kind, payload, local_ns, reliable=reliable)
             # Most deltas want no answer yet.
@@ -213,7 +214,7 @@ class Player:
         if game is not None and not self.leaving and replica.state == "live":
             game(self)
         self._flush(connection, local_ns, now_ns)
-        if replica.closing:
+        if replica.state != "live" and replica.closing:
             # It said goodbye, or was told; the last frames are on their way.
             connection.player_close(now_ns)
             self._lost(now_ns, "the session ended")

@@ -7,7 +7,7 @@ addresses in memory or of Python's own hashes goes in, so that a seed gives the 
 import hashlib
 from struct import Struct
 
-import mmh3
+from mmh3 import mmh3_x64_128_digest as _digest
 
 _ARRIVAL = Struct("<qHB")
 
@@ -29,10 +29,14 @@ class Trace:
 
     def arrived(self, when_ns: int, player: int, direction: int, data: bytes) -> None:
         """A frame or datagram came to its end of a link."""
-        self.events += 1
+        self.all_arrived([(when_ns, data)], player, direction)
+
+    def all_arrived(self, arrivals: list[tuple[int, bytes]], player: int, direction: int) -> None:
+        """The same for all that came at once: (when, data), ascending."""
+        self.events += len(arrivals)
         buffer = self._buffer
-        buffer += _ARRIVAL.pack(when_ns, player, direction)
-        buffer += mmh3.mmh3_x64_128_digest(data)
+        for when_ns, data in arrivals:
+            buffer += _ARRIVAL.pack(when_ns, player, direction) + _digest(data)
         if len(buffer) >= _FLUSH_BYTES:
             self._hash.update(buffer)
             buffer.clear()
