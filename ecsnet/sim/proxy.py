@@ -26,6 +26,7 @@ from collections.abc import Callable
 import msgspec
 import trio
 
+from ecsnet.errors import ArgumentError
 from ecsnet.limits import NS_PER_S, TCP_NOTSENT_LOWAT_BYTES
 from ecsnet.node.tcp import address_of, listen, parse_url, why_not_connected
 from ecsnet.node.waiting import unwrapping
@@ -173,8 +174,10 @@ class Proxy:
         seed: int | str = 0,
         on_note: Callable[[str], None] = log.info,
     ) -> None:
-        parse_url(listen)
         self._target = parse_url(target)
+        if parse_url(listen) == self._target:
+            # Its first connection would be its second, and so on, until there are no files left.
+            raise ArgumentError(f"{target}: the proxy cannot be in front of itself; give the node's own address")
         self._listen = listen
         self.target = target
         self.profile = profile

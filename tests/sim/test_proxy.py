@@ -317,6 +317,11 @@ def test_what_is_no_address_is_refused() -> None:
         Proxy("localhost:7000", "tcp://localhost:1", QUICK)
 
 
+def test_a_proxy_in_front_of_itself_is_refused() -> None:
+    with pytest.raises(ArgumentError, match="in front of itself"):
+        Proxy("tcp://127.0.0.1:7000", "tcp://127.0.0.1:7000", QUICK)
+
+
 async def test_a_port_in_use_is_told() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         proxy = Proxy(f"tcp://127.0.0.1:{taken.getsockname()[1]}", "tcp://127.0.0.1:1", QUICK)
