@@ -177,8 +177,8 @@ BLOCKED_NS_MAX: Final = 5 * NS_PER_S
 
 ACK_INTERVAL_NS: Final = 50 * NS_PER_MS
 """A replica on a stream acks what it applied at most so often. There an ack moves no base: it says how late the client
-is, and bounds what is under way by half a second and more. At 60 Hz two thirds of the acks go, which were two fifths of
-what a client costs a node."""
+is, and bounds what is under way by half a second and more. At 60 Hz two thirds of the acks go, and with
+them a third of what a client costs a node."""
 
 ACK_VERSIONS_MAX: Final = 8
 """Or after so many versions, whichever is sooner: at 1000 Hz the window of unacked versions would else be shut."""

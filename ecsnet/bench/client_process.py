@@ -1,8 +1,8 @@
 """Clients of the replication benchmark, many to a process.
 
 Arguments: "probe" or "sinks", URL, how many. A probe is one embedded client as a game has it: it applies every version
-and notes when each became visible. Sinks join for real, ack each delta that came whole, and throw its rows away, so
-that 50 clients do not take the cores that the node needs.
+and notes when each became visible. Sinks join for real, ack as often as a replica does, and throw the rows away, so that
+50 clients do not take the cores that the node needs.
 """
 
 import selectors
@@ -13,7 +13,7 @@ from struct import Struct
 import ecsnet
 from ecsnet.bench.node_process import moving_schema
 from ecsnet.bench.workers import Counts, answer_marks
-from ecsnet.limits import FRAME_HEADER_BYTES, MESSAGE_TO_CLIENT_BYTES_MAX
+from ecsnet.limits import ACK_INTERVAL_NS, FRAME_HEADER_BYTES, MESSAGE_TO_CLIENT_BYTES_MAX
 from ecsnet.node.tcp import connect
 from ecsnet.session.client import ClientSession
 from ecsnet.session.states import State
@@ -56,6 +56,8 @@ class Sink:
         self._frame_bytes = 0
         self._version = 0
         self._ack_due = False
+        self._ack_now = False
+        self._acked_ns = 0
 
     @property
     def joined(self) -> bool:
@@ -77,10 +79,13 @@ class Sink:
 
     def flush(self) -> None:
         """Send what there is to send; a sink's few bytes always have room."""
-        if self._ack_due:
+        now_ns = time.monotonic_ns()
+        # As a replica does: a first version and chunks at once, versions every so often.
+        if self._ack_now or (self._ack_due and now_ns - self._acked_ns >= ACK_INTERVAL_NS):
             self._session.ack(self._held, chunks=self._chunks)
-            self._ack_due = False
-        frames = self._session.frames_to_send(time.monotonic_ns())
+            self._ack_due = self._ack_now = False
+            self._acked_ns = now_ns
+        frames = self._session.frames_to_send(now_ns)
         if frames:
             self.socket.sendall(b"".join(frames))
 
@@ -133,10 +138,10 @@ class Sink:
                 self._chunks = 0
             elif isinstance(event, SyncChunk):
                 self._chunks += 1
-                self._ack_due = True
+                self._ack_now = True
             elif isinstance(event, DeltaSync):
                 self._held, self._chunks = event.version, 0
-                self._ack_due = True
+                self._ack_now = True
 
 
 def run_sinks(url: str, count: int) -> None:
