@@ -1,8 +1,8 @@
 """Clients of the replication benchmark, many to a process.
 
 Arguments: "probe" or "sinks", URL, how many. A probe is one embedded client as a game has it: it applies every version
-and notes when each became visible. Sinks join for real, ack as often as a replica does, and throw the rows away, so that
-50 clients do not take the cores that the node needs.
+and notes when each became visible. Sinks join for real, ack as often as a replica does, and throw the rows away, so
+that 50 clients do not take the cores that the node needs.
 """
 
 import selectors
