@@ -160,7 +160,3 @@ class Checkers:
             )
         if statistics.slots_used > PINNED_VERSIONS_MAX:
             self.violated("bounds", f"{name}: {statistics.slots_used} versions are kept")
-
-    def link_failed(self, count: int) -> None:
-        """The node ended links for what came over them, though nobody is hostile."""
-        self.violated("protocol", f"the node ended {count} links of honest players for what they sent")

@@ -53,11 +53,6 @@ class StreamConnection:
 
     # --- the player's end --------------------------------------------------------------------------------------------
 
-    @property
-    def has_room(self) -> bool:
-        """Whether the player's core may be asked for more frames."""
-        return not self.waiting
-
     def player_send(self, frames: list[bytes], now_ns: int) -> None:
         """Write frames; what the socket does not take waits."""
         if not self.waiting and not self._leaving and len(frames) == 1 and self.up.send(frames[0], now_ns):
@@ -84,9 +79,6 @@ class StreamConnection:
         arrived = down.receive(until_ns)
         self._trace.all_arrived(arrived, self.number, TO_PLAYER)
         return [(when_ns, data[4], data[FRAME_HEADER_BYTES:], True) for when_ns, data in arrived]
-
-    def player_timeout(self, now_ns: int) -> None:
-        """A stream's timers are the system's."""
 
     def player_lost(self, now_ns: int) -> bool:
         """Whether the player has read the end of the stream."""
