@@ -29,14 +29,15 @@ def figures_of(*arguments: str) -> list[dict[str, object]]:
     return figures
 
 
-def test_the_store_is_measured_beside_numpy_and_esper() -> None:
+def test_the_store_is_measured_beside_numpy_esper_sqlite_and_lmdb() -> None:
     """Every metric of the table comes out once for each peer that does the same work."""
-    pytest.importorskip("esper")
+    for peer in ("esper", "lmdb"):
+        pytest.importorskip(peer)
 
     figures = figures_of("store", "--n", "64", "--runs", "1")
 
     assert {figure["metric"] for figure in figures} == {*METRICS, "memory_overhead"}
-    assert {figure["peer"] for figure in figures} == {"numpy", "esper", None}
+    assert {figure["peer"] for figure in figures} == {"numpy", "esper", "SQLite", "LMDB", None}
     assert {figure["n"] for figure in figures} == {64}
     assert all(figure["value"] > 0 for figure in figures)  # type: ignore[operator]
 

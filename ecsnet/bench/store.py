@@ -1,4 +1,5 @@
-"""The store from Python, beside numpy (columns without a database: the limit) and esper (objects in dictionaries).
+"""The store from Python, beside numpy (columns without a database: the limit), esper (objects in dictionaries), SQLite
+in memory and LMDB without syncing.
 
 What the sides hold: `n` entities with position (3 × f32), velocity (3 × f32) and health (2 × u32), 32 bytes of data an
 entity. ecsnet's figures contain their share of a commit that readers see; a point write's share is that of a
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 from ecsnet.bench.figures import Figure
 from ecsnet.bench.goals import GOALS
 from ecsnet.bench.peers_in_process import EsperSide, NumpySide
+from ecsnet.bench.peers_rows import LmdbSide, SqliteRowSide
 from ecsnet.bench.timing import Work, by_turns
 from ecsnet.ids import Tick
 from ecsnet.schema import Schema, loads
@@ -319,8 +321,9 @@ def run(
         note: called with what a reader must know, a peer that is not installed for one.
         progress: called with the name of what is measured next.
     """
-    if not EsperSide.installed():
-        note("esper is not installed: no figures beside it (pip install 'ecsnet[bench]')")
+    for peer_side, peer_name in ((EsperSide, "esper"), (LmdbSide, "lmdb")):
+        if not peer_side.installed():
+            note(f"{peer_name} is not installed: no figures beside it (pip install 'ecsnet[bench]')")
     note("prepared writers, cell reads by an optional builtin and reads of many cells by key are not built: no figures")
     goals = GOALS["store"]
     for n in sizes:
@@ -328,6 +331,10 @@ def run(
         peers: list[Any] = [NumpySide(n)]
         if EsperSide.installed():
             peers.append(EsperSide(n, POINT_OPERATIONS_MAX))
+        databases: list[Any] = [SqliteRowSide(n, POINT_OPERATIONS_MAX, ROWS_PER_TRANSACTION)]
+        if LmdbSide.installed():
+            databases.append(LmdbSide(n, POINT_OPERATIONS_MAX, ROWS_PER_TRANSACTION))
+        peers += databases
         for metric in METRICS:
             progress(f"{metric}, n = {n:,}")
             works = {side.name: side.works[metric] for side in (ours, *peers) if metric in side.works}
@@ -336,7 +343,9 @@ def run(
             for peer, peer_value in taken.items() or ((None, None),):
                 yield Figure("store", metric, n, value, "ns", "lower", peer, peer_value, goals.get(metric))
         ours.store.close()
-        del ours, peers
+        for database in databases:
+            database.close()
+        del ours, peers, databases
         progress(f"memory_overhead, n = {n:,}")
         yield Figure("store", "memory_overhead", n, _memory_overhead(n), "%", "lower", goal=goals["memory_overhead"])
 

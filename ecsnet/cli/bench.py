@@ -35,7 +35,7 @@ def store(
     runs: Annotated[int, typer.Option(min=1, help="Runs of each, of which the median counts.")] = 5,
     as_json: _JSON = False,
 ) -> None:
-    """The store from Python, beside numpy and esper: point writes and reads, bulk, iteration, memory.
+    """The store from Python, beside numpy, esper, SQLite and LMDB: point writes and reads, bulk, iteration, memory.
 
     A point write's figure contains its share of the commit of a transaction of 1000.
     """
