@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from ecsnet.embed import connect as connect
     from ecsnet.errors import EcsnetError as EcsnetError
     from ecsnet.errors import Reject as Reject
+    from ecsnet.expressions import col as col
     from ecsnet.ids import Entity as Entity
     from ecsnet.node import open_client as open_client
     from ecsnet.node import open_node as open_node
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from ecsnet.store import Store as Store
     from ecsnet.store import Transaction as Transaction
     from ecsnet.store import View as View
-    from ecsnet.store import col as col
     from ecsnet.store import maybe as maybe
     from ecsnet.world import Client as Client
     from ecsnet.world import World as World
@@ -38,7 +38,7 @@ _HOMES = {
     "Transaction": "ecsnet.store",
     "View": "ecsnet.store",
     "World": "ecsnet.world",
-    "col": "ecsnet.store",
+    "col": "ecsnet.expressions",
     "connect": "ecsnet.embed",
     "errors": "",
     "maybe": "ecsnet.store",

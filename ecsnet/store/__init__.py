@@ -1,6 +1,6 @@
 """The database by itself: transactions, queries, views and tables over the storage kernel."""
 
-from ecsnet.store.conditions import Condition, col
+from ecsnet.expressions import Condition, col
 from ecsnet.store.query import Query, maybe
 from ecsnet.store.rows import Rows
 from ecsnet.store.store import Store, TickScope

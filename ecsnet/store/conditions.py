@@ -1,27 +1,26 @@
-"""Conditions as data: `(col("health.hp") < 20) & (col("transform.x") > 0.0)`.
+"""Evaluating conditions (`ecsnet.expressions`) over whole columns, by numpy.
 
-A condition is a small immutable tree. It prints as what was written, compares equal to an equal one, and is evaluated
-over whole columns by numpy; it never sees a row, and it knows nothing of tables, views or transactions.
+It never sees a row, and it knows nothing of tables, views or transactions: whoever asks hands in a function that gives
+the column of a path.
 
-Invariants:
-- a condition holds names and values only, so one may be kept, reused against any view, and sent elsewhere later;
-- it has no truth of its own: `and`, `or`, `not` and chained comparisons would silently drop a part, so they raise;
-- evaluating gives one bool per row and changes nothing.
+Invariants: evaluating gives one bool per row and changes nothing; what a column of its type can never be compared with
+is an error, also where there are no rows.
 """
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import Any, Final, NoReturn
+import math
+from collections.abc import Callable
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ecsnet.errors import ArgumentError, UnknownNameError
+from ecsnet.errors import ArgumentError, InternalError, UnknownNameError
+from ecsnet.expressions import Both, Comparison, Condition, Either, Membership, Not, Path
 from ecsnet.store.fields import FieldName
 
-__all__ = ["Column", "Condition", "col"]
+__all__ = ["Fetch", "evaluate"]
 
-_Mask = NDArray[np.bool_]
+Mask = NDArray[np.bool_]
 
 # What evaluating asks for: the field that a path means, and its column.
 Fetch = Callable[[str], tuple[FieldName, NDArray[Any]]]
@@ -36,215 +35,101 @@ _COMPARE: Final[dict[str, Callable[[Any, Any], Any]]] = {
 }
 
 
-def col(path: str) -> "Column":
-    """Name a column for a condition, such as `col("health.hp") < 20`. Within one table `col("hp")` will do."""
-    if not isinstance(path, str) or not path:
-        raise ArgumentError(f"expected a path such as 'health.hp', found {path!r}")
-    return Column(path)
+def evaluate(condition: Condition, fetch: Fetch) -> Mask:
+    """One bool per row.
 
-
-class Column:
-    """A column's name, waiting to be compared. Made by `col`."""
-
-    __slots__ = ("path",)
-    __hash__ = None  # type: ignore[assignment]  # comparing gives a condition, so it can be no key of a dict
-
-    def __init__(self, path: str):
-        self.path = path
-
-    def __repr__(self) -> str:
-        return f"col({self.path!r})"
-
-    def __lt__(self, value: object) -> "Condition":
-        return Comparison(self.path, "<", _operand(value))
-
-    def __le__(self, value: object) -> "Condition":
-        return Comparison(self.path, "<=", _operand(value))
-
-    def __eq__(self, value: object) -> "Condition":  # type: ignore[override]
-        return Comparison(self.path, "==", _operand(value))
-
-    def __ne__(self, value: object) -> "Condition":  # type: ignore[override]
-        return Comparison(self.path, "!=", _operand(value))
-
-    def __gt__(self, value: object) -> "Condition":
-        return Comparison(self.path, ">", _operand(value))
-
-    def __ge__(self, value: object) -> "Condition":
-        return Comparison(self.path, ">=", _operand(value))
-
-    def is_in(self, values: Iterable[object]) -> "Condition":
-        """True where the column has one of `values`."""
-        return Membership(self.path, tuple(values))
-
-    def __bool__(self) -> NoReturn:
-        raise ArgumentError(f"{self!r} alone is no condition: compare it, as in {self!r} == True")
-
-
-class Condition:
-    """The base of all conditions. Combine with `&`, `|` and `~`, each side in parentheses."""
-
-    __slots__ = ()
-
-    def __and__(self, other: "Condition") -> "Condition":
-        return Both(self, _condition(other))
-
-    def __or__(self, other: "Condition") -> "Condition":
-        return Either(self, _condition(other))
-
-    def __invert__(self) -> "Condition":
-        return Not(self)
-
-    def __bool__(self) -> NoReturn:
-        raise ArgumentError(
-            "a condition is neither true nor false: write & | ~ instead of `and`, `or`, `not`, with parentheses around "
-            "each side, and two comparisons instead of a chained one"
-        )
-
-    def paths(self) -> frozenset[str]:
-        """Every column that the condition reads."""
-        raise NotImplementedError
-
-    def evaluate(self, fetch: Fetch) -> _Mask:
-        """One bool per row.
-
-        Raises:
-            ArgumentError: a value that a column of its type can never be compared with.
-        """
-        raise NotImplementedError
-
-
-@dataclass(frozen=True, slots=True, repr=False)
-class Comparison(Condition):
-    """A column against a value, or against another column (then `value` is a `Path`)."""
-
-    path: str
-    operator: str
-    value: object
-
-    def paths(self) -> frozenset[str]:
-        other = {self.value.path} if isinstance(self.value, Path) else set()
-        return frozenset({self.path} | other)
-
-    def evaluate(self, fetch: Fetch) -> _Mask:
-        field, cells = fetch(self.path)
-        if isinstance(self.value, Path):
-            other, others = fetch(self.value.path)
+    Raises:
+        ArgumentError: a value that a column of its type can never be compared with.
+        UnknownNameError: no such value of an enum.
+    """
+    match condition:
+        case Comparison(path, operator, Path(other_path)):
+            field, cells = fetch(path)
+            other, others = fetch(other_path)
             if field.shape or other.shape:
-                raise ArgumentError(f"{self!r}: columns of arrays or bytes cannot be compared with each other")
-            return np.asarray(_COMPARE[self.operator](cells, others), np.bool_)
-        return _compare(field, cells, self.operator, self.value)
-
-    def __repr__(self) -> str:
-        return f"col({self.path!r}) {self.operator} {self.value!r}"
-
-
-@dataclass(frozen=True, slots=True, repr=False)
-class Membership(Condition):
-    """A column against a set of values."""
-
-    path: str
-    values: tuple[object, ...]
-
-    def paths(self) -> frozenset[str]:
-        return frozenset({self.path})
-
-    def evaluate(self, fetch: Fetch) -> _Mask:
-        field, cells = fetch(self.path)
-        found = np.zeros(len(cells), np.bool_)
-        for value in self.values:
-            found |= _compare(field, cells, "==", value)
-        return found
-
-    def __repr__(self) -> str:
-        return f"col({self.path!r}).is_in({list(self.values)!r})"
+                raise ArgumentError(f"{condition!r}: columns of arrays or bytes cannot be compared with each other")
+            return np.asarray(_COMPARE[operator](cells, others), np.bool_)
+        case Comparison(path, operator, value):
+            field, cells = fetch(path)
+            return compare(field, cells, operator, value)
+        case Membership(path, values):
+            field, cells = fetch(path)
+            return _member(field, cells, values)
+        case Both(parts):
+            found = evaluate(parts[0], fetch)
+            for part in parts[1:]:
+                found = found & evaluate(part, fetch)
+            return found
+        case Either(parts):
+            found = evaluate(parts[0], fetch)
+            for part in parts[1:]:
+                found = found | evaluate(part, fetch)
+            return found
+        case Not(inner):
+            return ~evaluate(inner, fetch)
+    raise InternalError(f"a condition that cannot be evaluated: {condition!r}")
 
 
-@dataclass(frozen=True, slots=True, repr=False)
-class Both(Condition):
-    left: Condition
-    right: Condition
-
-    def paths(self) -> frozenset[str]:
-        return self.left.paths() | self.right.paths()
-
-    def evaluate(self, fetch: Fetch) -> _Mask:
-        return self.left.evaluate(fetch) & self.right.evaluate(fetch)
-
-    def __repr__(self) -> str:
-        return f"({self.left!r}) & ({self.right!r})"
-
-
-@dataclass(frozen=True, slots=True, repr=False)
-class Either(Condition):
-    left: Condition
-    right: Condition
-
-    def paths(self) -> frozenset[str]:
-        return self.left.paths() | self.right.paths()
-
-    def evaluate(self, fetch: Fetch) -> _Mask:
-        return self.left.evaluate(fetch) | self.right.evaluate(fetch)
-
-    def __repr__(self) -> str:
-        return f"({self.left!r}) | ({self.right!r})"
-
-
-@dataclass(frozen=True, slots=True, repr=False)
-class Not(Condition):
-    inner: Condition
-
-    def paths(self) -> frozenset[str]:
-        return self.inner.paths()
-
-    def evaluate(self, fetch: Fetch) -> _Mask:
-        return ~self.inner.evaluate(fetch)
-
-    def __repr__(self) -> str:
-        return f"~({self.inner!r})"
-
-
-@dataclass(frozen=True, slots=True, repr=False)
-class Path:
-    """Another column as the right side of a comparison: what `Column` is there, with an ordinary equality."""
-
-    path: str
-
-    def __repr__(self) -> str:
-        return f"col({self.path!r})"
-
-
-def _operand(value: object) -> object:
-    if isinstance(value, Column):
-        return Path(value.path)
-    if isinstance(value, np.generic):
-        return value.item()
-    if isinstance(value, Condition | np.ndarray | list | dict | set):
-        raise ArgumentError(f"a column is compared with one value or another column, not with {type(value).__name__}")
-    return value
-
-
-def _condition(value: object) -> Condition:
-    if not isinstance(value, Condition):
-        raise ArgumentError(f"expected a condition such as col('health.hp') < 20, found {value!r}")
-    return value
-
-
-def _compare(field: FieldName, cells: NDArray[Any], operator: str, value: object) -> _Mask:
+def compare(field: FieldName, cells: NDArray[Any], operator: str, value: Any) -> Mask:
+    """One column against one value."""
     if field.text:
-        if operator not in ("==", "!="):
-            raise ArgumentError(f"{field.path} holds bytes, which compare by == and != only")
-        wanted = np.frombuffer(field.cell(value), np.uint8)
-        equal: _Mask = (cells == wanted).all(axis=1)
-        return equal if operator == "==" else ~equal
+        return _compare_bytes(field, cells, operator, value)
+    if operator == "startswith":
+        raise ArgumentError(f"{field.path} holds no text: startswith is for strings and bytes")
     if field.shape:
         raise ArgumentError(f"{field.path} holds arrays: compare its column with numpy and use the mask")
+    return np.asarray(_COMPARE[operator](cells, _comparable(field, _number(field, value))), np.bool_)
+
+
+def _comparable(field: FieldName, number: int | float) -> Any:
+    """A number as numpy shall compare it. One out of the dtype's range is a fair question (`hp < 100000` is true
+    everywhere). numpy answers it for integers; a float column rounds it to its own type, unless that would make it
+    infinite."""
+    if field.dtype.kind != "f":
+        return number
+    try:
+        real = float(number)
+    except OverflowError:
+        return np.float64(math.inf if number > 0 else -math.inf)
+    beyond = math.isfinite(real) and abs(real) > float(np.finfo(field.dtype).max)
+    return np.float64(real) if beyond else real
+
+
+def _number(field: FieldName, value: Any) -> int | float:
     if field.enum is not None and isinstance(value, str):
         number = field.enum.get(value)
         if number is None:
             raise UnknownNameError(f"value of {field.path}", value, field.enum)
-        value = number
-    # A number out of the dtype's range is a fair question (`hp < 100000` is true everywhere); numpy answers it.
+        return number
+    if value is None and field.field is not None and field.field.foreign_key is not None:
+        # A reference to nothing is stored as 0.
+        return 0
     if not isinstance(value, int | float):
         field.refuse(value)
-    return np.asarray(_COMPARE[operator](cells, value), np.bool_)
+    return value
+
+
+def _compare_bytes(field: FieldName, cells: NDArray[Any], operator: str, value: Any) -> Mask:
+    equal: Mask
+    if operator == "startswith":
+        if not isinstance(value, bytes) or len(value) > field.shape[0]:
+            field.refuse(value)
+        equal = (cells[:, : len(value)] == np.frombuffer(value, np.uint8)).all(axis=1)
+        return equal
+    if operator not in ("==", "!="):
+        raise ArgumentError(f"{field.path} holds bytes, which compare by ==, != and startswith only")
+    equal = (cells == np.frombuffer(field.cell(value), np.uint8)).all(axis=1)
+    return equal if operator == "==" else ~equal
+
+
+def _member(field: FieldName, cells: NDArray[Any], values: tuple[Any, ...]) -> Mask:
+    found = np.zeros(len(cells), np.bool_)
+    if field.text or field.shape or field.dtype.kind not in "iu":
+        for value in values:
+            found |= compare(field, cells, "==", value)
+        return found
+    # Only what the dtype can hold can be found; numpy would turn a list that mixes signs into floats.
+    limits = np.iinfo(field.dtype)
+    numbers = {_number(field, value) for value in values}
+    wanted = [int(number) for number in numbers if limits.min <= number <= limits.max and number == int(number)]
+    return np.isin(cells, np.array(wanted, field.dtype)) if wanted else found

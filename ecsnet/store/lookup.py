@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from ecsnet.store.conditions import col
+from ecsnet.expressions import col
 from ecsnet.store.names import Names, no_such_row
 from ecsnet.store.query import Query
 

@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ecsnet.errors import ArgumentError, NotBuiltError, UnknownNameError
-from ecsnet.store.conditions import Condition
+from ecsnet.expressions import Condition
+from ecsnet.store.conditions import evaluate
 from ecsnet.store.fields import FieldName
 from ecsnet.store.names import Names, TableName
 from ecsnet.store.rows import Rows
@@ -163,7 +164,7 @@ class Query:
             position, field = self._locate(path)
             return field, source.read(selection, position, field)
 
-        chosen = np.flatnonzero(condition.evaluate(fetch))
+        chosen = np.flatnonzero(evaluate(condition, fetch))
         if len(chosen) == selection.count:
             return selection
         rows: list[RowSet] = []

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ecsnet.errors import ArgumentError
+from ecsnet.expressions import Condition
 from ecsnet.ids import Version
-from ecsnet.store.conditions import Condition
 from ecsnet.store.names import TableName
 from ecsnet.store.transaction import Transaction
 
