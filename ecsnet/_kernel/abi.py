@@ -71,8 +71,8 @@ DEFAULT: Final = 16
 MINIMUM: Final = 32
 MAXIMUM: Final = 64
 
-TYPES: Final = ("u8", "u16", "u32", "u64", "i8", "i16", "i32", "i64", "f32", "f64", "bool", "bytes")
-KINDS: Final = ("entities", "component", "keyed")
+TYPES: Final = ("u8", "u16", "u32", "u64", "i8", "i16", "i32", "i64", "f32", "f64", "bool", "bytes", "string")
+KINDS: Final = ("entities", "component", "keyed", "event")
 ON_DELETE: Final = ("cascade", "set_null", "restrict")
 
 
@@ -89,6 +89,9 @@ class FieldIn(Structure):
         ("maximum", c_uint64),
         ("enum_values", c_uint64),
         ("default", c_uint64),
+        ("target_table", c_uint16),
+        ("target_field", c_uint16),
+        ("reserved", c_uint32),
     )
 
 
@@ -100,9 +103,16 @@ class TableIn(Structure):
         ("replicated", ctypes.c_uint8),
         ("field_count", c_uint32),
         ("rows_max", c_uint32),
-        ("reserved", c_uint32),
+        ("group", c_uint16),
+        ("unique_count", c_uint16),
         ("fields", c_uint64),
+        ("uniques", c_uint64),
     )
+
+
+class UniqueIn(Structure):
+    __slots__ = ()
+    _fields_ = (("field_count", c_uint32), ("reserved", c_uint32), ("fields", c_uint64))
 
 
 class CatalogueIn(Structure):
@@ -195,6 +205,7 @@ class Taken(Structure):
 STRUCTURES: Final[tuple[type[Structure], ...]] = (
     FieldIn,
     TableIn,
+    UniqueIn,
     CatalogueIn,
     Info,
     TableOut,

@@ -5,18 +5,24 @@ import struct
 from typing import Any
 
 from ecsnet._kernel import abi
-from ecsnet.schema.model import MISSING, Field, Schema
+from ecsnet.errors import NotBuiltError
+from ecsnet.schema.model import MISSING, VIRTUAL_KEY_ID, Field, Schema
 
 
 def describe(schema: Schema, entities_max: int) -> tuple[abi.CatalogueIn, list[Any]]:
-    """The catalogue of a schema, and what must be kept alive until the kernel has copied it."""
+    """The catalogue of a schema, and what must be kept alive until the kernel has copied it.
+
+    Raises:
+        NotBuiltError: the schema uses what this kernel cannot hold yet.
+    """
+    _demand_built(schema)
     keep: list[Any] = []
     tables = (abi.TableIn * len(schema.tables))()
     for into, table in zip(tables, schema.tables, strict=True):
         fields = (abi.FieldIn * max(1, len(table.fields)))()
         keep.append(fields)
         for to, field in zip(fields, table.fields, strict=False):
-            _field(to, field, keep)
+            _field(to, field, schema, keep)
         into.id = table.id
         into.kind = abi.KINDS.index(table.kind)
         into.replicated = table.replicated
@@ -28,7 +34,25 @@ def describe(schema: Schema, entities_max: int) -> tuple[abi.CatalogueIn, list[A
     return catalogue, keep
 
 
-def _field(to: abi.FieldIn, field: Field, keep: list[Any]) -> None:
+def _demand_built(schema: Schema) -> None:
+    """Refuse what the schema language knows and the kernel does not hold yet."""
+    for table in schema.tables:
+        kind: str = table.kind
+        if kind == "event":
+            raise NotBuiltError(f"the event table {table.name}")
+        for what in ("group", "spatial", "uniques"):
+            if getattr(table, what, None):
+                raise NotBuiltError(f"{what} of table {table.name}", "leave it out")
+        for field in table.fields:
+            if field.type == "string":
+                raise NotBuiltError(f"strings ({table.name}.{field.name})", "use bytes[N]")
+            if field.foreign_key is not None and field.foreign_key.table != "entities":
+                raise NotBuiltError(
+                    f"a reference to another table than entities ({table.name}.{field.name})", "refer to entities.id"
+                )
+
+
+def _field(to: abi.FieldIn, field: Field, schema: Schema, keep: list[Any]) -> None:
     flags = 0
     to.id = field.id
     to.type = abi.TYPES.index(field.type)
@@ -36,6 +60,9 @@ def _field(to: abi.FieldIn, field: Field, keep: list[Any]) -> None:
     if field.foreign_key is not None:
         flags |= abi.FOREIGN_KEY
         to.on_delete = abi.ON_DELETE.index(field.foreign_key.on_delete)
+        target = schema.table(field.foreign_key.table)
+        to.target_table = target.id
+        to.target_field = VIRTUAL_KEY_ID if target.virtual else target.field(field.foreign_key.field).id
     flags |= abi.UNIQUE * field.unique | abi.OPTIONAL * field.optional | abi.AUTO * field.auto_increment
     if field.minimum is not None:
         flags |= abi.MINIMUM

@@ -590,6 +590,7 @@ const manifest: []const u8 = text: {
     for (.{
         .{ "FieldIn", catalogue.FieldIn },
         .{ "TableIn", catalogue.TableIn },
+        .{ "UniqueIn", catalogue.UniqueIn },
         .{ "CatalogueIn", catalogue.CatalogueIn },
         .{ "Info", failure.Info },
         .{ "TableOut", TableOut },

@@ -8,7 +8,7 @@ const std = @import("std");
 const assert = std.debug.assert;
 const limits = @import("limits.zig");
 
-pub const Type = enum(u8) { u8, u16, u32, u64, i8, i16, i32, i64, f32, f64, bool, bytes };
+pub const Type = enum(u8) { u8, u16, u32, u64, i8, i16, i32, i64, f32, f64, bool, bytes, string };
 
 pub const Kind = enum(u8) {
     /// The registry of every living entity: table 0.
@@ -17,6 +17,8 @@ pub const Kind = enum(u8) {
     component,
     /// Rows of their own, with a key space of their own.
     keyed,
+    /// Rows of one version each, with a key space of their own.
+    event,
 };
 
 pub const OnDelete = enum(u8) { cascade, set_null, restrict };
@@ -35,7 +37,7 @@ pub const FieldIn = extern struct {
     type: u8,
     on_delete: u8,
     flags: u32,
-    /// Elements of a fixed array, bytes of `bytes[N]`, 1 for a scalar.
+    /// Elements of a fixed array, bytes of `bytes[N]` and at most of a `string[N]`, 1 for a scalar.
     count: u32,
     enum_count: u32,
     /// Bits of an i64, u64 or f64, by the type's class.
@@ -45,7 +47,15 @@ pub const FieldIn = extern struct {
     enum_values: u64,
     /// Address of one cell; meaningful with `flag_default`.
     default: u64,
+    /// What a foreign key holds: a value of this field (id) of this table (id), or with `target_key`
+    /// a key of that table, which is `entities` then.
+    target_table: u16 = 0,
+    target_field: u16 = target_key,
+    reserved: u32 = 0,
 };
+
+/// In place of a field's id: the table's own key.
+pub const target_key: u16 = 0xfff0;
 
 pub const TableIn = extern struct {
     id: u16,
@@ -53,7 +63,18 @@ pub const TableIn = extern struct {
     replicated: u8,
     field_count: u32,
     rows_max: u32,
+    /// Tables of one number keep their common rows in equal order; 0 for none.
+    group: u16 = 0,
+    unique_count: u16 = 0,
+    fields: u64,
+    /// Address of `unique_count` combinations of fields whose values are unique together.
+    uniques: u64 = 0,
+};
+
+pub const UniqueIn = extern struct {
+    field_count: u32,
     reserved: u32 = 0,
+    /// Address of `field_count` field ids, u16, ascending.
     fields: u64,
 };
 
@@ -64,8 +85,9 @@ pub const CatalogueIn = extern struct {
 };
 
 comptime {
-    assert(@sizeOf(FieldIn) == 48);
-    assert(@sizeOf(TableIn) == 24);
+    assert(@sizeOf(FieldIn) == 56);
+    assert(@sizeOf(TableIn) == 32);
+    assert(@sizeOf(UniqueIn) == 16);
     assert(@sizeOf(CatalogueIn) == 16);
 }
 
@@ -86,6 +108,12 @@ pub const Field = struct {
     maximum: u64,
     enum_values: []const i64,
     default: ?[]const u8,
+    /// Of a foreign key: the place of the table whose value it holds, and of the field there; null for
+    /// the key itself.
+    target_table: u16 = 0,
+    target_field: ?u32 = null,
+    /// Foreign keys hold this field's values.
+    referred: bool = false,
 
     /// Whether a cell's bits alone can break a rule: what a lent column must be scanned for.
     pub fn constrained(field: *const Field) bool {
@@ -110,6 +138,9 @@ pub const Table = struct {
     replicated: bool,
     rows_max: u32,
     fields: []const Field,
+    /// Combinations of fields, by place, whose values are unique together.
+    uniques: []const []const u32 = &.{},
+    group: u16 = 0,
 
     pub fn fieldIndex(table: *const Table, id: u16) ?u32 {
         // Ids are dense from 0 unless a schema chose its own, so try the place first.
@@ -149,7 +180,7 @@ pub const Catalogue = struct {
         var id_max: u16 = 0;
         for (given, tables, 0..) |*from, *to, i| {
             if (i > 0 and from.id <= given[i - 1].id) return error.BadCatalogue;
-            if (from.kind > @intFromEnum(Kind.keyed)) return error.BadCatalogue;
+            if (from.kind > @intFromEnum(Kind.event)) return error.BadCatalogue;
             const kind: Kind = @enumFromInt(from.kind);
             if ((from.id == 0) != (kind == .entities)) return error.BadCatalogue;
             if (from.field_count > limits.fields_max) return error.BadCatalogue;
@@ -165,27 +196,69 @@ pub const Catalogue = struct {
                 .replicated = from.replicated != 0,
                 .rows_max = if (from.rows_max == 0) limits.rows_max else @min(from.rows_max, limits.rows_max),
                 .fields = fields,
+                .group = from.group,
             };
+            to.uniques = try copyUniques(a, to, from);
         }
         if (tables[0].kind != .entities) return error.BadCatalogue;
         const by_id = try a.alloc(u16, @as(usize, id_max) + 1);
         @memset(by_id, 0xffff);
         for (tables, 0..) |*table, i| by_id[table.id] = @intCast(i);
+        try resolveTargets(tables, by_id);
         return .{ .arena = arena, .tables = tables, .entities_max = in.entities_max, .by_id = by_id };
     }
 };
 
+fn copyUniques(a: std.mem.Allocator, table: *const Table, in: *const TableIn) error{ OutOfMemory, BadCatalogue }![]const []const u32 {
+    if (in.unique_count > limits.fields_max) return error.BadCatalogue;
+    const uniques = try a.alloc([]const u32, in.unique_count);
+    for (try slice(UniqueIn, in.uniques, in.unique_count), uniques) |*from, *to| {
+        if (from.field_count < 2 or from.field_count > table.fields.len) return error.BadCatalogue;
+        const fields = try a.alloc(u32, from.field_count);
+        for (try slice(u16, from.fields, from.field_count), fields, 0..) |id, *field, i| {
+            field.* = table.fieldIndex(id) orelse return error.BadCatalogue;
+            if (i > 0 and field.* <= fields[i - 1]) return error.BadCatalogue;
+        }
+        to.* = fields;
+    }
+    return uniques;
+}
+
+/// Foreign keys know their target by its ids until all tables are there.
+fn resolveTargets(tables: []Table, by_id: []const u16) error{BadCatalogue}!void {
+    for (tables) |*table| for (@constCast(table.fields)) |*field| {
+        if (!field.foreign_key) continue;
+        const id = field.target_table;
+        if (id >= by_id.len or by_id[id] == 0xffff) return error.BadCatalogue;
+        field.target_table = by_id[id];
+        const target = &tables[field.target_table];
+        if (field.target_field.? == target_key) {
+            if (target.kind != .entities) return error.BadCatalogue;
+            if (field.type != .u64 or field.count != 1) return error.BadCatalogue;
+            field.target_field = null;
+            continue;
+        }
+        const place = target.fieldIndex(@intCast(field.target_field.?)) orelse return error.BadCatalogue;
+        const to = &@constCast(target.fields)[place];
+        // A value that names one row at most, and the same bytes on both sides.
+        if (target.kind != .keyed or !to.unique) return error.BadCatalogue;
+        if (to.type != field.type or to.count != field.count) return error.BadCatalogue;
+        field.target_field = place;
+        to.referred = true;
+    };
+}
+
 fn copyField(a: std.mem.Allocator, in: *const FieldIn) error{ OutOfMemory, BadCatalogue }!Field {
-    if (in.type > @intFromEnum(Type.bytes) or in.on_delete > @intFromEnum(OnDelete.restrict)) return error.BadCatalogue;
+    if (in.type > @intFromEnum(Type.string) or in.on_delete > @intFromEnum(OnDelete.restrict)) return error.BadCatalogue;
     if (in.count == 0 or in.count > limits.cell_bytes_max or in.enum_count > limits.enum_values_max) return error.BadCatalogue;
     const kind: Type = @enumFromInt(in.type);
-    const width = elementBytes(kind) * in.count;
+    // A string's cell is its reference, however long it may be.
+    const width = if (kind == .string) 8 else elementBytes(kind) * in.count;
     if (width > limits.cell_bytes_max) return error.BadCatalogue;
     const foreign_key = in.flags & flag_foreign_key != 0;
-    if (foreign_key and (kind != .u64 or in.count != 1)) return error.BadCatalogue;
     const auto = in.flags & flag_auto != 0;
     if (auto) switch (kind) {
-        .f32, .f64, .bool, .bytes => return error.BadCatalogue,
+        .f32, .f64, .bool, .bytes, .string => return error.BadCatalogue,
         else => if (in.count != 1) return error.BadCatalogue,
     };
     const enum_values = try a.dupe(i64, try slice(i64, in.enum_values, in.enum_count));
@@ -207,6 +280,8 @@ fn copyField(a: std.mem.Allocator, in: *const FieldIn) error{ OutOfMemory, BadCa
         .maximum = in.maximum,
         .enum_values = enum_values,
         .default = default,
+        .target_table = in.target_table,
+        .target_field = if (foreign_key) in.target_field else null,
     };
 }
 
@@ -222,7 +297,7 @@ pub fn elementBytes(kind: Type) u32 {
         .u8, .i8, .bool, .bytes => 1,
         .u16, .i16 => 2,
         .u32, .i32, .f32 => 4,
-        .u64, .i64, .f64 => 8,
+        .u64, .i64, .f64, .string => 8,
     };
 }
 
@@ -234,7 +309,7 @@ pub fn checkCell(field: *const Field, cell: []const u8) ?Broken {
     assert(cell.len == field.width);
     if (!field.constrained()) return null;
     return switch (field.type) {
-        .bytes => null,
+        .bytes, .string => null,
         .bool => for (cell) |byte| {
             if (byte > 1) break .{ .rule = error.Range, .found = byte, .expected = 1 };
         } else null,
@@ -247,7 +322,7 @@ pub fn Native(comptime kind: Type) type {
         .u8, .bool, .bytes => u8,
         .u16 => u16,
         .u32 => u32,
-        .u64 => u64,
+        .u64, .string => u64,
         .i8 => i8,
         .i16 => i16,
         .i32 => i32,

