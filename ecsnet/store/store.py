@@ -18,11 +18,12 @@ from ecsnet.ids import Tick, Version
 from ecsnet.limits import ENTITIES_MAX_DEFAULT
 from ecsnet.schema.model import Schema
 from ecsnet.store.joins import Joins
+from ecsnet.store.lifecycle import Lifecycle, Randomness
 from ecsnet.store.names import Names
 from ecsnet.store.places import PlacesCache
 from ecsnet.store.shapes import Recipes
 from ecsnet.store.table import TableHandle
-from ecsnet.store.transaction import Randomness, Transaction
+from ecsnet.store.transaction import Transaction
 from ecsnet.store.view import View
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ class Writer:
         """The newest published version."""
         return self._store.version
 
-    def begin(self, transaction: Transaction) -> None:
+    def begin(self, transaction: Lifecycle) -> None:
         """Take the baton. Raises BusyError, ClosedError."""
         self._store.demand_open()
         self.kernel.take_baton()
@@ -61,7 +62,7 @@ class Writer:
             self.kernel.release_baton()
             raise
 
-    def committed(self, transaction: Transaction) -> None:
+    def committed(self, transaction: Lifecycle) -> None:
         """Publish, and give the baton back."""
         try:
             made = self._store.publish(transaction.tick)
@@ -69,7 +70,7 @@ class Writer:
         finally:
             self.kernel.release_baton()
 
-    def rolled_back(self, transaction: Transaction) -> None:
+    def rolled_back(self, transaction: Lifecycle) -> None:
         """Give the baton back."""
         self.kernel.release_baton()
 
@@ -87,8 +88,8 @@ class TickScope(Writer):
         super().__init__(store)
         self._tick = tick
         self._held = False
-        self._open: Transaction | None = None
-        self._unpublished: list[Transaction] = []
+        self._open: Lifecycle | None = None
+        self._unpublished: list[Lifecycle] = []
 
     @property
     def tick(self) -> Tick:
@@ -127,7 +128,7 @@ class TickScope(Writer):
         self._unpublished.clear()
         return version
 
-    def begin(self, transaction: Transaction) -> None:
+    def begin(self, transaction: Lifecycle) -> None:
         """One at a time. Raises BusyError, ClosedError."""
         if not self._held:
             raise ClosedError(f"tick {self._tick} is over")
@@ -136,12 +137,12 @@ class TickScope(Writer):
         self.kernel.begin()
         self._open = transaction
 
-    def committed(self, transaction: Transaction) -> None:
+    def committed(self, transaction: Lifecycle) -> None:
         """Remember whom to tell the version."""
         self._open = None
         self._unpublished.append(transaction)
 
-    def rolled_back(self, transaction: Transaction) -> None:
+    def rolled_back(self, transaction: Lifecycle) -> None:
         """The next may begin."""
         self._open = None
 

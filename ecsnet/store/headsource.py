@@ -1,0 +1,102 @@
+"""A transaction as the source of queries: rows of the head as it is now, columns that may be written.
+
+Invariants: from the first writable column on rows stand still; a selection is good for as long as no structural
+operation was done.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ecsnet.errors import ArgumentError, BorrowError
+from ecsnet.ids import INDEX_BITS
+from ecsnet.store.fields import FieldName
+from ecsnet.store.lifecycle import CLOSED, DIRECT, IDLE, LENDING, Lifecycle
+from ecsnet.store.names import TableName
+from ecsnet.store.query import Query, Selection, query_of
+from ecsnet.store.shapes import writable
+
+__all__ = ["QuerySource"]
+
+
+class QuerySource(Lifecycle):
+    """Queries over the head."""
+
+    __slots__ = ()
+
+    # --- queries -----------------------------------------------------------------------------------------------------
+
+    def query(self, *tables: str, without: Sequence[str] = ()) -> Query:
+        """The rows of entities that have all of `tables` and none of `without`, aligned, with writable columns.
+
+        From the first column taken, rows stand still until the commit: what is spawned, inserted or removed after that
+        is not in any query of this transaction.
+
+        Raises:
+            UnknownNameError, ArgumentError: no such table, or the same one twice.
+            NotBuiltError: tables with keys of their own beside others.
+        """
+        self._enter()
+        return query_of(self, tables, without)
+
+    # --- as the source of queries ------------------------------------------------------------------------------------
+
+    def join(self, tables: tuple[TableName, ...], without: tuple[TableName, ...]) -> Selection:
+        """Resolve a query without its condition."""
+        self._enter()
+        plan = self._writer.joins.of_head(tables, without)
+        return Selection(plan.tables, plan.rows, plan.keys, self._structure)
+
+    def holds(self, selection: Selection) -> bool:
+        """Whether no structural operation was done since."""
+        return selection.structure == self._structure
+
+    def read(self, selection: Selection, position: int, field: FieldName) -> NDArray[Any]:
+        """The cells of one field, for reading at once."""
+        self._enter()
+        if field.kind != "stored":
+            return _virtual(field, selection.keys)
+        return self._lending.read(selection, position, field)
+
+    def column(self, selection: Selection, position: int, field: FieldName) -> NDArray[Any]:
+        """The cells of one field for the game: writable unless they are keys, foreign keys or unique."""
+        if self._state == IDLE or self._state == CLOSED:
+            self._enter()
+        if selection.structure != self._structure:
+            raise BorrowError(
+                f"rows of {field.table.name} moved since this query was made ({self.label!r} spawned, inserted or "
+                f"removed something): take the columns first, or query again"
+            )
+        if field.kind != "stored":
+            return _virtual(field, selection.keys)
+        if field.lendable and self._state == DIRECT:
+            self._state = LENDING
+        return self._lending.column(selection, position, field)
+
+    def assign(self, selection: Selection, position: int, field: FieldName, value: object) -> None:
+        """Copy `value` into those cells: floats to floats, integers to integers with the range checked."""
+        if not field.lendable:
+            writable(field.table)
+            why = "follows from the key" if field.kind != "stored" else "is a foreign key or unique"
+            raise ArgumentError(f"{field.path} {why} and is read-only as a column: use tx.update(key, ...)")
+        cells = self.column(selection, position, field)
+        if value is cells:
+            # `body.x += v` has changed the array already, and assigns it to itself.
+            return
+        wanted = field.cast(value)
+        if wanted.shape != cells.shape:
+            try:
+                wanted = np.broadcast_to(wanted, cells.shape)
+            except ValueError:
+                field.refuse(value, f"{len(cells)} rows, or one value for all")
+        np.copyto(cells, wanted)
+
+
+def _virtual(field: FieldName, keys: NDArray[np.uint64]) -> NDArray[Any]:
+    if field.kind == "key":
+        return keys
+    generations = (keys >> np.uint64(INDEX_BITS)).astype(np.uint32)
+    generations.flags.writeable = False
+    return generations

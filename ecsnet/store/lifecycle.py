@@ -1,0 +1,271 @@
+"""What a transaction is in, from its first operation to its end.
+
+It is applied to the kernel's private head as it goes, so that it reads its own writes; nobody else sees any of it
+before the commit, and an exception undoes all of it. The writer's baton is taken at the first operation and given back
+at the end, so an unused transaction costs nothing and holds nobody up.
+
+    idle ──first operation──► direct ──first lent array──► lending
+      │                          │                            │
+      └──────────────────────────┴───commit or rollback───────┴──► closed
+
+Invariants:
+- a commit that raises has changed nothing, and the transaction is closed;
+- while *lending*, rows stand still: structural operations are noted down (`queued`) and done at commit, in call order;
+- whether a row is there is answered with what waits to be done (`_has`, `_demand`).
+"""
+
+import warnings
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ecsnet.errors import ArgumentError, ClosedError, NoRowError, NotBuiltError, RowExistsError, StaleEntityError
+from ecsnet.ids import Tick, Version
+from ecsnet.store.lending import Lending
+from ecsnet.store.names import Names, TableName
+from ecsnet.store.queued import Queue
+
+if TYPE_CHECKING:
+    from ecsnet.store.store import Writer
+
+__all__ = ["CLOSED", "DIRECT", "IDLE", "LENDING", "Lifecycle", "Randomness"]
+
+IDLE: Final = 0
+DIRECT: Final = 1
+LENDING: Final = 2
+CLOSED: Final = 3
+
+Randomness = np.random.Generator | Callable[[], np.random.Generator] | None
+
+
+class Lifecycle:
+    """Beginning, ending, and what is there meanwhile."""
+
+    __slots__ = (
+        "__weakref__",
+        "_cells",
+        "_inserts",
+        "_kernel",
+        "_lending",
+        "_names",
+        "_queue",
+        "_random",
+        "_recipes",
+        "_state",
+        "_structure",
+        "_update",
+        "_updates",
+        "_writer",
+        "dt",
+        "label",
+        "tick",
+        "version",
+    )
+
+    def __init__(self, writer: "Writer", label: str, tick: Tick, dt: float, random: Randomness):
+        self._writer = writer
+        self._names: Names = writer.names
+        self._kernel = writer.kernel
+        self._recipes = writer.recipes
+        self._inserts = writer.recipes.inserts
+        self._updates = writer.recipes.updates
+        self._cells = writer.recipes.cells
+        self._update = writer.kernel.update
+        self._state = IDLE
+        self._structure = 0
+        self._queue = Queue(writer.kernel)
+        self._lending = Lending(writer.kernel, label)
+        self._random = random
+        self.label = label
+        """What warnings about this transaction call it: the name of a system or command."""
+        self.dt = dt
+        """Seconds of game time in this step, exactly `every / hz`; 0.0 outside a tick."""
+        self.tick = tick
+        """The tick that it runs in; outside one, the newest published."""
+        self.version: Version | None = None
+        """After the commit, the version that contains it; inside a tick, None until that is published."""
+
+    # --- what it is --------------------------------------------------------------------------------------------------
+
+    @property
+    def random(self) -> np.random.Generator:
+        """Randomness that a replay repeats: seeded by (world seed, tick, function).
+
+        Raises:
+            ArgumentError: outside a tick there is no such seed.
+        """
+        if self._random is None:
+            raise ArgumentError("tx.random exists inside a tick; elsewhere use numpy.random.default_rng(seed)")
+        if not isinstance(self._random, np.random.Generator):
+            # Making one costs more than most commands, and most never ask.
+            self._random = self._random()
+        return self._random
+
+    @property
+    def names(self) -> Names:
+        """The schema's names."""
+        return self._names
+
+    @property
+    def closed(self) -> bool:
+        """Whether it was committed or rolled back."""
+        return self._state == CLOSED
+
+    # --- ending ------------------------------------------------------------------------------------------------------
+
+    def commit(self, *, wait: bool = True) -> Version | None:
+        """Make it so: lent cells come back, waiting operations are done, everything is checked, then all of it counts.
+
+        Returns:
+            the version that contains it; None inside a tick, whose transactions become one version when it ends. Where
+            nothing was changed, the newest version.
+
+        Raises:
+            ConstraintError, BorrowError, LimitExceededError: refused. Nothing has changed; the transaction is closed.
+            ClosedError: it was ended before. NotBuiltError: `wait=False`; nothing has happened.
+
+        Warns:
+            ResourceWarning: somebody still holds a lent array; it is theirs now and changes nothing. The commit stands,
+            also where warnings are made errors.
+        """
+        if self._state == CLOSED:
+            raise self._closed_error()
+        if not wait:
+            raise NotBuiltError(
+                "commit(wait=False)", "commit() returns at once: nothing in memory has to be waited for"
+            )
+        if self._state == IDLE:
+            self._state = CLOSED
+            self.version = self._writer.version
+            return self.version
+        kept: list[str] = []
+        try:
+            if self._state == LENDING:
+                kept = self._lending.finish()
+                if self._queue:
+                    # Lent cells come before what waited behind them.
+                    self._kernel.settle()
+                    self._queue.run()
+            self._kernel.commit()
+        except BaseException:
+            self.rollback()
+            raise
+        self._state = CLOSED
+        kept += self._kernel.kept
+        self._writer.committed(self)
+        for path in kept:
+            warnings.warn(
+                f"{self.label!r} kept an array of {path} past its commit: it is private memory now, and writing to it "
+                f"changes nothing",
+                ResourceWarning,
+                stacklevel=3,
+            )
+        return self.version
+
+    def rollback(self) -> None:
+        """Undo everything. Ids that it handed out are stale, arrays that it lent are their holder's own memory. Again,
+        or after a commit, is harmless."""
+        if self._state == CLOSED:
+            return
+        begun = self._state != IDLE
+        self._state = CLOSED
+        if begun:
+            self._lending.forget()
+            try:
+                self._kernel.rollback()
+            finally:
+                self._writer.rolled_back(self)
+
+    def savepoint(self) -> Any:
+        """Planned."""
+        raise NotBuiltError("a savepoint", "split the work into two transactions, or check before writing")
+
+    def __enter__(self) -> Self:
+        if self._state == CLOSED:
+            raise self._closed_error()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if kind is not None:
+            self.rollback()
+        elif self._state != CLOSED:
+            self.commit()
+
+    async def __aenter__(self) -> Self:
+        """Planned."""
+        raise NotBuiltError("`async with` a transaction", "use `with`: nothing in memory blocks")
+
+    async def __aexit__(self, *failure: object) -> None:
+        """Planned."""
+
+    def __del__(self) -> None:
+        # `_state` is missing where the constructor itself failed.
+        if getattr(self, "_state", CLOSED) in (DIRECT, LENDING):
+            if self._kernel.gone:
+                # Store and transaction were garbage together, and the store was finalised first.
+                self._state = CLOSED
+            else:
+                self.rollback()
+            # Last: made an error, a warning would leave the baton taken for ever.
+            warnings.warn(
+                f"{self.label!r} was let go without commit or rollback: rolled back", ResourceWarning, stacklevel=2
+            )
+
+    def __repr__(self) -> str:
+        state = ("idle", "open", "open, lending", "closed")[self._state]
+        return f"<transaction {self.label!r}, {state}>"
+
+    # --- inside ------------------------------------------------------------------------------------------------------
+
+    def _enter(self) -> None:
+        """Be open: take the baton and begin at the first operation."""
+        if self._state == IDLE:
+            self._writer.begin(self)
+            self._state = DIRECT
+        elif self._state == CLOSED:
+            raise self._closed_error()
+
+    def _closed_error(self) -> ClosedError:
+        return ClosedError(f"{self.label!r} was committed or rolled back; begin another transaction")
+
+    def _whole(self, work: Callable[[], object]) -> None:
+        """Do several kernel operations as one: all of them, or none."""
+        mark = self._kernel.mark()
+        try:
+            work()
+        except BaseException:
+            self._kernel.rollback_to(mark)
+            raise
+        finally:
+            self._structure += 1
+
+    def _reserve(self, table: TableName, rows: int) -> NDArray[np.uint64]:
+        return self._kernel.reserve(table.id, rows)
+
+    def _has(self, table: TableName, key: int) -> bool:
+        noted = self._queue.exists(table, key) if self._queue else None
+        if noted is not None:
+            return noted
+        try:
+            self._kernel.row(table.id, key)
+        except (StaleEntityError, NoRowError):
+            return False
+        return True
+
+    def _demand(self, table: TableName, key: int) -> None:
+        """Raise unless the row is there, counting what waits to be done."""
+        noted = self._queue.exists(table, key) if self._queue else None
+        if noted is None:
+            self._kernel.row(table.id, key)
+        elif not noted:
+            if table.component and self._has(self._names.by_id[0], key):
+                raise NoRowError(key, table.name)
+            raise StaleEntityError(key, table.name)
+
+    def _demand_none(self, table: TableName, entity: int) -> None:
+        """Raise unless the entity is alive and has no row in the component."""
+        self._demand(self._names.by_id[0], entity)
+        if self._has(table, entity):
+            raise RowExistsError(entity, table.name)
