@@ -587,6 +587,8 @@ pub fn byIndex(_: void, a: u64, b: u64) bool {
 pub fn sortUnique(list: *std.ArrayList(u64)) void {
     const items = list.items;
     if (items.len < 2) return;
+    // Bulk removal goes through its keys backwards, so that no row has to move.
+    if (byIndex({}, items[items.len - 1], items[0])) std.mem.reverse(u64, items);
     if (!std.sort.isSorted(u64, items, {}, byIndex)) std.sort.pdq(u64, items, {}, byIndex);
     var kept: usize = 1;
     for (items[1..]) |key| {
