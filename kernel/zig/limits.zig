@@ -39,6 +39,9 @@ pub const fields_max = 256;
 /// Cell width in bytes: `[f64; 512]` or `bytes[4096]`. A delta carries cells whole.
 pub const cell_bytes_max = 4096;
 
+/// Bytes of UTF-8 in one text, for the same reason; a text lies in one chunk of the heap.
+pub const string_bytes_max = 4096;
+
 /// Values an enum may name: they are searched per changed cell.
 pub const enum_values_max = 256;
 

@@ -11,6 +11,7 @@ comptime {
     _ = @import("entity.zig");
     _ = @import("frame.zig");
     _ = @import("fuzz.zig");
+    _ = @import("heap.zig");
     _ = @import("key_index.zig");
     _ = @import("oom_test.zig");
     _ = @import("sparse.zig");
