@@ -37,6 +37,8 @@ STATUS: Final = {
     "StaleVersion": -24,
     "HistoryGone": -25,
     "ViewsHeld": -26,
+    "Text": -27,
+    "HeapFull": -28,
 }
 """Names of `failure.zig`; appended, never reused."""
 
@@ -59,6 +61,7 @@ REASONS: Final = (
     "entity_missing",
     "trailing",
     "encoding_not_built",
+    "text",
 )
 """What a block got wrong, by `block.Reason`."""
 
@@ -270,6 +273,14 @@ _SIGNATURES: Final[dict[str, tuple[Any, tuple[Any, ...]]]] = {
     "ecs_block_weigh": (c_int32, (c_void_p, c_char_p, c_uint32, c_void_p)),
     "ecs_digest_keep": (c_int32, (c_void_p, c_uint32)),
     "ecs_view_digest_kept": (c_int32, (c_void_p, c_uint32, c_void_p)),
+    "ecs_text_intern": (c_int32, (c_void_p, c_uint64, c_void_p, c_void_p, c_void_p)),
+    "ecs_text_at": (c_int32, (c_void_p, c_uint64, _u64p, _u64p)),
+    "ecs_text_gather": (c_int64, (c_void_p, c_uint64, c_void_p, c_void_p, c_void_p, c_uint64)),
+    "ecs_text_distinct": (c_int64, (c_uint64, c_void_p, c_void_p, c_void_p)),
+    "ecs_text_test": (
+        c_int32,
+        (c_void_p, c_uint64, c_void_p, c_uint32, c_uint32, c_void_p, c_void_p, c_void_p),
+    ),
     "ecs_take_delta": (c_int32, (c_void_p, c_void_p, c_uint32, POINTER(Taken))),
 }
 

@@ -36,6 +36,7 @@ else
 
 comptime {
     _ = @import("abi_frame.zig");
+    _ = @import("abi_text.zig");
 }
 
 fn status(result: failure.Error!void) i32 {

@@ -12,6 +12,7 @@
 const std = @import("std");
 const assert = std.debug.assert;
 const block = @import("block.zig");
+const catalogue = @import("catalogue.zig");
 const entity = @import("entity.zig");
 const failure = @import("failure.zig");
 const limits = @import("limits.zig");
@@ -145,18 +146,28 @@ const Applier = struct {
         const head = a.head;
         const t = &head.tables[number];
         const spec = &t.spec.fields[field];
-        const width = spec.width;
-        const count: usize = if (encoding == .constant) 1 else rows.len;
-        const bytes = try a.r.take(count * width);
-        if (spec.constrained()) for (0..count) |i| {
-            try head.checkCell(number, field, t.keyAt(rows[i]), bytes[i * width ..][0..width]);
+        const from = try a.column(spec, encoding, rows.len);
+        if (spec.constrained()) for (rows[0..if (encoding == .constant) 1 else rows.len], 0..) |row, i| {
+            try head.checkCell(number, field, t.keyAt(row), from.at(i)[0..spec.width]);
         };
-        const stride: usize = if (encoding == .constant) 0 else width;
         if (!spec.indexed()) {
-            _ = try head.writeCells(number, field, rows, bytes.ptr, stride);
+            _ = try head.writeCells(number, field, rows, from.base, from.stride);
             return;
         }
-        for (rows, 0..) |row, i| try head.writeCell(number, row, field, t.keyAt(row), bytes[i * stride ..][0..width]);
+        for (rows, 0..) |row, i| try head.writeCell(number, row, field, t.keyAt(row), from.at(i)[0..spec.width]);
+    }
+
+    /// The cells of `n` rows of a field. Texts are taken into the heap: should the block be refused, nothing refers to
+    /// them, and the next sweep forgets them.
+    fn column(a: *Applier, spec: *const catalogue.Field, encoding: block.Encoding, n: usize) failure.Error!head_file.Strided {
+        const count: usize = if (encoding == .constant) 1 else n;
+        const stride: usize = if (encoding == .constant) 0 else spec.width;
+        if (spec.type != .string) return .{ .base = (try a.r.take(count * spec.width)).ptr, .stride = stride };
+        // Each takes a byte at least: memory for a count that cannot be true is not asked for.
+        if (count > a.r.bytes.len - a.r.at) return a.r.fail(.truncated);
+        const references = try a.arena.alloc(u64, count);
+        for (references) |*reference| reference.* = try a.head.heap.intern(try a.r.text(spec.count));
+        return .{ .base = @ptrCast(references.ptr), .stride = stride };
     }
 
     /// Read the inserted rows of a table and take them in. Returns their keys, ascending by index.
@@ -178,9 +189,7 @@ const Applier = struct {
         }
         const cells_in = try a.arena.alloc(?head_file.Strided, t.spec.fields.len);
         for (t.spec.fields, cells_in) |*field, *cell| {
-            const same = try r.encoding() == .constant;
-            const bytes = try r.take(if (same) field.width else @as(usize, count) * field.width);
-            cell.* = .{ .base = bytes.ptr, .stride = if (same) 0 else field.width };
+            cell.* = try a.column(field, try r.encoding(), count);
         }
 
         // Sort out who is new. The usual case is all of them, taken in at once.

@@ -17,7 +17,7 @@
 //!              2 bitmap: LEB128 first index | LEB128 bits | ceil(bits / 8) bytes, lowest bit first
 //!              3 ranges: LEB128 ranges | (LEB128 gap since the range before | LEB128 length - 1)*
 //!              4 same: the rows of the column before; no count
-//!     encoding 0 raw: the cells one after another
+//!     encoding 0 raw: the cells one after another; a string is LEB128 bytes | UTF-8
 //!              1 constant: one cell that all rows have
 //!              2 byte planes, 3 bit pack, 4 two-class bit pack, 5 run length, 6 adaptive coder:
 //!              numbers kept, not written yet, and refused
@@ -27,6 +27,8 @@
 
 const std = @import("std");
 const assert = std.debug.assert;
+const catalogue = @import("catalogue.zig");
+const Heap = @import("heap.zig").Heap;
 
 pub const version = 1;
 pub const header_bytes = 8;
@@ -57,6 +59,7 @@ pub const Reason = enum(u16) {
     entity_missing,
     trailing,
     encoding_not_built,
+    text,
 };
 
 pub const Item = struct { index: u32, row: u32 };
@@ -145,7 +148,33 @@ pub const Writer = struct {
         }
     }
 
-    /// The cells of `items` in a column: encoding byte at `encoding_at`, then the values.
+    /// The cells of `items` in a field's column, strings too. `heap` is whose references the cells are.
+    pub fn cells(
+        w: Writer,
+        encoding_at: usize,
+        field: *const catalogue.Field,
+        heap: *const Heap,
+        data: []const u8,
+        items: []const Item,
+    ) error{OutOfMemory}!void {
+        if (field.type == .string) return w.texts(encoding_at, heap, data, items);
+        return w.values(encoding_at, field.width, data, items);
+    }
+
+    fn texts(w: Writer, encoding_at: usize, heap: *const Heap, data: []const u8, items: []const Item) error{OutOfMemory}!void {
+        const first = referenceAt(data, items[0].row);
+        const constant = items.len > 1 and for (items[1..]) |item| {
+            if (referenceAt(data, item.row) != first) break false;
+        } else true;
+        w.out.items[encoding_at] = @intFromEnum(if (constant) Encoding.constant else Encoding.raw);
+        for (if (constant) items[0..1] else items) |item| {
+            const text = heap.get(referenceAt(data, item.row));
+            try w.varint(@intCast(text.len));
+            try w.out.appendSlice(w.gpa, text);
+        }
+    }
+
+    /// Fixed cells of `items` in a column: encoding byte at `encoding_at`, then the values.
     pub fn values(w: Writer, encoding_at: usize, width: u32, data: []const u8, items: []const Item) error{OutOfMemory}!void {
         const start = w.out.items.len;
         const first = data[@as(usize, items[0].row) * width ..][0..width];
@@ -160,13 +189,17 @@ pub const Writer = struct {
             },
             else => for (items) |item| w.out.appendSliceAssumeCapacity(data[@as(usize, item.row) * width ..][0..width]),
         }
-        const cells = w.out.items[start..];
-        if (items.len > 1 and allEqual(cells, first.len)) {
+        const written = w.out.items[start..];
+        if (items.len > 1 and allEqual(written, first.len)) {
             w.out.items.len = start + width;
             w.out.items[encoding_at] = @intFromEnum(Encoding.constant);
         } else w.out.items[encoding_at] = @intFromEnum(Encoding.raw);
     }
 };
+
+fn referenceAt(data: []const u8, row: u32) u64 {
+    return std.mem.readInt(u64, data[@as(usize, row) * 8 ..][0..8], .little);
+}
 
 fn isRun(items: []const Item) bool {
     if (items[items.len - 1].row -% items[0].row != items.len - 1) return false;
@@ -224,6 +257,20 @@ pub const Reader = struct {
             if (shift == 28) return r.fail(.names);
             shift += 7;
         }
+    }
+
+    /// One string of a field that holds at most `bytes_max` of UTF-8.
+    pub fn text(r: *Reader, bytes_max: u32) error{BadBlock}![]const u8 {
+        const length = try r.varint();
+        if (length > bytes_max) return r.fail(.text);
+        const bytes = try r.take(length);
+        if (!std.unicode.utf8ValidateSlice(bytes)) return r.fail(.text);
+        return bytes;
+    }
+
+    /// Go over one string without looking at it.
+    pub fn passText(r: *Reader) error{BadBlock}!void {
+        _ = try r.take(try r.varint());
     }
 
     pub fn form(r: *Reader) error{BadBlock}!Form {

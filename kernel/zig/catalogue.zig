@@ -7,6 +7,7 @@
 const std = @import("std");
 const assert = std.debug.assert;
 const limits = @import("limits.zig");
+const Heap = @import("heap.zig").Heap;
 
 pub const Type = enum(u8) { u8, u16, u32, u64, i8, i16, i32, i64, f32, f64, bool, bytes, string };
 
@@ -45,7 +46,7 @@ pub const FieldIn = extern struct {
     maximum: u64,
     /// Address of `enum_count` sorted i64 values; 0 for none.
     enum_values: u64,
-    /// Address of one cell; meaningful with `flag_default`.
+    /// Address of one cell; meaningful with `flag_default`. Of a string u32 length | UTF-8.
     default: u64,
     /// What a foreign key holds: a value of this field (id) of this table (id), or with `target_key`
     /// a key of that table, which is `entities` then.
@@ -117,7 +118,7 @@ pub const Field = struct {
 
     /// Whether a cell's bits alone can break a rule: what a lent column must be scanned for.
     pub fn constrained(field: *const Field) bool {
-        return field.has_minimum or field.has_maximum or field.enum_values.len > 0 or field.type == .bool;
+        return field.has_minimum or field.has_maximum or field.enum_values.len > 0 or field.type == .bool or field.type == .string;
     }
     /// The highest number a counter may reach in this field.
     pub fn autoMax(field: *const Field) u64 {
@@ -167,9 +168,9 @@ pub const Catalogue = struct {
         catalogue.arena.deinit();
     }
 
-    /// Copy and check a caller's description. `BadCatalogue` means that the schema layer let
+    /// Copy and check a caller's description; defaults of strings go into `heap`. `BadCatalogue` means that the schema layer let
     /// something through that the kernel cannot hold; nothing was kept.
-    pub fn init(gpa: std.mem.Allocator, in: *const CatalogueIn) error{ OutOfMemory, BadCatalogue }!Catalogue {
+    pub fn init(gpa: std.mem.Allocator, heap: *Heap, in: *const CatalogueIn) error{ OutOfMemory, BadCatalogue }!Catalogue {
         var arena = std.heap.ArenaAllocator.init(gpa);
         errdefer arena.deinit();
         const a = arena.allocator();
@@ -187,7 +188,7 @@ pub const Catalogue = struct {
             id_max = from.id;
             const fields = try a.alloc(Field, from.field_count);
             for (try slice(FieldIn, from.fields, from.field_count), fields, 0..) |*field_in, *field, f| {
-                field.* = try copyField(a, field_in);
+                field.* = try copyField(a, heap, field_in);
                 if (f > 0 and field.id <= fields[f - 1].id) return error.BadCatalogue;
             }
             to.* = .{
@@ -248,7 +249,20 @@ fn resolveTargets(tables: []Table, by_id: []const u16) error{BadCatalogue}!void 
     };
 }
 
-fn copyField(a: std.mem.Allocator, in: *const FieldIn) error{ OutOfMemory, BadCatalogue }!Field {
+/// A string's default is a cell like any other: the reference of its text.
+fn copyText(a: std.mem.Allocator, heap: *Heap, in: *const FieldIn) error{ OutOfMemory, BadCatalogue }![]const u8 {
+    const length = std.mem.readInt(u32, (try slice(u8, in.default, 4))[0..4], .little);
+    if (length > in.count) return error.BadCatalogue;
+    const text = (try slice(u8, in.default, 4 + length))[4..];
+    if (!Heap.fit(text)) return error.BadCatalogue;
+    const reference = heap.intern(text) catch |err| switch (err) {
+        error.OutOfMemory => return error.OutOfMemory,
+        error.HeapFull => return error.BadCatalogue,
+    };
+    return a.dupe(u8, std.mem.asBytes(&reference));
+}
+
+fn copyField(a: std.mem.Allocator, heap: *Heap, in: *const FieldIn) error{ OutOfMemory, BadCatalogue }!Field {
     if (in.type > @intFromEnum(Type.string) or in.on_delete > @intFromEnum(OnDelete.restrict)) return error.BadCatalogue;
     if (in.count == 0 or in.count > limits.cell_bytes_max or in.enum_count > limits.enum_values_max) return error.BadCatalogue;
     const kind: Type = @enumFromInt(in.type);
@@ -263,7 +277,12 @@ fn copyField(a: std.mem.Allocator, in: *const FieldIn) error{ OutOfMemory, BadCa
     };
     const enum_values = try a.dupe(i64, try slice(i64, in.enum_values, in.enum_count));
     for (enum_values, 0..) |value, i| if (i > 0 and value <= enum_values[i - 1]) return error.BadCatalogue;
-    const default = if (in.flags & flag_default != 0) try a.dupe(u8, try slice(u8, in.default, width)) else null;
+    const default = if (in.flags & flag_default == 0)
+        null
+    else if (kind == .string)
+        try copyText(a, heap, in)
+    else
+        try a.dupe(u8, try slice(u8, in.default, width));
     return .{
         .id = in.id,
         .type = kind,

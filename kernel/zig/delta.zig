@@ -8,12 +8,14 @@
 
 const std = @import("std");
 const block = @import("block.zig");
+const catalogue = @import("catalogue.zig");
 const changes = @import("changes.zig");
 const failure = @import("failure.zig");
 const limits = @import("limits.zig");
 const sparse = @import("sparse.zig");
 const view = @import("view.zig");
 const Head = @import("head.zig").Head;
+const Heap = @import("heap.zig").Heap;
 const Item = block.Item;
 
 pub const Cursor = extern struct {
@@ -98,12 +100,7 @@ pub const Encoder = struct {
         const of = slot.tables[number];
         const from = cursor.index;
         cursor.index = 0;
-        var row_bytes: u32 = 8;
-        for (spec.fields) |*field| row_bytes += field.width;
-        // An inserted row is its cells, a generation and a few bits of its name: row_bytes is above that. Of
-        // changed rows each column may name its own, so their blocks are cut at half.
-        const share: u32 = if (base == 0) row_bytes else 2 * row_bytes;
-        const rows_max: usize = if (left == 0) std.math.maxInt(u32) else @max(1, left / share);
+        const room: Room = .of(spec, &head.heap, slot.tables[number], base, left);
 
         var removed: std.ArrayList(Item) = .empty;
         var inserted: std.ArrayList(Item) = .empty;
@@ -111,8 +108,10 @@ pub const Encoder = struct {
         var dirty: []?[]u64 = &.{};
         if (base == 0) {
             var it = sparse.Iterator.from(of.pages(), from);
+            var used: u64 = 0;
             while (it.next()) |item| {
-                if (inserted.items.len == rows_max) {
+                used += room.needs(item.row);
+                if (used > room.bytes and inserted.items.len > 0) {
                     end = item.index;
                     break;
                 }
@@ -127,8 +126,8 @@ pub const Encoder = struct {
                     words[item.row / 64] &= ~(@as(u64, 1) << @intCast(item.row & 63));
                 };
             }
-            clip(&removed, from, rows_max, &end);
-            clip(&inserted, from, rows_max, &end);
+            clip(&removed, from, room.withoutTexts(), &end);
+            clip(&inserted, from, room, &end);
         }
 
         const Column = struct { field: u32, items: []const Item, same: bool };
@@ -144,7 +143,7 @@ pub const Encoder = struct {
             }
             var items = try inOrder(a, of, words);
             if (items.items.len == 0) continue;
-            clip(&items, from, rows_max, &end);
+            clip(&items, from, room, &end);
             before = words;
             if (items.items.len == 0) {
                 before = null;
@@ -187,7 +186,7 @@ pub const Encoder = struct {
             try w.values(w.out.items.len - 1, 4, std.mem.sliceAsBytes(generations), places);
             for (spec.fields, of.columns) |*field, buffer| {
                 try w.int(u8, 0);
-                try w.values(w.out.items.len - 1, field.width, buffer.data, inserted_items);
+                try w.cells(w.out.items.len - 1, field, &head.heap, buffer.data, inserted_items);
             }
         }
         var longest: usize = 0;
@@ -211,7 +210,7 @@ pub const Encoder = struct {
             const encoding_at = w.out.items.len - 1;
             if (form != .same) try w.int(u32, @intCast(column.items.len));
             try w.names(form, column.items);
-            try w.values(encoding_at, field.width, of.columns[column.field].data, column.items);
+            try w.cells(encoding_at, field, &head.heap, of.columns[column.field].data, column.items);
             written = column.items;
         }
         cursor.rows += @intCast(removed_items.len + inserted_items.len + longest);
@@ -348,11 +347,72 @@ fn inOrder(a: std.mem.Allocator, of: *const view.TableView, bitmap: []const u64)
     return items;
 }
 
-/// Keep the items from `from` on, at most `rows_max`, pulling `end` in to where they stop.
-fn clip(list: *std.ArrayList(Item), from: u32, rows_max: usize, end: *u64) void {
+/// What one list of a table's rows may weigh, so that all lists together keep the budget.
+const Room = struct {
+    bytes: u64,
+    /// Of any row, and for each byte of its texts.
+    row: u64,
+    text: u64,
+    spec: *const catalogue.Table,
+    heap: *const Heap,
+    table: *const view.TableView,
+
+    fn of(spec: *const catalogue.Table, heap: *const Heap, in: *const view.TableView, base: u64, left: u32) Room {
+        // An inserted row is its cells, a generation and a few bits of its name: `row` is above that.
+        var row: u64 = 8;
+        var strings: u64 = 0;
+        for (spec.fields) |*field| {
+            if (field.type == .string) strings += 1 else row += field.width;
+        }
+        row += 2 * strings; // LEB128 of a length
+        // Of changed rows each column may name its own, so their lists are cut at half. Columns of strings are
+        // another third, and share that: what is long in one may be short in the next.
+        const lists: u64 = if (base == 0) 1 else if (strings == 0) 2 else 3;
+        return .{
+            .bytes = if (left == 0) std.math.maxInt(u64) else left,
+            .row = row * lists,
+            .text = if (strings == 0 or left == 0) 0 else if (base == 0) 1 else lists * strings,
+            .spec = spec,
+            .heap = heap,
+            .table = in,
+        };
+    }
+
+    /// For rows that are named only.
+    fn withoutTexts(room: Room) Room {
+        var bare = room;
+        bare.text = 0;
+        return bare;
+    }
+
+    fn needs(room: *const Room, row: u32) u64 {
+        if (room.text == 0) return room.row;
+        var bytes: u64 = 0;
+        for (room.spec.fields, room.table.columns) |*field, buffer| {
+            if (field.type != .string) continue;
+            bytes += room.heap.get(@as([*]const u64, @ptrCast(buffer.data.ptr))[row]).len;
+        }
+        return room.row + room.text * bytes;
+    }
+
+    /// How many of the first items there is room for: one at least.
+    fn rows(room: *const Room, items: []const Item) usize {
+        if (room.text == 0) return @intCast(@min(items.len, @max(1, room.bytes / room.row)));
+        var used: u64 = 0;
+        for (items, 0..) |item, n| {
+            used += room.needs(item.row);
+            if (used > room.bytes and n > 0) return n;
+        }
+        return items.len;
+    }
+};
+
+/// Keep the items from `from` on for which there is room, pulling `end` in to where they stop.
+fn clip(list: *std.ArrayList(Item), from: u32, room: Room, end: *u64) void {
     var first: usize = 0;
     while (first < list.items.len and list.items[first].index < from) first += 1;
     if (first > 0) list.items = list.items[first..];
+    const rows_max = room.rows(list.items);
     if (list.items.len > rows_max) {
         end.* = @min(end.*, list.items[rows_max].index);
         list.items = list.items[0..rows_max];

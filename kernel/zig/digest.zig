@@ -10,6 +10,8 @@
 //!     low  += h
 //!     high += mix(h ^ 0xd6e8feb86659fd93)
 //!
+//! A string's words are its length, and then its bytes likewise.
+//!
 //! Each row also counts once with field id 0xffff and no words, so a row without fields counts too.
 //! It finds divergence; it does not authenticate anything.
 //!
@@ -21,7 +23,9 @@ const std = @import("std");
 const assert = std.debug.assert;
 const catalogue = @import("catalogue.zig");
 const changes = @import("changes.zig");
+const column = @import("column.zig");
 const view = @import("view.zig");
+const Heap = @import("heap.zig").Heap;
 const Views = view.Views;
 const Head = @import("head.zig").Head;
 const mix = @import("key_index.zig").mix;
@@ -69,6 +73,10 @@ pub fn scan(head: *const Head, slot: *const view.Slot) Digest {
         for (keys) |key| digest.add(mix(row_seed ^ key));
         for (table.spec.fields, of.columns) |*field, buffer| {
             const seed = seedOf(table.spec.id, field.id);
+            if (field.type == .string) {
+                for (keys, texts(buffer)[0..keys.len]) |key, cell| digest.add(textHash(mix(seed ^ key), head.heap.get(cell)));
+                continue;
+            }
             switch (field.width) {
                 1 => narrow(u8, &digest, seed, keys, buffer.data),
                 2 => narrow(u16, &digest, seed, keys, buffer.data),
@@ -90,6 +98,14 @@ fn wide(width: u32, digest: *Digest, seed: u64, keys: []const u64, data: []const
     for (keys, 0..) |key, row| {
         digest.add(wideCell(mix(seed ^ key), data[row * width ..][0..width]));
     }
+}
+
+fn texts(buffer: *const column.Buffer) [*]const u64 {
+    return @ptrCast(buffer.data.ptr);
+}
+
+fn textHash(start: u64, text: []const u8) u64 {
+    return wideCell(mix(start +% text.len +% step), text);
 }
 
 fn wideCell(start: u64, cell: []const u8) u64 {
@@ -127,8 +143,8 @@ pub const Follower = struct {
             const old = before.?.tables[changed.number];
             const new = now.tables[changed.number];
             if (changed.keys.isEmpty() and old.rows == new.rows) {
-                followCells(&digest, spec, old, new, changed);
-            } else follower.followRows(&digest, spec, old, new, changed) catch return scan(head, now).halves();
+                followCells(&digest, &head.heap, spec, old, new, changed);
+            } else follower.followRows(&digest, &head.heap, spec, old, new, changed) catch return scan(head, now).halves();
         }
         return digest.halves();
     }
@@ -136,6 +152,7 @@ pub const Follower = struct {
     /// The same keys in the same rows: only marked cells can differ.
     fn followCells(
         digest: *Digest,
+        heap: *const Heap,
         spec: *const catalogue.Table,
         old: *const view.TableView,
         new: *const view.TableView,
@@ -150,6 +167,14 @@ pub const Follower = struct {
             while (true) {
                 const rows = it.fill(&room);
                 if (rows.len == 0) break;
+                if (field.type == .string) {
+                    for (rows) |row| {
+                        const start = mix(seed ^ keys[row]);
+                        digest.subtract(textHash(start, heap.get(texts(was)[row])));
+                        digest.add(textHash(start, heap.get(texts(is)[row])));
+                    }
+                    continue;
+                }
                 switch (field.width) {
                     inline 1, 2, 4, 8 => |width| {
                         const Cell = std.meta.Int(.unsigned, width * 8);
@@ -197,6 +222,7 @@ pub const Follower = struct {
     fn followRows(
         follower: *Follower,
         digest: *Digest,
+        heap: *const Heap,
         spec: *const catalogue.Table,
         old: *const view.TableView,
         new: *const view.TableView,
@@ -217,8 +243,8 @@ pub const Follower = struct {
                 var left = word;
                 while (left != 0) : (left &= left - 1) {
                     const row = w * 64 + @ctz(left);
-                    if (row < old.rows) digest.subtract(cellHash(seed, old, f, spec, row));
-                    if (row < new.rows) digest.add(cellHash(seed, new, f, spec, row));
+                    if (row < old.rows) digest.subtract(cellHash(heap, seed, old, f, spec, row));
+                    if (row < new.rows) digest.add(cellHash(heap, seed, new, f, spec, row));
                 }
             }
         }
@@ -226,9 +252,10 @@ pub const Follower = struct {
 };
 
 /// What one cell adds; of the field behind the last, what the row itself adds.
-fn cellHash(seed: u64, of: *const view.TableView, f: usize, spec: *const catalogue.Table, row: usize) u64 {
+fn cellHash(heap: *const Heap, seed: u64, of: *const view.TableView, f: usize, spec: *const catalogue.Table, row: usize) u64 {
     const start = mix(seed ^ of.keyList()[row]);
     if (f == spec.fields.len) return start;
+    if (spec.fields[f].type == .string) return textHash(start, heap.get(texts(of.columns[f])[row]));
     const width = spec.fields[f].width;
     return wideCell(start, of.columns[f].data[row * width ..][0..width]);
 }

@@ -27,6 +27,8 @@ pub const Error = error{
     StaleVersion,
     HistoryGone,
     ViewsHeld,
+    Text,
+    HeapFull,
 };
 
 pub fn code(err: Error) i32 {
@@ -56,6 +58,8 @@ pub fn code(err: Error) i32 {
         error.StaleVersion => -24,
         error.HistoryGone => -25,
         error.ViewsHeld => -26,
+        error.Text => -27,
+        error.HeapFull => -28,
     };
 }
 

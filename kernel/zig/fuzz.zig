@@ -54,6 +54,12 @@ const bond_fields = [_]catalogue.FieldIn{
     field(1, .u32, 1, catalogue.flag_unique),
 };
 
+const note_fields = [_]catalogue.FieldIn{
+    field(0, .string, 24, catalogue.flag_unique),
+    field(1, .string, 300, 0),
+    field(2, .u8, 1, 0),
+};
+
 fn newStore() !*Store {
     return newStoreIn(gpa);
 }
@@ -66,6 +72,7 @@ pub fn newStoreIn(child: std.mem.Allocator) !*Store {
         table(17, .component, &bond_fields),
         table(18, .component, &.{}),
         table(19, .keyed, &body_fields),
+        table(20, .component, &note_fields),
     };
     const in: catalogue.CatalogueIn = .{ .tables = @intFromPtr(&tables), .table_count = tables.len, .entities_max = 4096 };
     const store = try Store.create(child, &in);
@@ -98,6 +105,13 @@ pub fn checkHead(store: *Store) !void {
             try std.testing.expect(t.space.alive(key));
             for (t.spec.fields, t.columns) |*spec, *column| {
                 try std.testing.expect(catalogue.checkCell(spec, column.cell(row)) == null);
+                if (spec.type == .string) {
+                    const reference = std.mem.readInt(u64, column.cell(row)[0..8], .little);
+                    try std.testing.expect(head.heap.valid(reference));
+                    const text = head.heap.get(reference);
+                    try std.testing.expect(text.len <= spec.count and std.unicode.utf8ValidateSlice(text));
+                    try std.testing.expectEqual(reference, head.heap.find(text).?);
+                }
                 if (!spec.foreign_key) continue;
                 const target = std.mem.readInt(u64, column.cell(row)[0..8], .little);
                 try std.testing.expect(target == 0 or head.tables[0].find(target) != null);
@@ -145,6 +159,12 @@ const World = struct {
             const badge = random.int(u32);
             if (random.boolean()) try head.insert(2, key[0], &.{ std.mem.asBytes(&friend), std.mem.asBytes(&badge) });
             if (random.boolean()) try head.insert(3, key[0], &.{});
+            var room: [24]u8 = undefined;
+            const title = try head.heap.intern(try std.fmt.bufPrint(&room, "no. {d}", .{random.int(u32)}));
+            const text = try head.heap.intern(([_][]const u8{ "", "kept", "höher", "a longer text that says nothing at all" })[random.int(u2)]);
+            const flag: u8 = random.int(u1);
+            const note = [_]?[*]const u8{ std.mem.asBytes(&title), std.mem.asBytes(&text), std.mem.asBytes(&flag) };
+            if (random.boolean()) try head.insert(5, key[0], &note);
             var own: [1]u64 = undefined;
             try head.reserve(4, 1, &own);
             try head.insert(4, own[0], &body);
@@ -154,6 +174,12 @@ const World = struct {
             try head.despawn(entities.keyAt(random.uintLessThan(u32, entities.rows)));
             const keyed = &head.tables[4];
             try head.delete(4, keyed.keyAt(random.uintLessThan(u32, keyed.rows)));
+        }
+        const notes = &head.tables[5];
+        for (0..notes.rows / 3) |_| {
+            const row = random.uintLessThan(u32, notes.rows);
+            const text = try head.heap.intern("changed");
+            try head.writeCell(5, row, 1, notes.keyAt(row), std.mem.asBytes(&text));
         }
         try store.commit();
         _ = try store.publish(0, false);

@@ -15,6 +15,7 @@ const entity = @import("entity.zig");
 const failure = @import("failure.zig");
 const limits = @import("limits.zig");
 const sparse = @import("sparse.zig");
+const Heap = @import("heap.zig").Heap;
 const Column = @import("column.zig").Column;
 const Table = @import("table.zig").Table;
 
@@ -39,6 +40,8 @@ const Touched = struct { key: u64, table: u16, field: u16 };
 pub const Head = struct {
     gpa: std.mem.Allocator,
     catalogue: catalogue.Catalogue,
+    /// The texts of its cells, and of every version's.
+    heap: Heap,
     tables: []Table,
     /// One key space per table that owns one; `spaces[0]` is the entities'.
     spaces: []entity.Space,
@@ -66,9 +69,15 @@ pub const Head = struct {
     /// cleared for every row.
     given: []?[*]const u8,
     cells: [][*]const u8,
+    /// And for the references of its strings, where an operation brings texts.
+    texts: []u64,
+
+    pub const CellError = error{ Range, Enum, Text, BadArgument };
 
     pub fn init(gpa: std.mem.Allocator, in: *const catalogue.CatalogueIn) (error{ OutOfMemory, BadCatalogue })!Head {
-        var cat = try catalogue.Catalogue.init(gpa, in);
+        var heap: Heap = .{ .gpa = gpa };
+        errdefer heap.deinit();
+        var cat = try catalogue.Catalogue.init(gpa, &heap, in);
         errdefer cat.deinit();
         const spaces = try gpa.alloc(entity.Space, cat.tables.len);
         errdefer gpa.free(spaces);
@@ -89,14 +98,18 @@ pub const Head = struct {
         const given = try gpa.alloc(?[*]const u8, widest);
         errdefer gpa.free(given);
         const cells = try gpa.alloc([*]const u8, widest);
+        errdefer gpa.free(cells);
+        const texts = try gpa.alloc(u64, widest);
         return .{
             .gpa = gpa,
             .catalogue = cat,
+            .heap = heap,
             .tables = tables,
             .spaces = spaces,
             .noted = noted,
             .given = given,
             .cells = cells,
+            .texts = texts,
         };
     }
 
@@ -113,6 +126,8 @@ pub const Head = struct {
         head.despawned.deinit(head.gpa);
         head.gpa.free(head.given);
         head.gpa.free(head.cells);
+        head.gpa.free(head.texts);
+        head.heap.deinit();
         head.catalogue.deinit();
     }
 
@@ -148,9 +163,19 @@ pub const Head = struct {
         return err;
     }
 
-    pub fn checkCell(head: *Head, table: u16, field: usize, key: u64, cell: []const u8) error{ Range, Enum }!void {
-        const broken = catalogue.checkCell(&head.tables[table].spec.fields[field], cell) orelse return;
+    pub fn checkCell(head: *Head, table: u16, field: usize, key: u64, cell: []const u8) CellError!void {
+        const spec = &head.tables[table].spec.fields[field];
+        if (spec.type == .string) return head.checkText(table, field, key, std.mem.readInt(u64, cell[0..8], .little));
+        const broken = catalogue.checkCell(spec, cell) orelse return;
         return head.failCell(broken.rule, table, field, key, broken.found, broken.expected);
+    }
+
+    /// A reference that came from a caller: one of the heap's, to a text that the field may hold.
+    fn checkText(head: *Head, table: u16, field: usize, key: u64, reference: u64) error{ Text, BadArgument }!void {
+        if (!head.heap.valid(reference)) return head.failCell(error.BadArgument, table, field, key, reference, 0);
+        const length = head.heap.get(reference).len;
+        const most = head.tables[table].spec.fields[field].count;
+        if (length > most) return head.failCell(error.Text, table, field, key, length, most);
     }
 
     /// The row of a living key, or why there is none.
@@ -294,7 +319,7 @@ pub const Head = struct {
     }
 
     /// Refuse `n` more numbers of a counter that the field has no room for.
-    fn checkAuto(head: *Head, table: u16, f: usize, key: u64, n: u32) error{ Range, Enum }!void {
+    fn checkAuto(head: *Head, table: u16, f: usize, key: u64, n: u32) CellError!void {
         const t = &head.tables[table];
         const field = &t.spec.fields[f];
         const highest = field.autoMax();

@@ -91,12 +91,29 @@ pub const Heap = struct {
         return textAt(chunk, @truncate(reference));
     }
 
-    /// Whether a number is a reference of this heap.
+    /// The same for a reference that a foreign caller names: null where it is none of this heap's.
+    pub fn read(heap: *const Heap, reference: u64) ?[]const u8 {
+        if (reference == 0) return "";
+        const number = reference >> 16;
+        const offset: u16 = @truncate(reference);
+        if (number == 0 or number > chunks_max or offset % unit != 0) return null;
+        const chunk = heap.chunkAt(@intCast(number - 1)) orelse return null;
+        const length = std.mem.readInt(u32, chunk.bytes[offset..][0..4], .little);
+        if (length > chunk_bytes - header_bytes - @as(usize, offset)) return null;
+        return textAt(chunk, offset);
+    }
+
+    /// Whether bytes are a text that some string may hold.
+    pub fn fit(text: []const u8) bool {
+        return text.len <= limits.string_bytes_max and std.unicode.utf8ValidateSlice(text);
+    }
+
+    /// Whether a number is a reference of this heap, for the writer.
     pub fn valid(heap: *const Heap, reference: u64) bool {
         if (reference == 0) return true;
         const number = reference >> 16;
         const offset: u16 = @truncate(reference);
-        if (number == 0 or number > heap.chunks or offset % unit != 0) return false;
+        if (number == 0 or number > chunks_max or offset % unit != 0) return false;
         const chunk = heap.chunkAt(@intCast(number - 1)) orelse return false;
         return chunk.starts[offset / unit / 64] >> @intCast(offset / unit & 63) & 1 == 1;
     }
@@ -109,9 +126,9 @@ pub const Heap = struct {
     }
 
     /// The reference of a text, which is kept if it is new. Nothing holds it yet: until a cell does, no sweep may come.
-    pub fn intern(heap: *Heap, text: []const u8) error{ OutOfMemory, Limit }!u64 {
+    pub fn intern(heap: *Heap, text: []const u8) error{ OutOfMemory, HeapFull }!u64 {
         if (text.len == 0) return 0;
-        if (text.len > limits.string_bytes_max) return error.Limit;
+        assert(text.len <= limits.string_bytes_max);
         try heap.ensureTable();
         const hash = heap.hashOf(text);
         if (heap.lookup(text, hash)) |known| return known;
@@ -214,7 +231,7 @@ pub const Heap = struct {
         return page[number % level];
     }
 
-    fn take(heap: *Heap, bytes: u32) error{ OutOfMemory, Limit }!Run {
+    fn take(heap: *Heap, bytes: u32) error{ OutOfMemory, HeapFull }!Run {
         if (fits(&heap.hole, bytes)) |place| return place;
         if (bytes <= hole_text_max) while (heap.holes.pop()) |next| {
             heap.hole = next;
@@ -233,9 +250,9 @@ pub const Heap = struct {
         return run.*;
     }
 
-    fn makeChunk(heap: *Heap) error{ OutOfMemory, Limit }!u32 {
+    fn makeChunk(heap: *Heap) error{ OutOfMemory, HeapFull }!u32 {
         const number = heap.vacant.getLastOrNull() orelse heap.chunks;
-        if (number == chunks_max) return error.Limit;
+        if (number == chunks_max) return error.HeapFull;
         try heap.vacant.ensureTotalCapacity(heap.gpa, heap.chunks + 1);
         if (heap.directory[number / level] == null) {
             const page = try heap.gpa.create([level]?*Chunk);
@@ -334,13 +351,14 @@ test "equal texts have one reference, and what was not marked is forgotten" {
     try std.testing.expectEqual(a, try heap.intern("adze"));
 }
 
-test "a text as long as may be is kept, and a longer one is refused" {
+test "a text as long as may be is kept whole" {
     var heap: Heap = .{ .gpa = std.testing.allocator };
     defer heap.deinit();
-    const long: [limits.string_bytes_max + 1]u8 = @splat('x');
-    const reference = try heap.intern(long[1..]);
-    try std.testing.expectEqual(long.len - 1, heap.get(reference).len);
-    try std.testing.expectError(error.Limit, heap.intern(&long));
+    const long: [limits.string_bytes_max]u8 = @splat('x');
+    for (0..40) |cut| {
+        const reference = try heap.intern(long[cut..]);
+        try std.testing.expectEqual(long.len - cut, heap.get(reference).len);
+    }
 }
 
 test "a heap that lives for long keeps its texts, and no more memory than twice what lives" {

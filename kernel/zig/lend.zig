@@ -22,7 +22,7 @@ pub fn lend(head: *Head, views: *const Views, table: u16, field: u32) failure.Er
     const t = &head.tables[table];
     const col = &t.columns[field];
     const scratch = &col.scratch;
-    if (t.indexes[field] != null)
+    if (t.indexes[field] != null or t.spec.fields[field].type == .string)
         return head.failCell(error.ReadOnly, table, field, 0, 0, 0);
     if (scratch.lent) return col;
     const bytes = @max(@as(usize, t.rows) * col.width, 64);
@@ -113,7 +113,7 @@ fn save(head: *Head, table: u16, field: usize) error{OutOfMemory}!void {
     try head.saveCells(table, field, bitmap);
 }
 
-fn check(head: *Head, table: u16, field: usize) error{ Range, Enum }!void {
+fn check(head: *Head, table: u16, field: usize) Head.CellError!void {
     const t = &head.tables[table];
     const col = &t.columns[field];
     for (0..(t.rows + 63) / 64) |w| {

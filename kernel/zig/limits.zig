@@ -61,4 +61,5 @@ comptime {
     assert(buffers_spare >= 2 and buffers_spare < buffers_max);
     assert(fields_max <= 0xfff0); // field ids from 0xfff0 are kept for virtual columns
     assert(cell_bytes_max <= operations_bytes / 4);
+    assert(string_bytes_max == cell_bytes_max); // a catalogue bounds both by `count`
 }

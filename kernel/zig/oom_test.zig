@@ -178,6 +178,13 @@ fn disturb(life: *Life, keys: []const u64, round: u32) !void {
     const rgbs: [20][3]u8 = @splat(.{ 9, 9, @intCast(round) });
     try life.attempt(operations.updateMany, .{ head, 16, keys[0..20], &[_]abi.ColumnIn{ columnIn(0, &xs), columnIn(4, &rgbs) } });
 
+    var text: [60]u8 = @splat('a' + @as(u8, @intCast(round)));
+    try life.attempt(@TypeOf(head.heap).intern, .{ &head.heap, &text });
+    try life.attempt(@TypeOf(head.heap).intern, .{ &head.heap, text[0..20] });
+    const references = [_]u64{ head.heap.find(text[0..20]).?, head.heap.find(&text).? };
+    const note = [_]?[*]const u8{ std.mem.asBytes(&references[0]), std.mem.asBytes(&references[1]), "n" };
+    try life.attempt(Head.insert, .{ head, 5, keys[round], &note });
+
     try life.attempt(lend.lend, .{ head, &store.views, 1, 0 });
     const lent = &head.tables[1].columns[0].scratch;
     for (0..head.tables[1].rows) |row| lent.data[row * 4] +%= @intCast(1 + round);

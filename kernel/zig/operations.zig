@@ -5,15 +5,20 @@
 //!     u8 kind | u8 zero | u16 table id | u32 bytes of the whole operation | u64 key
 //!     [kind is not delete] u16 fields | u16 field id * fields | cell * fields, each as wide as its field
 //!
+//! The cell of a `string[N]` is u32 length | N bytes, which begin with that much UTF-8: it is as wide as any other of its
+//! field, and may be written down where there is no heap to ask, on any thread.
+//!
 //! Kinds: spawn hands out a key (of entities, or of a table with keys of its own) and inserts its
 //! row; insert with key 0 means the key that the newest spawn of this buffer handed out.
 
 const std = @import("std");
+const catalogue = @import("catalogue.zig");
 const failure = @import("failure.zig");
 const limits = @import("limits.zig");
 const memory = @import("memory.zig");
 const abi = @import("abi.zig");
 const Head = @import("head.zig").Head;
+const Heap = @import("heap.zig").Heap;
 
 pub const Kind = enum(u8) { spawn = 1, insert, update, delete };
 
@@ -90,13 +95,26 @@ const Cells = struct {
         if (cells.next_field * 2 == cells.ids.len) return null;
         const id = std.mem.readInt(u16, cells.ids[cells.next_field * 2 ..][0..2], .little);
         const field = try cells.head.fieldIndex(cells.table, id);
-        const width = cells.head.tables[cells.table].columns[field].width;
+        defer cells.next_field += 1;
+        const spec = &cells.head.tables[cells.table].spec.fields[field];
+        if (spec.type == .string) return .{ .field = field, .bytes = try cells.text(field, spec) };
+        const width = spec.width;
         if (cells.cells.len - cells.at < width) return error.BadArgument;
-        defer {
-            cells.at += width;
-            cells.next_field += 1;
-        }
+        defer cells.at += width;
         return .{ .field = field, .bytes = cells.cells[cells.at..][0..width] };
+    }
+
+    /// A string's cell is its reference: made here, and kept with the head until the operation is done.
+    fn text(cells: *Cells, field: u32, spec: *const catalogue.Field) failure.Error![]const u8 {
+        const left = cells.cells[cells.at..];
+        if (left.len < 4 + spec.count) return error.BadArgument;
+        const length = std.mem.readInt(u32, left[0..4], .little);
+        if (length > spec.count or !Heap.fit(left[4..][0..length]))
+            return cells.head.failCell(error.Text, cells.table, field, 0, length, spec.count);
+        const reference = &cells.head.texts[field];
+        reference.* = try cells.head.heap.intern(left[4..][0..length]);
+        cells.at += 4 + spec.count;
+        return std.mem.asBytes(reference);
     }
 };
 

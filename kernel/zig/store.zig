@@ -12,6 +12,7 @@ const digest = @import("digest.zig");
 const failure = @import("failure.zig");
 const lend = @import("lend.zig");
 const limits = @import("limits.zig");
+const sweep = @import("sweep.zig");
 const Head = @import("head.zig").Head;
 const Views = @import("view.zig").Views;
 
@@ -105,6 +106,7 @@ pub const Store = struct {
         try store.needTransaction();
         lend.discard(&store.head);
         store.head.rollback();
+        sweep.tidy(&store.head, &store.views);
     }
 
     /// Make a version of what was committed since the last one, and let readers have it. Returns
@@ -134,6 +136,7 @@ pub const Store = struct {
         // Before anybody sees the slot, while the one before is still current and so in one piece.
         if (keep) views.slots[at].kept = store.digester.follow(&store.head, views.shown(), &views.slots[at]);
         views.show(&store.head, at);
+        sweep.tidy(&store.head, views);
         return true;
     }
 
@@ -208,7 +211,11 @@ pub const Store = struct {
         store.head.replica = true;
         errdefer store.head.replica = was_replica;
         try store.head.begin();
-        errdefer store.head.rollback();
+        errdefer {
+            store.head.rollback();
+            // Somebody else's bytes, refused: what texts they brought must not pile up.
+            sweep.tidy(&store.head, &store.views);
+        }
         defer _ = store.scratch.reset(.{ .retain_with_limit = limits.scratch_bytes_kept });
         try apply.apply(&store.head, store.scratch.allocator(), blocks, from_empty);
         try store.head.checkDeferred();

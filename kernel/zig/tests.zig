@@ -3,6 +3,7 @@
 comptime {
     _ = @import("abi.zig");
     _ = @import("abi_frame.zig");
+    _ = @import("abi_text.zig");
     _ = @import("block.zig");
     _ = @import("catalogue.zig");
     _ = @import("changes.zig");
@@ -15,6 +16,7 @@ comptime {
     _ = @import("key_index.zig");
     _ = @import("oom_test.zig");
     _ = @import("sparse.zig");
+    _ = @import("text_test.zig");
     _ = @import("view_test.zig");
     _ = @import("weigh.zig");
 }

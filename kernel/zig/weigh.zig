@@ -41,8 +41,8 @@ fn table(r: *block.Reader, spec: *const catalogue.Table) error{BadBlock}!void {
     if (removed > 0) try r.passNames(try r.form(), removed);
     if (inserted > 0) {
         try r.passNames(try r.form(), inserted);
-        try cells(r, 4, inserted);
-        for (spec.fields) |*field| try cells(r, field.width, inserted);
+        try values(r, try r.encoding(), 4, inserted);
+        for (spec.fields) |*field| try cells(r, try r.encoding(), field, inserted);
     }
     var count: u32 = 0;
     for (0..columns) |_| {
@@ -52,12 +52,14 @@ fn table(r: *block.Reader, spec: *const catalogue.Table) error{BadBlock}!void {
         if (form != .same) count = try r.int(u32);
         // Of the column before, and of every row: no names.
         if (form != .same and form != .all) try r.passNames(form, count);
-        try values(r, encoding, spec.fields[number].width, count);
+        try cells(r, encoding, &spec.fields[number], count);
     }
 }
 
-fn cells(r: *block.Reader, width: u32, count: u32) error{BadBlock}!void {
-    try values(r, try r.encoding(), width, count);
+fn cells(r: *block.Reader, encoding: block.Encoding, field: *const catalogue.Field, count: u32) error{BadBlock}!void {
+    if (field.type != .string) return values(r, encoding, field.width, count);
+    // Each takes a byte at least, so a count from anywhere ends with the bytes.
+    for (0..if (encoding == .constant) 1 else count) |_| try r.passText();
 }
 
 fn values(r: *block.Reader, encoding: block.Encoding, width: u32, count: u32) error{BadBlock}!void {
