@@ -240,6 +240,18 @@ FIELDS_MAX: Final = 256
 ARRAY_LENGTH_MAX: Final = 4096
 """Elements of a `[T; N]` and bytes of a `bytes[N]`: a cell is copied whole when it changes."""
 
+ARRAY_DIMENSIONS_MAX: Final = 8
+"""Levels of arrays in arrays: numpy holds 64, and a matrix of vectors needs three."""
+
+STRUCT_NESTING_MAX: Final = 8
+"""Structs within structs: a name of 63 bytes has no room for many more."""
+
+UNIQUES_MAX: Final = 16
+"""Uniques over several fields that one table may have: each costs an index."""
+
+UNIQUE_FIELDS_MAX: Final = 8
+"""Fields of one such unique: their cells are hashed and compared as one."""
+
 SCHEMA_TEXT_BYTES_MAX: Final = 512 * KIB
 """Canonical text of a schema: must fit one message to a client."""
 

@@ -46,6 +46,8 @@ def _demand_built(schema: Schema) -> None:
         for field in table.fields:
             if field.type == "string":
                 raise NotBuiltError(f"strings ({table.name}.{field.name})", "use bytes[N]")
+            if len(field.shape) > 1:
+                raise NotBuiltError(f"arrays of arrays ({table.name}.{field.name})", "use one array, e.g. [f32; 12]")
             if field.foreign_key is not None and field.foreign_key.table != "entities":
                 raise NotBuiltError(
                     f"a reference to another table than entities ({table.name}.{field.name})", "refer to entities.id"

@@ -15,12 +15,12 @@ from ecsnet.schema.types import SCALARS
 TEXT_BYTES: Final = NAME_BYTES_MAX + 1
 """Width of names in the metadata tables; the last byte is always 0, so C may read them in place."""
 
-TABLE_KINDS: Final = MappingProxyType({"entities": 0, "component": 1, "keyed": 2})
+TABLE_KINDS: Final = MappingProxyType({"entities": 0, "component": 1, "keyed": 2, "event": 3})
 FIELD_TYPES: Final = MappingProxyType({name: number for number, name in enumerate(SCALARS)})
 RULES: Final = MappingProxyType(
     {
         "unique": 0, "minimum": 1, "maximum": 2, "enum": 3, "foreign_key": 4, "default": 5, "auto_increment": 6,
-        "primary_key": 7, "key": 8, "generation": 9,
+        "primary_key": 7, "key": 8, "generation": 9, "unique_together": 10, "spatial": 11, "group": 12,
     }
 )  # fmt: skip
 MIGRATION_KINDS: Final = MappingProxyType({"created": 0})
@@ -86,7 +86,7 @@ SYSTEM_TABLES: Final = (
         Field(0, "field_id", "u16", doc="from 0xfff0: a virtual field"),
         _text("name"),
         Field(0, "type", "u8", enum=FIELD_TYPES, doc="of one element"),
-        Field(0, "count", "u32", doc="elements of a cell"),
+        Field(0, "count", "u32", doc="elements of a cell; of a string its most bytes"),
         Field(0, "optional", "bool"),
         Field(0, "virtual", "bool", doc="names the row; not stored"),
     ),
@@ -96,7 +96,7 @@ SYSTEM_TABLES: Final = (
         Field(0, "table_id", "u16"),
         Field(0, "field_id", "u16"),
         Field(0, "rule", "u8", enum=RULES),
-        _text("name", "of an enum's member; what a delete does, for a foreign key"),
+        _text("name", "of an enum's member or a group; what a delete does; which unique_together"),
         _text("value", "as the schema writes it, cut to 63 bytes"),
     ),
     _system(

@@ -28,6 +28,8 @@ def canonical_text(name: str, version: str, tables: Iterable[Table]) -> str:
         lines += ["", f"[tables.{table.name}]", f"id = {table.id}"]
         if table.kind == "component":
             lines.append('parent_table = "entities"')
+        elif table.kind == "event":
+            lines.append("event = true")
         else:
             assert table.primary_key is not None
             lines.append(f"primary_key = {text(table.primary_key)}")
@@ -35,6 +37,13 @@ def canonical_text(name: str, version: str, tables: Iterable[Table]) -> str:
             lines.append("replicated = false")
         if table.rows_max:
             lines.append(f"rows_max = {table.rows_max}")
+        if table.group is not None:
+            lines.append(f"group = {text(table.group)}")
+        if table.spatial is not None:
+            cell = f"cell = {table.spatial.cell!r}"
+            lines.append(f"spatial = {{ fields = {_names(table.spatial.fields)}, {cell} }}")
+        if table.uniques:
+            lines.append(f"unique = [{', '.join(_names(names) for names in table.uniques)}]")
         lines.append("fields = [")
         if table.kind == "component":
             lines.append(f'  {{ name = {text(table.key)}, type = "u64", foreign_key = "entities.id" }},')
@@ -64,7 +73,8 @@ def _field(field: Field, table: Table) -> str:
         parts.append(f"foreign_key = {text(f'{target.table}.{target.field}')}")
         if field.optional:
             parts.append("optional = true")
-        parts.append(f"on_delete = {text(target.on_delete)}")
+        if table.kind != "event":
+            parts.append(f"on_delete = {text(target.on_delete)}")
     if field.auto_increment:
         parts.append("auto_increment = true")
     return ", ".join(parts)
@@ -76,10 +86,17 @@ def value_text(field: Field, value: Value) -> str:
         return text(next(name for name, number in field.enum.items() if number == value))
     if isinstance(value, bytes):
         return _bytes(value)
+    if isinstance(value, str):
+        return text(value)
     if isinstance(value, tuple):
         elements = [number_text(field, element) for element in value]
         # By text: 0.0 and -0.0 are equal as numbers and different as defaults.
-        return elements[0] if len(set(elements)) == 1 else "[" + ", ".join(elements) + "]"
+        if len(set(elements)) == 1:
+            return elements[0]
+        for length in reversed(field.shape):
+            rows = range(0, len(elements), length)
+            elements = ["[" + ", ".join(elements[row : row + length]) + "]" for row in rows]
+        return elements[0]
     return number_text(field, value)
 
 
@@ -96,6 +113,10 @@ def number_text(field: Field, value: bool | int | float) -> str:
             if to_f32(short) == number:
                 return repr(short)
     return repr(number)
+
+
+def _names(names: Iterable[str]) -> str:
+    return "[" + ", ".join(text(name) for name in names) + "]"
 
 
 def text(value: str) -> str:

@@ -52,6 +52,11 @@ def _headline(table: Table) -> str:
         parts.append("not replicated")
     if table.rows_max:
         parts.append(f"at most {table.rows_max} rows")
+    if table.group is not None:
+        parts.append(f"in group {table.group}")
+    if table.spatial is not None:
+        parts.append(f"a place in {', '.join(table.spatial.fields)}, cells of {table.spatial.cell!r}")
+    parts += [f"unique {' + '.join(names)}" for names in table.uniques]
     if table.rows_expected:
         parts.append(f"about {table.rows_expected} rows")
     line = f"{table.name}  ({', '.join(parts)})"
@@ -79,7 +84,8 @@ def _notes(table: Table, field: Field) -> list[str]:
         notes.append(f"maximum {number_text(field, field.maximum)}")
     if field.foreign_key is not None:
         target = field.foreign_key
-        notes.append(f"references {target.table}.{target.field}, on delete {target.on_delete}")
+        ends = "" if table.kind == "event" else f", on delete {target.on_delete}"
+        notes.append(f"references {target.table}.{target.field}{ends}")
     if note := _first_line(field.doc):
         notes.append(note)
     return notes
@@ -92,13 +98,13 @@ def _first_line(doc: str) -> str:
 
 
 def _table(table: Table) -> dict[str, Any]:
-    return {
+    out: dict[str, Any] = {
         "id": table.id,
         "name": table.name,
         "kind": table.kind,
         "replicated": table.replicated,
         "system": table.system,
-        "key": table.key,
+        "key": table.key or None,
         "virtual": dict(table.virtual),
         "row_bytes": table.width,
         "rows_max": table.rows_max,
@@ -106,6 +112,13 @@ def _table(table: Table) -> dict[str, Any]:
         "doc": table.doc,
         "fields": [_field(table, field) for field in table.fields],
     }
+    if table.group is not None:
+        out["group"] = table.group
+    if table.spatial is not None:
+        out["spatial"] = {"fields": list(table.spatial.fields), "cell": table.spatial.cell}
+    if table.uniques:
+        out["unique"] = [list(names) for names in table.uniques]
+    return out
 
 
 def _field(table: Table, field: Field) -> dict[str, Any]:
@@ -134,7 +147,8 @@ def _field(table: Table, field: Field) -> dict[str, Any]:
     if field.foreign_key is not None:
         target = field.foreign_key
         out["foreign_key"] = f"{target.table}.{target.field}"
-        out["on_delete"] = target.on_delete
+        if table.kind != "event":
+            out["on_delete"] = target.on_delete
     if field.doc:
         out["doc"] = field.doc
     return out

@@ -1,70 +1,33 @@
 """One field of a schema file: its keys checked against each other, without a look at other tables."""
 
 import keyword
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Literal, get_args
 
 from ecsnet.errors import did_you_mean
-from ecsnet.limits import ENUM_VALUES_MAX, NAME_BYTES_MAX, SCHEMA_ID_MAX
-from ecsnet.schema.language import ENUM_NAME, FIELD_KEYS, FIELD_PLANNED, NAME, RESERVED_FIELDS
-from ecsnet.schema.model import MISSING, Field, ForeignKey, Missing, OnDelete, Value
-from ecsnet.schema.source import Node, shorten, type_name
+from ecsnet.limits import NAME_BYTES_MAX, SCHEMA_ID_MAX
+from ecsnet.schema.declared import Declared, Types, expand
+from ecsnet.schema.enums import read_enum
+from ecsnet.schema.language import (
+    DOTTED_NAME,
+    FIELD_KEYS,
+    FIELD_PLANNED,
+    MEMBER_KEYS,
+    NAME,
+    RESERVED_FIELDS,
+    STRUCT_FIELD_KEYS,
+)
+from ecsnet.schema.model import MISSING, Missing, OnDelete, Value
+from ecsnet.schema.source import Node, shorten
 from ecsnet.schema.types import SCALARS, CellType, TypeFault, parse_type
-from ecsnet.schema.values import read_default, read_number
+from ecsnet.schema.values import check_bounds, read_default, read_number
 
-_INTEGERS = tuple(name for name, scalar in SCALARS.items() if scalar.kind == "int")
 _AUTO_TYPES = ("u32", "u64")
 
 
-@dataclass(frozen=True, slots=True)
-class Declared:
-    """A field as its own keys say, before its table gives it an id."""
-
-    node: Node
-    name: str
-    id: int | None
-    cell: CellType
-    enum: Mapping[str, int] | None
-    default: Value | Missing
-    minimum: int | float | None
-    maximum: int | float | None
-    unique: bool
-    optional: bool
-    auto_increment: bool
-    foreign_key: tuple[str, str] | None
-    on_delete: OnDelete | None
-    doc: str
-
-    def finish(self, number: int, *, primary: bool) -> Field:
-        """The model's field; `primary` for a primary key, which is unique without saying so."""
-        reference = None
-        default = self.default
-        if self.foreign_key is not None:
-            assert self.on_delete is not None
-            reference = ForeignKey(*self.foreign_key, self.on_delete)
-            default = 0 if self.optional else MISSING
-        return Field(
-            id=number,
-            name=self.name,
-            type=self.cell.element,
-            count=self.cell.count,
-            shape=self.cell.shape,
-            default=default,
-            minimum=self.minimum,
-            maximum=self.maximum,
-            unique=self.unique or primary,
-            optional=self.optional,
-            auto_increment=self.auto_increment,
-            foreign_key=reference,
-            enum=self.enum,
-            doc=self.doc,
-        )
-
-
-def read_name(node: Node, what: str, name: str, key: str | None) -> None:
-    """Check a name against the pattern of all names.
+def read_name(node: Node, what: str, name: str, key: str | None, pattern: re.Pattern[str] = NAME) -> None:
+    """Check a name against the pattern of all names, or another.
 
     Raises:
         SchemaError: "bad-name", or "reserved-name" for a word of Python: it could not be written as an attribute.
@@ -75,14 +38,15 @@ def read_name(node: Node, what: str, name: str, key: str | None) -> None:
     if len(name.encode()) > NAME_BYTES_MAX:
         reason = f"a name of {len(name.encode())} bytes is above the limit of {NAME_BYTES_MAX}"
         raise at("bad-name", path, reason, at=place)
-    if not NAME.fullmatch(name):
+    if not pattern.fullmatch(name):
         better = _spelled(name)
         hint = f'write "{better}"' if NAME.fullmatch(better) else "begin with a letter"
         reason = f'"{shorten(name)}" is no name for a {what}: lower-case letters, digits and _ only'
         raise at("bad-name", path, reason, hint, at=place)
-    if keyword.iskeyword(name):
-        hint = f'choose another name, e.g. "{name}_"'
-        raise at("reserved-name", path, f'"{name}" is a word of Python', hint, at=place)
+    for part in name.split("."):
+        if keyword.iskeyword(part):
+            hint = f'choose another name, e.g. "{part}_"'
+            raise at("reserved-name", path, f'"{part}" is a word of Python', hint, at=place)
 
 
 def _spelled(name: str) -> str:
@@ -95,21 +59,44 @@ def _spelled(name: str) -> str:
     return "_".join(part for part in out.split("_") if part)
 
 
-def read_field(node: Node) -> Declared:
-    """Read one element of `fields`.
+def read_field(node: Node, types: Types, *, member: bool = False) -> list[Declared]:
+    """Read one element of `fields`: one field, or one for each member where its type is a struct. `member` says that
+    this is a struct's own, which knows fewer keys.
 
     Raises:
         SchemaError: any key is unknown, missing, of the wrong type, or at odds with another.
     """
-    node.check_keys("a field", FIELD_KEYS, FIELD_PLANNED)
+    if member:
+        node.check_keys("a member of a struct", MEMBER_KEYS, FIELD_PLANNED)
+    else:
+        node.check_keys("a field", FIELD_KEYS, FIELD_PLANNED)
     name = node.text("name")
-    read_name(node, "field", name, "name")
-    if name in RESERVED_FIELDS:
-        raise node.error("reserved-name", "name", f'"{name}" is taken: {RESERVED_FIELDS[name]}', "choose another name")
-    cell = _cell(node)
+    read_name(node, "field", name, "name", NAME if member else DOTTED_NAME)
+    for part in name.split("."):
+        if part in RESERVED_FIELDS:
+            reason = f'"{part}" is taken: {RESERVED_FIELDS[part]}'
+            raise node.error("reserved-name", "name", reason, "choose another name")
+    cell = _cell(node, types)
+    if cell.element in types.structs:
+        for key in node.data:
+            if key not in STRUCT_FIELD_KEYS:
+                reason = f'"{key}" belongs to a member: {cell.element} is a struct'
+                raise node.error("key-conflict", key, reason, f"write it in [structs.{cell.element}]", at="key")
+        return expand(node, name, node.text("doc", ""), cell.element, types.structs[cell.element], cell)
+    return [_field(node, name, cell, types)]
+
+
+def _field(node: Node, name: str, cell: CellType, types: Types) -> Declared:
     enum = None
-    if cell.enum:
-        cell, enum = _enum(node)
+    if cell.element in types.enums:
+        if cell.shape:
+            raise node.error("unknown-type", "type", "arrays hold numbers and bools, not enum")
+        shared, (cell, enum) = cell.element, types.enums[cell.element]
+        for key in ("values", "storage"):
+            if key in node:
+                raise node.error("key-conflict", key, f'"{key}" belongs to [enums.{shared}]', at="key")
+    elif cell.enum:
+        cell, enum = read_enum(node)
     else:
         for key in ("values", "storage"):
             if key in node:
@@ -119,7 +106,7 @@ def read_field(node: Node) -> Declared:
     minimum, maximum = _bounds(node, cell, enum, foreign_key is not None)
     auto_increment = node.flag("auto_increment")
     if auto_increment and (cell.shape or enum is not None or foreign_key or cell.element not in _AUTO_TYPES):
-        reason = f"auto_increment counts in {' or '.join(_AUTO_TYPES)}, not in {_shown(cell, enum)}"
+        reason = f"auto_increment counts in {' or '.join(_AUTO_TYPES)}, not in {_shown(cell)}"
         raise node.error("key-conflict", "auto_increment", reason, at="key")
     unique = _unique(node, cell, enum)
 
@@ -134,7 +121,7 @@ def read_field(node: Node) -> Declared:
             reason = "a default for a unique field fits one row only"
             raise node.error("key-conflict", "default", reason, "leave it out, or use auto_increment", at="key")
         default = read_default(node, cell, enum)
-        _check_bounds(node, cell, default, minimum, maximum)
+        check_bounds(node, default, minimum, maximum)
 
     return Declared(
         node=node,
@@ -154,57 +141,16 @@ def read_field(node: Node) -> Declared:
     )
 
 
-def _cell(node: Node) -> CellType:
+def _cell(node: Node, types: Types) -> CellType:
     written = node.text("type")
     try:
-        return parse_type(written)
+        return parse_type(written, types.names)
     except TypeFault as fault:
         raise node.error(fault.code, "type", fault.reason, fault.hint) from None
 
 
-def _shown(cell: CellType, enum: Mapping[str, int] | None) -> str:
-    if enum is not None:
-        return "an enum"
-    if cell.element == "bytes":
-        return f"bytes[{cell.count}]"
-    return f"[{cell.element}; {cell.count}]" if cell.shape else cell.element
-
-
-def _enum(node: Node) -> tuple[CellType, Mapping[str, int]]:
-    storage = node.text("storage", "u8")
-    if storage not in _INTEGERS:
-        close = did_you_mean(storage, _INTEGERS)
-        hint = f'did you mean "{close}"?' if close else f"storage: {', '.join(_INTEGERS)}"
-        raise node.error("unknown-type", "storage", f'"{shorten(storage)}" is no integer type', hint)
-    if "values" not in node:
-        raise node.missing("values", "an enum names its members: values = { SWORD = 1, POTION = 2 }")
-    raw = node.data["values"]
-    if isinstance(raw, list):
-        reason = "members without numbers"
-        raise node.error("bad-enum", "values", reason, "numbers outlive the order of a list: { SWORD = 1, POTION = 2 }")
-    if not isinstance(raw, dict):
-        raise node.wrong_type("values", "a table of members", raw)
-    if not 1 <= len(raw) <= ENUM_VALUES_MAX:
-        raise node.error("bad-enum", "values", f"{len(raw)} members; an enum has 1 to {ENUM_VALUES_MAX}")
-    scalar = SCALARS[storage]
-    names: dict[int, str] = {}
-    for name, number in raw.items():
-        path = (*node.path, "values", name)
-        if not ENUM_NAME.fullmatch(name) or len(name) > NAME_BYTES_MAX:
-            reason = f'"{shorten(name)}" is no name for a member: letters, digits and _, up to {NAME_BYTES_MAX}'
-            raise node.source.error("bad-name", path, reason, at="key")
-        if isinstance(number, bool) or not isinstance(number, int):
-            raise node.source.error("wrong-type", path, f"expected an integer, found {type_name(number)}")
-        if not scalar.minimum <= number <= scalar.maximum:
-            reason = f"{shorten(str(number))} does not fit {storage}, which holds {scalar.minimum} to {scalar.maximum}"
-            raise node.source.error("out-of-range", path, reason, 'choose a wider `storage`, e.g. storage = "u16"')
-        if number > 0x7FFF_FFFF_FFFF_FFFF:
-            raise node.source.error("out-of-range", path, f"{number} is above {0x7FFF_FFFF_FFFF_FFFF}")
-        if number in names:
-            raise node.source.error("bad-enum", path, f"{name} and {names[number]} are both {number}")
-        names[number] = name
-    # By number: the order of members in a file is not state.
-    return CellType(storage, enum=True), MappingProxyType({names[number]: number for number in sorted(names)})
+def _shown(cell: CellType) -> str:
+    return "an enum" if cell.enum else cell.text
 
 
 def _reference(
@@ -247,7 +193,7 @@ def _bounds(
         if key not in node:
             continue
         if enum is not None or reference or SCALARS[cell.element].kind not in ("int", "float"):
-            what = "a reference" if reference else _shown(cell, enum)
+            what = "a reference" if reference else _shown(cell)
             raise node.error("key-conflict", key, f'"{key}" belongs to numbers, not to {what}', at="key")
         bound = read_number(node, key, cell.element)
         # A bound of -0.0 is one of 0.0: one meaning, one canonical text.
@@ -266,19 +212,7 @@ def _unique(node: Node, cell: CellType, enum: Mapping[str, int] | None) -> bool:
         close = did_you_mean(written, ("unique",))
         hint = f'did you mean "{close}"?' if close else 'the one constraint is "unique"; ranges are minimum and maximum'
         raise node.error("unknown-value", "constraint", f'"{shorten(written)}" is not known', hint)
-    if cell.element != "bytes" and (cell.shape or SCALARS[cell.element].kind != "int"):
-        reason = f"unique belongs to integers, enums and bytes[N], not to {_shown(cell, enum)}"
+    if cell.element not in ("bytes", "string") and (cell.shape or SCALARS[cell.element].kind != "int"):
+        reason = f"unique belongs to integers, enums, bytes[N] and string[N], not to {_shown(cell)}"
         raise node.error("key-conflict", "constraint", reason, at="key")
     return True
-
-
-def _check_bounds(
-    node: Node, cell: CellType, default: Value, low: int | float | None, high: int | float | None
-) -> None:
-    if isinstance(default, bytes):
-        return
-    for element in default if isinstance(default, tuple) else (default,):
-        if low is not None and element < low:
-            raise node.error("bad-default", "default", f"{element} is below the minimum of {low}")
-        if high is not None and element > high:
-            raise node.error("bad-default", "default", f"{element} is above the maximum of {high}")

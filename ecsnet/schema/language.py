@@ -7,11 +7,8 @@ and ignored, nor documented and unknown. A planned key maps to what to do until 
 import re
 from typing import Final
 
-TOP_KEYS: Final = ("database", "tables")
-TOP_PLANNED: Final = {
-    "structs": "give the members as fields of their own, e.g. position_x and position_y",
-    "enums": 'write `values` beside the field: type = "enum", values = { SWORD = 1 }',
-}
+TOP_KEYS: Final = ("database", "tables", "structs", "enums")
+TOP_PLANNED: Final[dict[str, str]] = {}
 
 DATABASE_KEYS: Final = ("name", "version", "doc")
 DATABASE_PLANNED: Final = {
@@ -19,13 +16,11 @@ DATABASE_PLANNED: Final = {
 }
 
 TABLE_KEYS: Final = (
-    "parent_table", "primary_key", "fields", "id", "replicated", "rows_max", "rows_expected", "doc",
+    "parent_table", "primary_key", "event", "fields", "id", "replicated", "rows_max", "rows_expected", "group",
+    "spatial", "unique", "doc",
 )  # fmt: skip
 TABLE_PLANNED: Final = {
-    "event": "send what happened as a change of a component for now",
-    "group": "leave it out: queries over several components gather into copies",
     "with": "leave it out: without a byte budget whole versions travel",
-    "spatial": "leave it out: filter by comparing columns",
     "interest": "leave it out: every client is sent every replicated row",
     "history": "leave it out: there is no as_of(tick) yet",
     "owner": "leave it out: spawn(owner=...) already stores an entity's owner",
@@ -40,6 +35,11 @@ FIELD_KEYS: Final = (
     "name", "type", "values", "storage", "id", "default", "optional", "constraint", "minimum", "maximum",
     "foreign_key", "on_delete", "auto_increment", "doc",
 )  # fmt: skip
+STRUCT_KEYS: Final = ("fields", "doc")
+MEMBER_KEYS: Final = ("name", "type", "values", "storage", "default", "minimum", "maximum", "doc")
+# A field whose type is a struct: what else there is to say, its members say.
+STRUCT_FIELD_KEYS: Final = ("name", "type", "id", "default", "doc")
+ENUM_KEYS: Final = ("values", "storage", "doc")
 FIELD_PLANNED: Final = {
     "quantize": "leave it out: values travel exactly",
     "interpolate": "leave it out: views show the newest version",
@@ -51,6 +51,8 @@ FIELD_PLANNED: Final = {
 # keyword arguments: tx.update(ship, "health", hp=3).
 NAME: Final = re.compile(r"[a-z][a-z0-9_]*")
 ENUM_NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
+# Of fields in canonical texts: a member of a struct.
+DOTTED_NAME: Final = re.compile(r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)*")
 VERSION: Final = re.compile(r"(0|[1-9]\d{0,4})\.(0|[1-9]\d{0,4})\.(0|[1-9]\d{0,4})")
 VERSION_PART_MAX: Final = 0xFFFF
 

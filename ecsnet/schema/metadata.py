@@ -76,6 +76,14 @@ def _constraints(table: Table) -> Iterator[Row]:
             yield _rule(table, field.id, rule, name, value)
     for kind in table.virtual.values():
         yield _rule(table, _virtual_id(kind), kind)
+    for number, names in enumerate(table.uniques, 1):
+        for name in names:
+            yield _rule(table, table.field(name).id, "unique_together", str(number), ", ".join(names))
+    if table.spatial is not None:
+        for axis, name in zip("xyz", table.spatial.fields, strict=False):
+            yield _rule(table, table.field(name).id, "spatial", axis, repr(table.spatial.cell))
+    if table.group is not None:
+        yield _rule(table, VIRTUAL_KEY_ID, "group", table.group)
 
 
 def _rule(table: Table, number: int, rule: str, name: str = "", value: str = "") -> Row:

@@ -19,15 +19,15 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from ecsnet.errors import ArgumentError, UnknownNameError
-from ecsnet.schema.types import SCALARS
+from ecsnet.schema.types import SCALARS, type_text
 
 if TYPE_CHECKING:
     import numpy as np
 
-TableKind = Literal["entities", "component", "keyed"]
+TableKind = Literal["entities", "component", "keyed", "event"]
 OnDelete = Literal["cascade", "set_null", "restrict"]
 VirtualKind = Literal["key", "generation"]
-Value = bool | int | float | bytes | tuple[bool, ...] | tuple[int, ...] | tuple[float, ...]
+Value = bool | int | float | bytes | str | tuple[bool, ...] | tuple[int, ...] | tuple[float, ...]
 
 ENTITIES: Final = "entities"
 
@@ -52,7 +52,11 @@ MISSING: Final = Missing.MISSING
 
 @dataclass(frozen=True, slots=True)
 class ForeignKey:
-    """Where a reference points, and what deleting its target does to the row that holds it."""
+    """Where a reference points, and what deleting its target does to the row that holds it.
+
+    `field` is the target's key: "id" of entities, or the primary key of a keyed table. The cell has the type of that
+    key and holds its value; all zero bytes are null. In an event table `on_delete` means nothing.
+    """
 
     table: str
     field: str
@@ -63,13 +67,18 @@ class ForeignKey:
 class Field:
     """One stored column.
 
-    `type` is the type of one element: "u8" to "f64", "bool" or "bytes"; an enum has the type it is stored as. `count`
-    is the number of elements of a cell: N for `[T; N]` and for `bytes[N]`, 1 for a scalar. `shape` is the shape of a
-    cell in a numpy column: `(count,)` for those two, `()` for a scalar; the column has shape `(rows, *shape)`.
+    `name` has dots where the field is a member of a struct: "position.x" of the table `transform`, whose path is then
+    "transform.position.x". A struct is nothing but such names.
+
+    `type` is the type of one element: "u8" to "f64", "bool", "bytes" or "string"; an enum has the type it is stored as.
+    `count` is the number of elements of a cell: N for `[T; N]` and for `bytes[N]`, the product of the lengths for
+    arrays of arrays, 1 for a scalar. `shape` is the shape of a cell in a numpy column: `(N,)` for those two, (4, 3) for
+    `[[f32; 3]; 4]`, `()` for a scalar; the column has shape `(rows, *shape)`. Of a `string[N]`, `count` is N, the most
+    bytes of UTF-8 that it may have, `shape` is `()` and the cell is a u64 reference into the store's heap, 0 for "".
 
     `default`, `minimum` and `maximum` are already of the element's type and range, rounded to f32 where that is the
-    type: a bool, int or float, a tuple of `count` of them for an array, `count` bytes for `bytes[N]`. A field that
-    references an entity and is optional has the default 0, the null reference.
+    type: a bool, int or float, a flat tuple of `count` of them for an array (row-major), `count` bytes for `bytes[N]`,
+    a str for `string[N]`. A reference that is optional has null as its default: 0, or zero bytes.
     """
 
     id: int
@@ -94,8 +103,8 @@ class Field:
 
     @property
     def width(self) -> int:
-        """Bytes of one cell."""
-        return SCALARS[self.type].width * self.count
+        """Bytes of one cell; of a string those of the reference, its text lies in the heap."""
+        return SCALARS[self.type].width * (1 if self.type == "string" else self.count)
 
     @property
     def required(self) -> bool:
@@ -104,7 +113,7 @@ class Field:
 
     @property
     def dtype(self) -> "np.dtype[Any]":
-        """Of one element, little-endian; "bytes" is u1."""
+        """Of one element, little-endian; "bytes" is u1, "string" u8 (the reference)."""
         import numpy as np
 
         return np.dtype(SCALARS[self.type].numpy)
@@ -112,11 +121,15 @@ class Field:
     @property
     def type_text(self) -> str:
         """The type as the schema language writes it, e.g. "[f32; 3]"."""
-        if self.enum is not None:
-            return "enum"
-        if self.type == "bytes":
-            return f"bytes[{self.count}]"
-        return f"[{self.type}; {self.count}]" if self.shape else self.type
+        return "enum" if self.enum is not None else type_text(self.type, self.count, self.shape)
+
+
+@dataclass(frozen=True, slots=True)
+class Spatial:
+    """Two or three float fields of one type that are a place, and the edge of a cell of the grid that finds rows."""
+
+    fields: tuple[str, ...]
+    cell: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +137,9 @@ class Table:
     """One table. `rows_max` is 0 where the schema sets no bound of its own, `rows_expected` 0 where it does not say.
 
     `virtual` maps the name of each virtual field to what it stands for: "key" (the entity, u64) or "generation" (u32).
-    `primary_key` is the unique field that names a row of a keyed table, None for other kinds.
+    `primary_key` is the unique field that names a row of a keyed table, None for other kinds. `uniques` are the sets of
+    fields of which no two rows have the same values, each in the order of field ids, and they in the order of theirs.
+    `group` is the name that components share whose rows lie together, `spatial` the place that rows are found by.
     """
 
     id: int
@@ -138,6 +153,9 @@ class Table:
     rows_max: int = 0
     rows_expected: int = 0
     doc: str = ""
+    uniques: tuple[tuple[str, ...], ...] = ()
+    group: str | None = None
+    spatial: Spatial | None = None
     _by_name: dict[str, Field] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -147,12 +165,13 @@ class Table:
 
     @property
     def key(self) -> str:
-        """The name that this schema gives the row's key: a virtual field, or the primary key."""
+        """The name that this schema gives the row's key: a virtual field, or the primary key. "" for an event table,
+        whose rows nothing names."""
         for name, kind in self.virtual.items():
             if kind == "key":
                 return name
-        assert self.primary_key is not None
-        return self.primary_key
+        assert self.primary_key is not None or self.kind == "event"
+        return self.primary_key or ""
 
     @property
     def width(self) -> int:
@@ -241,7 +260,7 @@ class Schema:
             raise UnknownNameError("table id", str(table_id)) from None
 
     def field(self, name: str) -> tuple[Table, Field]:
-        """The table and the stored field that a dotted name such as "health.hp" means.
+        """The table and the stored field that a path such as "health.hp" or "transform.position.x" means.
 
         Raises:
             UnknownNameError: there is no such table or field, or `name` has no dot.

@@ -7,13 +7,14 @@ defaults against it, the API values, and the kernel's own table of widths is com
 import math
 import re
 import struct
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final, Literal
 
 from ecsnet.errors import did_you_mean
-from ecsnet.limits import ARRAY_LENGTH_MAX, CELL_BYTES_MAX
+from ecsnet.limits import ARRAY_DIMENSIONS_MAX, ARRAY_LENGTH_MAX, CELL_BYTES_MAX
 
-ScalarClass = Literal["int", "float", "bool", "bytes"]
+ScalarClass = Literal["int", "float", "bool", "bytes", "string"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,18 +42,25 @@ SCALARS: Final[dict[str, Scalar]] = {
         Scalar("bool", "bool", 1, 0, 1, "?"),
         # A byte of `bytes[N]`; not a type that a schema may name alone.
         Scalar("bytes", "bytes", 1, 0, 255, "<u1"),
+        # The cell of a `string[N]`: a reference into the store's heap, 0 for "". Not a type that may be named alone.
+        Scalar("string", "string", 8, 0, (1 << 64) - 1, "<u8"),
     )
 }
 
-_ARRAY: Final = re.compile(r"\[\s*(\w+)\s*;\s*(\d{1,9})\s*\]")
+_ARRAY: Final = re.compile(r"\[(.*);\s*(\d{1,9})\s*\]", re.DOTALL)
 _BYTES: Final = re.compile(r"bytes\s*\[\s*(\d{1,9})\s*\]")
-_NAMES: Final = tuple(name for name in SCALARS if name != "bytes")
+_STRING: Final = re.compile(r"string\s*\[\s*(\d{1,9})\s*\]")
+_NAMES: Final = tuple(name for name, scalar in SCALARS.items() if scalar.kind not in ("bytes", "string"))
+
+TYPE_WORDS: Final = frozenset({*SCALARS, "enum"})
+"""What a struct or an enum cannot be called."""
 
 # What people write from other languages' habits, and what they mean here.
 _MEANT: Final = {
     "int": "i32", "integer": "i32", "uint": "u32", "long": "i64", "short": "i16", "byte": "u8", "char": "u8",
-    "float": "f32", "double": "f64", "number": "f64", "boolean": "bool", "str": "bytes[N]", "text": "bytes[N]",
-    "bytes": "bytes[N]", "vec2": "[f32; 2]", "vec3": "[f32; 3]", "vec4": "[f32; 4]", "quat": "[f32; 4]",
+    "float": "f32", "double": "f64", "number": "f64", "boolean": "bool", "str": "string[N]", "text": "string[N]",
+    "bytes": "bytes[N]", "string": "string[N]", "vec2": "[f32; 2]", "vec3": "[f32; 3]", "vec4": "[f32; 4]",
+    "quat": "[f32; 4]",
     "entity": 'u64" with foreign_key = "entities.id', "ref": 'u64" with foreign_key = "entities.id',
 }  # fmt: skip
 
@@ -69,42 +77,87 @@ class TypeFault(Exception):
 
 @dataclass(frozen=True, slots=True)
 class CellType:
-    """What a type text says: the element's type, how many of them, and the shape of a cell."""
+    """What a type text says: the element's type, how many of them, and the shape of a cell. A string's `count` is its
+    greatest length in bytes, and its shape `()`."""
 
     element: str
     count: int = 1
     shape: tuple[int, ...] = ()
     enum: bool = False
 
+    @property
+    def text(self) -> str:
+        """The type as the language writes it; an enum is "enum"."""
+        if self.enum:
+            return "enum"
+        return type_text(self.element, self.count, self.shape)
 
-def parse_type(text: str) -> CellType:
-    """Read "u16", "[f32; 3]", "bytes[16]" or "enum" (whose element type the caller sets from `storage`).
+
+def type_text(element: str, count: int, shape: tuple[int, ...]) -> str:
+    """A type as the language writes it: "f32", "[[f32; 3]; 4]", "bytes[16]", "string[64]"."""
+    if element in ("bytes", "string"):
+        return f"{element}[{count}]"
+    text = element
+    for length in reversed(shape):
+        text = f"[{text}; {length}]"
+    return text
+
+
+def parse_type(text: str, declared: Collection[str] = ()) -> CellType:
+    """Read "u16", "[[f32; 3]; 4]", "bytes[16]", "string[64]", "enum" (whose element type the caller sets from
+    `storage`) or one of the `declared` names of structs and enums, which is the element then, alone or in an array.
 
     Raises:
         TypeFault: anything else.
     """
-    stripped = text.strip()
-    if stripped in _NAMES:
-        return CellType(stripped)
-    if stripped == "enum":
+    inner = text.strip()
+    if inner in _NAMES or inner in declared:
+        return CellType(inner)
+    if inner == "enum":
         return CellType("u8", enum=True)
-    if stripped == "string" or stripped.startswith("string"):
-        raise TypeFault("not-built", 'the type "string" is planned and not built yet', 'use "bytes[N]": N bytes inline')
-    if match := _BYTES.fullmatch(stripped):
+    if match := _STRING.fullmatch(inner):
+        return CellType("string", _length(int(match[1]), "bytes"))
+    if match := _BYTES.fullmatch(inner):
         count = _length(int(match[1]), "bytes")
         return CellType("bytes", count, (count,))
-    if match := _ARRAY.fullmatch(stripped):
-        element = match[1]
-        if element not in _NAMES:
-            if element in ("bytes", "enum", "string"):
-                raise TypeFault("unknown-type", f"arrays hold numbers and bools, not {element}")
-            raise _unknown(element)
-        count = _length(int(match[2]), element)
-        return CellType(element, count, (count,))
-    raise _unknown(stripped)
+    shape: list[int] = []
+    while match := _ARRAY.fullmatch(inner):
+        inner = match[1].strip()
+        shape.append(int(match[2]))
+        if len(shape) > ARRAY_DIMENSIONS_MAX:
+            raise TypeFault("array-length", f"arrays nest deeper than {ARRAY_DIMENSIONS_MAX} levels")
+    if not shape:
+        raise _unknown(inner, declared)
+    if inner not in _NAMES and inner not in declared:
+        if inner == "enum" or _BYTES.fullmatch(inner) or _STRING.fullmatch(inner) or inner in ("bytes", "string"):
+            raise TypeFault("unknown-type", f"arrays hold numbers and bools, not {inner.partition('[')[0].rstrip()}")
+        raise _unknown(inner, declared)
+    return array_of(CellType(inner), tuple(shape))
+
+
+def array_of(cell: CellType, shape: tuple[int, ...]) -> CellType:
+    """An array of that shape of cells of that type.
+
+    Raises:
+        TypeFault: a cell would be too wide, or the elements are no numbers or bools.
+    """
+    if not shape:
+        return cell
+    if cell.enum or cell.element in ("bytes", "string"):
+        what = "enum" if cell.enum else cell.element
+        raise TypeFault("unknown-type", f"arrays hold numbers and bools, not {what}")
+    count = cell.count
+    for length in reversed(shape):
+        _length(length, cell.element)
+        count = _length(count * length, cell.element)
+    shape = (*shape, *cell.shape)
+    if len(shape) > ARRAY_DIMENSIONS_MAX:
+        raise TypeFault("array-length", f"arrays nest deeper than {ARRAY_DIMENSIONS_MAX} levels")
+    return CellType(cell.element, count, shape)
 
 
 def _length(count: int, element: str) -> int:
+    """The length, if a cell of so many elements is allowed; of a struct or enum only the number is known yet."""
     if count == 0:
         raise TypeFault("array-length", "a length of 0 holds nothing", "lengths begin at 1")
     if count > ARRAY_LENGTH_MAX:
@@ -113,7 +166,7 @@ def _length(count: int, element: str) -> int:
             f"a length of {count} is above the limit of {ARRAY_LENGTH_MAX}",
             "a cell is copied and sent whole when it changes: give such data rows of its own",
         )
-    width = SCALARS[element].width * count
+    width = SCALARS[element].width * count if element in SCALARS else count
     if width > CELL_BYTES_MAX:
         raise TypeFault(
             "array-length",
@@ -123,14 +176,14 @@ def _length(count: int, element: str) -> int:
     return count
 
 
-def _unknown(name: str) -> TypeFault:
+def _unknown(name: str, declared: Collection[str]) -> TypeFault:
     shown = name if len(name) <= 40 else name[:37] + "..."
-    meant = did_you_mean(name, (*_NAMES, "enum", *_MEANT))
+    meant = did_you_mean(name, (*_NAMES, "enum", *declared, *_MEANT))
     meant = _MEANT.get(name.lower()) or _MEANT.get(meant or "", meant)
     if meant is not None:
         hint = f'did you mean "{meant}"?'
     else:
-        hint = 'types: u8 to u64, i8 to i64, f32, f64, bool, enum, "[T; N]" and "bytes[N]"'
+        hint = 'types: u8 to u64, i8 to i64, f32, f64, bool, enum, "[T; N]", "bytes[N]" and "string[N]"'
     return TypeFault("unknown-type", f'"{shown}" is no type', hint)
 
 

@@ -5,33 +5,34 @@ more.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from ecsnet.errors import did_you_mean
 from ecsnet.schema.model import Value
+from ecsnet.schema.positions import Path
 from ecsnet.schema.source import Node, shorten, type_name
 from ecsnet.schema.types import SCALARS, CellType, to_f32
 
 
-def read_default(node: Node, cell: CellType, enum: Mapping[str, int] | None) -> Value:
-    """The value of `default`, which must be there.
+def read_default(node: Node, cell: CellType, enum: Mapping[str, int] | None, key: str = "default") -> Value:
+    """The value of `key`, which must be there, as a default of that type.
 
     Raises:
-        SchemaError: it is of another type or length, or out of the type's range.
+        SchemaError: it is of another type, shape or length, or out of the type's range.
     """
-    raw = node.data["default"]
+    raw = node.data[key]
     if enum is not None:
-        return _member(node, raw, enum)
+        return _member(node, key, raw, enum)
     if cell.element == "bytes":
-        return _bytes(node, raw, cell.count)
+        return _bytes(node, key, raw, cell.count)
+    if cell.element == "string":
+        return _string(node, key, raw, cell.count)
     if not cell.shape:
-        return read_number(node, "default", cell.element)
+        return read_number(node, key, cell.element)
+    path = (*node.path, key)
     if not isinstance(raw, list):
-        return (_element(node, raw, cell.element, None),) * cell.count
-    if len(raw) != cell.count:
-        reason = f"{len(raw)} elements for a cell of {cell.count}"
-        raise node.error("bad-default", "default", reason, "one element alone stands for all")
-    return tuple(_element(node, element, cell.element, index) for index, element in enumerate(raw))
+        return (_element(node, raw, cell.element, path),) * cell.count
+    return tuple(_elements(node, raw, cell, cell.shape, path))
 
 
 def read_number(node: Node, key: str, element: str) -> bool | int | float:
@@ -40,11 +41,47 @@ def read_number(node: Node, key: str, element: str) -> bool | int | float:
     Raises:
         SchemaError: it is of another type or out of the type's range.
     """
-    return _element(node, node.data[key], element, None, key)
+    return _element(node, node.data[key], element, (*node.path, key))
 
 
-def _element(node: Node, raw: object, element: str, index: int | None, key: str = "default") -> bool | int | float:
-    path = (*node.path, key) if index is None else (*node.path, key, index)
+def check_bounds(
+    node: Node, default: Value, low: int | float | None, high: int | float | None, key: str = "default"
+) -> None:
+    """Check a default against the bounds of its field.
+
+    Raises:
+        SchemaError: an element is below or above them.
+    """
+    if isinstance(default, bytes | str):
+        return
+    for element in default if isinstance(default, tuple) else (default,):
+        if low is not None and element < low:
+            raise node.error("bad-default", key, f"{element} is below the minimum of {low}")
+        if high is not None and element > high:
+            raise node.error("bad-default", key, f"{element} is above the maximum of {high}")
+
+
+def _elements(
+    node: Node, raw: list[object], cell: CellType, shape: tuple[int, ...], path: Path
+) -> Iterator[bool | int | float]:
+    """The elements of an array, of arrays in an array row by row."""
+    if len(raw) != shape[0]:
+        expected = cell.count if len(cell.shape) == 1 else shape[0]
+        reason = f"{len(raw)} elements for a cell of {expected}"
+        if len(cell.shape) > 1:
+            reason = f"{len(raw)} elements where {cell.text} has {expected}"
+        raise node.source.error("bad-default", path, reason, "one element alone stands for all")
+    for index, element in enumerate(raw):
+        if len(shape) == 1:
+            yield _element(node, element, cell.element, (*path, index))
+        elif isinstance(element, list):
+            yield from _elements(node, element, cell, shape[1:], (*path, index))
+        else:
+            reason = f"expected an array of {shape[1]} in {cell.text}, found {type_name(element)}"
+            raise node.source.error("wrong-type", (*path, index), reason, "one element alone stands for all")
+
+
+def _element(node: Node, raw: object, element: str, path: Path) -> bool | int | float:
     scalar = SCALARS[element]
     if scalar.kind == "bool":
         if isinstance(raw, bool):
@@ -74,13 +111,13 @@ def _element(node: Node, raw: object, element: str, index: int | None, key: str 
     return number
 
 
-def _member(node: Node, raw: object, enum: Mapping[str, int]) -> int:
+def _member(node: Node, key: str, raw: object, enum: Mapping[str, int]) -> int:
     if not isinstance(raw, str):
-        raise node.wrong_type("default", "the name of a member", raw, f"members: {_some(enum)}")
+        raise node.wrong_type(key, "the name of a member", raw, f"members: {_some(enum)}")
     if raw not in enum:
         close = did_you_mean(raw, enum)
         hint = f'did you mean "{close}"?' if close else f"members: {_some(enum)}"
-        raise node.error("bad-default", "default", f'"{shorten(raw)}" is no member of this enum', hint)
+        raise node.error("bad-default", key, f'"{shorten(raw)}" is no member of this enum', hint)
     return enum[raw]
 
 
@@ -89,13 +126,22 @@ def _some(enum: Mapping[str, int]) -> str:
     return ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
 
 
-def _bytes(node: Node, raw: object, count: int) -> bytes:
+def _bytes(node: Node, key: str, raw: object, count: int) -> bytes:
     if isinstance(raw, str):
         value = raw.encode()
     elif isinstance(raw, list):
-        value = bytes(int(_element(node, element, "u8", index)) for index, element in enumerate(raw))
+        path = (*node.path, key)
+        value = bytes(int(_element(node, element, "u8", (*path, index))) for index, element in enumerate(raw))
     else:
-        raise node.wrong_type("default", "a string or an array of bytes", raw)
+        raise node.wrong_type(key, "a string or an array of bytes", raw)
     if len(value) > count:
-        raise node.error("bad-default", "default", f"{len(value)} bytes do not fit bytes[{count}]")
+        raise node.error("bad-default", key, f"{len(value)} bytes do not fit bytes[{count}]")
     return value.ljust(count, b"\0")
+
+
+def _string(node: Node, key: str, raw: object, count: int) -> str:
+    if not isinstance(raw, str):
+        raise node.wrong_type(key, "a string", raw)
+    if (size := len(raw.encode())) > count:
+        raise node.error("bad-default", key, f"{size} bytes of UTF-8 do not fit string[{count}]")
+    return raw

@@ -5,6 +5,7 @@ or unclear, and so is every fingerprint computed from it.
 """
 
 import json
+import re
 import struct
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,10 @@ def string(value: str) -> str:
     return '"' + "".join(map(one, value)) + '"'
 
 
+def strings(values: list[str]) -> str:
+    return f"[{', '.join(map(string, values))}]"
+
+
 def number(value: Any, element: str) -> str:
     if isinstance(value, bool):
         return str(value).lower()
@@ -52,10 +57,22 @@ def default(field: dict[str, Any], element: str) -> str:
             return string(raw.decode())
         except UnicodeDecodeError:
             return str(list(raw))
+    if element == "string":
+        return string(value)
     if isinstance(value, list):
         elements = [number(one, element) for one in value]
-        return elements[0] if elements.count(elements[0]) == len(elements) else f"[{', '.join(elements)}]"
+        if elements.count(elements[0]) == len(elements):
+            return elements[0]
+        lengths = [int(length) for length in re.findall(r"; (\d+)", field["type"])]
+        return nested(elements, lengths[::-1])
     return number(value, element)
+
+
+def nested(elements: list[str], lengths: list[int]) -> str:
+    """`lengths` from the outermost array to the innermost."""
+    size = len(elements) // lengths[0]
+    rows = [elements[start : start + size] for start in range(0, len(elements), size)]
+    return "[" + ", ".join(row[0] if len(lengths) == 1 else nested(row, lengths[1:]) for row in rows) + "]"
 
 
 def field_line(field: dict[str, Any], table: dict[str, Any]) -> str:
@@ -75,7 +92,8 @@ def field_line(field: dict[str, Any], table: dict[str, Any]) -> str:
         parts.append(f"foreign_key = {string(field['foreign_key'])}")
         if field.get("optional"):
             parts.append("optional = true")
-        parts.append(f"on_delete = {string(field['on_delete'])}")
+        if table["kind"] != "event":
+            parts.append(f"on_delete = {string(field['on_delete'])}")
     if field.get("auto_increment"):
         parts.append("auto_increment = true")
     return "  { " + ", ".join(parts) + " },"
@@ -90,11 +108,21 @@ def by_the_page(summary: dict[str, Any]) -> str:
             continue
         lines += ["", f"[tables.{table['name']}]", f"id = {table['id']}"]
         is_component = table["kind"] == "component"
-        lines.append('parent_table = "entities"' if is_component else f"primary_key = {string(table['key'])}")
+        kind = "event = true" if table["kind"] == "event" else f"primary_key = {string(table['key'] or '')}"
+        lines.append('parent_table = "entities"' if is_component else kind)
         if not table["replicated"]:
             lines.append("replicated = false")
         if table["rows_max"]:
             lines.append(f"rows_max = {table['rows_max']}")
+        if "group" in table:
+            lines.append(f"group = {string(table['group'])}")
+        if "spatial" in table:
+            cell = number(table["spatial"]["cell"], "f64")
+            lines.append(f"spatial = {{ fields = {strings(table['spatial']['fields'])}, cell = {cell} }}")
+        if "unique" in table:
+            ids = {field["name"]: field["id"] for field in table["fields"]}
+            sets = sorted((sorted(names, key=ids.get) for names in table["unique"]), key=lambda n: [*map(ids.get, n)])
+            lines.append(f"unique = [{', '.join(map(strings, sets))}]")
         lines.append("fields = [")
         if is_component:
             lines.append(f'  {{ name = {string(table["key"])}, type = "u64", foreign_key = "entities.id" }},')

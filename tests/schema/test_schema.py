@@ -288,9 +288,12 @@ def test_defaults_keep_their_own_rules(tables: dict) -> None:
         for field in table.fields:
             if field.default is MISSING:
                 continue
+            if isinstance(field.default, str):
+                assert len(field.default.encode()) <= field.count
+                continue
             cell = np.zeros((), np.dtype((field.dtype, field.shape)))
             value = list(field.default) if isinstance(field.default, bytes) else field.default
-            cell[...] = value
+            cell[...] = np.reshape(np.array(value, field.dtype), field.shape)
             assert cell.nbytes == field.width
             assert field.minimum is None or np.all(cell >= field.minimum)
             assert field.maximum is None or np.all(cell <= field.maximum)

@@ -5,6 +5,7 @@ quoted keys, multi-line strings, comments). `schemas()` writes valid schemas in 
 """
 
 import keyword
+import math
 from typing import Any
 
 from hypothesis import strategies as st
@@ -138,7 +139,7 @@ def written(value: Any) -> str:
 def field_declarations(draw: st.DrawFn, name: str) -> dict[str, Any]:
     """One stored field."""
     out: dict[str, Any] = {"name": name}
-    kind = draw(st.sampled_from([*INTEGERS, "f32", "f64", "bool", "bytes", "enum", "reference"]))
+    kind = draw(st.sampled_from([*INTEGERS, "f32", "f64", "bool", "bytes", "string", "enum", "reference"]))
     if kind == "reference":
         out |= {"type": "u64", "foreign_key": "entities.id"}
         out |= draw(
@@ -158,6 +159,13 @@ def field_declarations(draw: st.DrawFn, name: str) -> dict[str, Any]:
         out |= {"type": "enum", "storage": storage, "values": members}
         if draw(st.booleans()):
             out["default"] = draw(st.sampled_from(sorted(members)))
+    elif kind == "string":
+        count = draw(st.integers(1, 40))
+        out["type"] = f"string[{count}]"
+        if draw(st.booleans()):
+            out["default"] = draw(st.text(max_size=count // 4).filter(_is_utf8))
+        elif draw(st.booleans()):
+            out["constraint"] = "unique"
     elif kind == "bytes":
         count = draw(st.integers(1, 40))
         out["type"] = f"bytes[{count}]"
@@ -169,15 +177,21 @@ def field_declarations(draw: st.DrawFn, name: str) -> dict[str, Any]:
         elif draw(st.booleans()):
             out["constraint"] = "unique"
     else:
-        count = draw(st.sampled_from([0, 0, 1, 3, 16]))
-        out["type"] = f"[{kind}; {count}]" if count else kind
+        shape = draw(st.sampled_from([(), (), (1,), (3,), (16,), (3, 2), (2, 1, 2)]))
+        count = math.prod(shape) if shape else 0
+        out["type"] = kind
+        for length in reversed(shape):
+            out["type"] = f"[{out['type']}; {length}]"
         low = high = None
         if kind != "bool" and draw(st.booleans()):
             low, high = sorted([number(draw, kind) or 0, number(draw, kind) or 0])
             out |= {"minimum": low, "maximum": high}
         if draw(st.booleans()):
             if count and draw(st.booleans()):
-                out["default"] = [number(draw, kind, low, high) for _ in range(count)]
+                elements = [number(draw, kind, low, high) for _ in range(count)]
+                for length in reversed(shape[1:]):
+                    elements = [elements[start : start + length] for start in range(0, len(elements), length)]
+                out["default"] = elements
             else:
                 out["default"] = number(draw, kind, low, high)
         elif kind in INTEGERS and not count and draw(st.booleans()):
@@ -188,11 +202,41 @@ def field_declarations(draw: st.DrawFn, name: str) -> dict[str, Any]:
 
 
 @st.composite
+def index_declarations(draw: st.DrawFn, fields: list[dict[str, Any]]) -> dict[str, Any]:
+    """What a table may keep beside these fields: uniques of several, and a grid."""
+    keys: dict[str, Any] = {}
+    exact = [f["name"] for f in fields if f["type"][0] != "[" and f["type"] not in ("f32", "f64") and f["name"] != "id"]
+    if len(exact) >= 2 and draw(st.booleans()):
+        sets = draw(st.lists(st.sets(st.sampled_from(exact), min_size=2), max_size=2, unique_by=frozenset))
+        keys["unique"] = [draw(st.permutations(sorted(one))) for one in sets]
+    for kind in ("f32", "f64"):
+        place = [f["name"] for f in fields if f["type"] == kind and f["name"] != "id"]
+        if len(place) >= 2 and draw(st.booleans()):
+            keys["spatial"] = place[:3]
+            if draw(st.booleans()):
+                keys["spatial"] = {"fields": place[:2], "cell": draw(st.floats(1e-3, 1e6))}
+    return keys
+
+
+@st.composite
 def table_declarations(draw: st.DrawFn) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """A table's keys and its fields."""
     keys: dict[str, Any] = {}
     fields = [draw(field_declarations(name)) for name in draw(st.lists(names, max_size=5, unique=True))]
-    if draw(st.booleans()):
+    for field in fields:
+        if draw(st.integers(0, 3)) == 0:
+            field["name"] = f"{field['name']}.{draw(names)}"
+    kind = draw(st.sampled_from(["component", "keyed", "event"]))
+    if kind != "event":
+        keys |= draw(index_declarations(fields))
+    if kind == "event":
+        keys["event"] = True
+        for field in fields:
+            field.pop("constraint", None)
+            field.pop("on_delete", None)
+    elif kind == "component":
+        if draw(st.booleans()):
+            keys["group"] = draw(names)
         keys["parent_table"] = "entities"
         taken = {field["name"] for field in fields}
         key = draw(names.filter(lambda name: name not in taken))
@@ -221,6 +265,11 @@ def schema_declarations(draw: st.DrawFn) -> dict[str, tuple[dict[str, Any], list
             keys["id"] = next(ids)
         field_ids = iter(draw(st.permutations(range(10))))
         is_component = "parent_table" in keys
+        # A table that others refer to: the first keyed one, whose key is a u64.
+        targets = [f"{other}.id" for other, (theirs, _) in tables.items() if "primary_key" in theirs]
+        for field in fields:
+            if targets and "foreign_key" in field and field is not (fields[0] if is_component else None):
+                field["foreign_key"] = draw(st.sampled_from(["entities.id", *targets]))
         for index, field in enumerate(fields):
             if not (is_component and index == 0) and draw(st.booleans()):
                 field["id"] = next(field_ids)
