@@ -210,8 +210,9 @@ class RowExistsError(EcsnetError):
 class ConstraintError(EcsnetError):
     """A value breaks a rule of the schema. The transaction changed nothing.
 
-    `rule` is one of "range", "enum", "unique", "foreign_key", "required", "restrict"; `key` is None for a row that
-    does not exist yet.
+    `rule` is one of "range", "enum", "unique", "foreign_key", "required", "restrict", "reference" (a key that others
+    may refer to is not null); `key` is None for a row that does not exist yet. `field` names several, with commas
+    between, where they are unique together.
     """
 
     def __init__(

@@ -39,6 +39,7 @@ STATUS: Final = {
     "ViewsHeld": -26,
     "Text": -27,
     "HeapFull": -28,
+    "Reference": -29,
 }
 """Names of `failure.zig`; appended, never reused."""
 

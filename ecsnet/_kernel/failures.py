@@ -21,7 +21,7 @@ from ecsnet.errors import (
     StaleEntityError,
     StorageError,
 )
-from ecsnet.schema.model import Field, Schema
+from ecsnet.schema.model import ENTITIES, Field, Schema
 
 _RULES: Final = {
     abi.STATUS["Range"]: "range",
@@ -30,6 +30,7 @@ _RULES: Final = {
     abi.STATUS["ForeignKey"]: "foreign_key",
     abi.STATUS["Required"]: "required",
     abi.STATUS["Restrict"]: "restrict",
+    abi.STATUS["Reference"]: "reference",
 }
 
 
@@ -87,6 +88,7 @@ class Failures:
         key = info.key or None
         expected: object = None
         found: object = None
+        names = field.name if field else ""
         if field is not None and rule in ("range", "enum"):
             kind = "f64" if field.type in ("f32", "f64") else "i64" if field.type[0] == "i" else "u64"
             found = struct.unpack(f"<{CODES[kind]}", struct.pack("<Q", info.found))[0]
@@ -98,14 +100,21 @@ class Failures:
                 expected = " and ".join(part for part in (low, high) if part) or f"a {field.type_text}"
         elif rule == "unique":
             expected = f"a value that row {info.expected:#x} does not have"
-            found = info.found
+            found = _value(field, info.found)
         elif rule == "foreign_key":
-            expected, found = "a living entity, or null", f"{info.found:#x}"
+            target = _target(field)
+            expected = "a living entity, or null" if target is None else f"a value that a row of {target} has, or null"
+            found = _value(field, info.found)
         elif rule == "required":
             expected = "a value: it has no default and is not optional"
         elif rule == "restrict":
-            expected = f"no reference to entity {info.found:#x}, which is despawned"
-        return ConstraintError(table_name, key, field.name if field else "", rule, expected, found)
+            target = _target(field)
+            what = "entity" if target is None else f"{target} row"
+            gone = "despawned" if target is None else "deleted"
+            expected = f"no reference to {what} {_value(field, info.found)}, which is {gone}"
+        elif rule == "reference":
+            expected, found = "a value that others can refer to", "zero, which is the null reference"
+        return ConstraintError(table_name, key, names, rule, expected, found)
 
     def refused_changes(self, status: int, base: int, version: int, held: int) -> EcsnetError:
         codes = abi.STATUS
@@ -123,3 +132,20 @@ class Failures:
         if status == codes["StaleVersion"]:
             return RemoteProtocolError(f"{what}version {held} is held already")
         return RemoteProtocolError(f"{what}{self.error(status)}")
+
+
+def _target(field: Field | None) -> str | None:
+    """The table of keys of its own that a field refers to; None for entities."""
+    if field is None or field.foreign_key is None or field.foreign_key.table == ENTITIES:
+        return None
+    return field.foreign_key.table
+
+
+def _value(field: Field | None, word: int) -> object:
+    """A cell by its first eight bytes, as messages show it: keys in hexadecimal, like everywhere; None where eight
+    bytes do not tell."""
+    if field is None or (field.foreign_key is not None and _target(field) is None):
+        return f"{word:#x}"
+    if field.shape or field.type in ("bytes", "string"):
+        return None
+    return struct.unpack_from(f"<{CODES[field.type]}", struct.pack("<Q", word))[0]

@@ -115,6 +115,8 @@ pub const Field = struct {
     target_field: ?u32 = null,
     /// Foreign keys hold this field's values.
     referred: bool = false,
+    /// It is one of several that are unique together.
+    combined: bool = false,
 
     /// Whether a cell's bits alone can break a rule: what a lent column must be scanned for.
     pub fn constrained(field: *const Field) bool {
@@ -128,8 +130,9 @@ pub const Field = struct {
         };
         return @as(u64, std.math.maxInt(u64)) >> @intCast(64 - bits);
     }
+    /// Whether rows are found by its value, alone or with others: its cells are written one by one, and never lent.
     pub fn indexed(field: *const Field) bool {
-        return field.unique or field.foreign_key;
+        return field.unique or field.foreign_key or field.combined;
     }
 };
 
@@ -218,6 +221,7 @@ fn copyUniques(a: std.mem.Allocator, table: *const Table, in: *const TableIn) er
         const fields = try a.alloc(u32, from.field_count);
         for (try slice(u16, from.fields, from.field_count), fields, 0..) |id, *field, i| {
             field.* = table.fieldIndex(id) orelse return error.BadCatalogue;
+            @constCast(table.fields)[field.*].combined = true;
             if (i > 0 and field.* <= fields[i - 1]) return error.BadCatalogue;
         }
         to.* = fields;

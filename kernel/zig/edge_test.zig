@@ -312,7 +312,7 @@ test "columns idle beyond the ring, lent and held, equal the head when they move
         if (round % 350 == 340) {
             try store.begin();
             const table = &store.head.tables[1];
-            for (0..4) |_| try store.head.despawn(table.keyAt(random.uintLessThan(u32, table.rows)));
+            for (0..4) |_| try store.head.delete(0, table.keyAt(random.uintLessThan(u32, table.rows)));
             gpa.free(try spawn(store, 6));
             try store.commit();
         }
@@ -378,7 +378,7 @@ test "the last generation of a place, undone and not" {
     try store.begin();
     const keys = try spawn(store, 1);
     defer gpa.free(keys);
-    try store.head.despawn(keys[0]);
+    try store.head.delete(0, keys[0]);
     try store.commit();
     _ = try store.publish(0, false);
     const space = &store.head.spaces[0];
@@ -391,7 +391,7 @@ test "the last generation of a place, undone and not" {
     try store.commit();
     const before = fuzz.headSum(store);
     try store.begin();
-    try store.head.despawn(last[0]);
+    try store.head.delete(0, last[0]);
     const next = try spawn(store, 1);
     defer gpa.free(next);
     try std.testing.expect(entity.Key.of(next[0]).index != 0);

@@ -29,6 +29,7 @@ pub const Error = error{
     ViewsHeld,
     Text,
     HeapFull,
+    Reference,
 };
 
 pub fn code(err: Error) i32 {
@@ -60,6 +61,7 @@ pub fn code(err: Error) i32 {
         error.ViewsHeld => -26,
         error.Text => -27,
         error.HeapFull => -28,
+        error.Reference => -29,
     };
 }
 

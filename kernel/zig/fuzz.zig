@@ -171,7 +171,7 @@ const World = struct {
         }
         for (0..n / 4) |_| {
             const entities = &head.tables[0];
-            try head.despawn(entities.keyAt(random.uintLessThan(u32, entities.rows)));
+            try head.delete(0, entities.keyAt(random.uintLessThan(u32, entities.rows)));
             const keyed = &head.tables[4];
             try head.delete(4, keyed.keyAt(random.uintLessThan(u32, keyed.rows)));
         }

@@ -14,6 +14,7 @@ const changes = @import("changes.zig");
 const entity = @import("entity.zig");
 const failure = @import("failure.zig");
 const limits = @import("limits.zig");
+const references = @import("references.zig");
 const sparse = @import("sparse.zig");
 const Heap = @import("heap.zig").Heap;
 const Column = @import("column.zig").Column;
@@ -34,9 +35,6 @@ const UndoEntry = extern struct {
     const bytes = @sizeOf(UndoEntry);
 };
 
-/// A cell of a unique or foreign-key field that this transaction wrote: checked when it commits.
-const Touched = struct { key: u64, table: u16, field: u16 };
-
 pub const Head = struct {
     gpa: std.mem.Allocator,
     catalogue: catalogue.Catalogue,
@@ -53,8 +51,7 @@ pub const Head = struct {
     open: u64 = 1,
     retired: std.ArrayList(sparse.Retired) = .empty,
     undo: std.ArrayList(u8) = .empty,
-    touched: std.ArrayList(Touched) = .empty,
-    despawned: std.ArrayList(u64) = .empty,
+    references: references.References,
     in_transaction: bool = false,
     /// The open transaction changed cells that the undo log does not show.
     applied: bool = false,
@@ -100,6 +97,7 @@ pub const Head = struct {
         const cells = try gpa.alloc([*]const u8, widest);
         errdefer gpa.free(cells);
         const texts = try gpa.alloc(u64, widest);
+        errdefer gpa.free(texts);
         return .{
             .gpa = gpa,
             .catalogue = cat,
@@ -107,6 +105,7 @@ pub const Head = struct {
             .tables = tables,
             .spaces = spaces,
             .noted = noted,
+            .references = try .init(gpa, &cat),
             .given = given,
             .cells = cells,
             .texts = texts,
@@ -122,8 +121,7 @@ pub const Head = struct {
         head.gpa.free(head.noted);
         head.retired.deinit(head.gpa);
         head.undo.deinit(head.gpa);
-        head.touched.deinit(head.gpa);
-        head.despawned.deinit(head.gpa);
+        head.references.deinit();
         head.gpa.free(head.given);
         head.gpa.free(head.cells);
         head.gpa.free(head.texts);
@@ -312,7 +310,7 @@ pub const Head = struct {
         t.note();
         try t.index.ensure(head.gpa, entity.Key.of(key).index, head.open, &head.retired);
         try head.ensureUndo(0);
-        try head.touchAll(table, key);
+        try head.references.touchRows(t.spec, table, &.{key});
         t.insertRow(key, cells[0..t.spec.fields.len]);
         noteAuto(t, t.rows - 1);
         head.pushUndo(.insert, table, 0, 0, key, 0);
@@ -334,15 +332,9 @@ pub const Head = struct {
         if (!t.has_auto) return;
         for (t.spec.fields, t.columns) |*field, *column| {
             if (!field.auto) continue;
-            const number = firstWord(column.cell(row));
+            const number = references.firstWord(column.cell(row));
             // Above the highest is below zero.
             if (number <= field.autoMax()) t.auto = @max(t.auto, number);
-        }
-    }
-
-    fn touchAll(head: *Head, table: u16, key: u64) error{OutOfMemory}!void {
-        for (head.tables[table].spec.fields, 0..) |*field, f| {
-            if (field.indexed()) try head.touched.append(head.gpa, .{ .key = key, .table = table, .field = @intCast(f) });
         }
     }
 
@@ -351,14 +343,16 @@ pub const Head = struct {
         const old = t.columns[field].cell(row);
         if (std.mem.eql(u8, old, cell)) return;
         try head.ensureUndo(cell.len);
-        if (t.indexes[field]) |*index| {
-            try index.ensure(head.gpa, 1);
-            try head.touched.append(head.gpa, .{ .key = key, .table = table, .field = @intCast(field) });
+        const spec = &t.spec.fields[field];
+        if (spec.indexed()) {
+            try t.ensureWrite(field);
+            try head.references.touch(t.spec, table, field, key);
+            if (spec.referred) try head.references.lose(table, @intCast(field), old);
         }
         head.undo.appendSliceAssumeCapacity(old);
         head.pushUndo(.write, table, field, row, key, old.len);
         t.writeCell(row, field, cell);
-        if (t.spec.fields[field].auto) noteAuto(t, row);
+        if (spec.auto) noteAuto(t, row);
     }
 
     /// Overwrite one cell of a lent column, where its table's newest cells are until they are settled.
@@ -371,12 +365,9 @@ pub const Head = struct {
         @memcpy(column.lentCell(row), cell);
     }
 
+    /// Delete a row, or an entity with all of its rows, and settle references to it as declared.
     pub fn delete(head: *Head, table: u16, key: u64) failure.Error!void {
-        const t = &head.tables[table];
-        const row = try head.rowOf(table, key);
-        if (t.spec.kind == .entities) return head.despawn(key);
-        try head.removeRow(table, row);
-        if (t.spec.kind == .keyed) try head.releaseKey(table, key);
+        return references.delete(head, table, key);
     }
 
     pub fn removeRow(head: *Head, table: u16, row: u32) error{OutOfMemory}!void {
@@ -397,43 +388,6 @@ pub const Head = struct {
         head.pushUndo(.release, table, 0, 0, key, 0);
     }
 
-    /// Remove an entity with its components, and settle every reference to it as declared:
-    /// cascade removes the row that refers, set null clears the reference, restrict is judged when
-    /// the transaction commits (the row that refers may go too).
-    pub fn despawn(head: *Head, key: u64) failure.Error!void {
-        const from = head.mark();
-        errdefer head.undoTo(from);
-        _ = try head.rowOf(0, key);
-        try head.despawned.append(head.gpa, key);
-        for (head.tables, 0..) |*t, i| {
-            const table: u16 = @intCast(i);
-            for (t.spec.fields, 0..) |*field, f| {
-                // What a replica is sent says what became of every reference. Its own are older: to follow
-                // them would remove a row whose reference had moved on before the entity went.
-                if (head.replica or !field.foreign_key or field.on_delete == .restrict) continue;
-                const hash = @import("key_index.zig").hashCell(std.mem.asBytes(&key));
-                while (true) {
-                    // Each change ends the iteration: the chain is not the same any more.
-                    var it = t.indexes[f].?.with(hash);
-                    const referring = it.next() orelse break;
-                    const row = t.find(referring).?;
-                    if (field.on_delete == .cascade) {
-                        try head.removeRow(table, row);
-                        if (t.spec.kind == .keyed) try head.releaseKey(table, referring);
-                    } else {
-                        const zero: u64 = 0;
-                        try head.writeCell(table, row, f, referring, std.mem.asBytes(&zero));
-                    }
-                }
-            }
-            if (t.spec.kind == .component) {
-                if (t.find(key)) |row| try head.removeRow(table, row);
-            }
-        }
-        try head.removeRow(0, head.tables[0].find(key).?);
-        try head.releaseKey(0, key);
-    }
-
     /// Change cells of many rows in one column. `cells` holds them in the order of `rows`, or one
     /// cell for all. They were checked already, and the field is in no index.
     pub fn writeCells(
@@ -447,7 +401,7 @@ pub const Head = struct {
         const t = &head.tables[table];
         const column = &t.columns[field];
         const width = column.width;
-        assert(t.indexes[field] == null);
+        assert(!t.spec.fields[field].indexed());
         t.note();
         const from = head.undo.items.len;
         try head.ensureUndo(rows.len * (4 + width));
@@ -519,10 +473,7 @@ pub const Head = struct {
         }
         t.ensureRows(n) catch |err| return head.failKey(@as(failure.Error, err), table, keys[0]);
         try head.ensureUndo(0);
-        for (t.spec.fields, 0..) |*field, f| if (field.indexed()) {
-            try head.touched.ensureUnusedCapacity(head.gpa, n);
-            for (keys) |key| head.touched.appendAssumeCapacity(.{ .key = key, .table = table, .field = @intCast(f) });
-        };
+        try head.references.touchRows(t.spec, table, keys);
         t.note();
         const first = t.rows;
         var placed: u32 = 0;
@@ -580,43 +531,9 @@ pub const Head = struct {
 
     // Ending.
 
-    /// Check what a transaction as a whole must keep: uniqueness, references, and that nothing
-    /// refers to what it despawned.
-    pub fn checkDeferred(head: *Head) error{ Unique, ForeignKey, Required, Restrict }!void {
-        const hashCell = @import("key_index.zig").hashCell;
-        for (head.touched.items) |touched| {
-            const t = &head.tables[touched.table];
-            const row = t.find(touched.key) orelse continue;
-            const field = &t.spec.fields[touched.field];
-            const cell = t.columns[touched.field].cell(row);
-            if (field.unique and !(field.foreign_key and std.mem.allEqual(u8, cell, 0))) {
-                var it = t.indexes[touched.field].?.with(hashCell(cell));
-                while (it.next()) |other| {
-                    if (other == touched.key) continue;
-                    if (!std.mem.eql(u8, cell, t.columns[touched.field].cell(t.find(other).?))) continue;
-                    return head.failCell(error.Unique, touched.table, touched.field, touched.key, firstWord(cell), other);
-                }
-            }
-            if (field.foreign_key) {
-                const target = firstWord(cell);
-                if (target == 0) {
-                    if (!field.optional) return head.failCell(error.Required, touched.table, touched.field, touched.key, 0, 0);
-                } else if (head.tables[0].find(target) == null) {
-                    return head.failCell(error.ForeignKey, touched.table, touched.field, touched.key, target, 0);
-                }
-            }
-        }
-        for (head.despawned.items) |key| {
-            if (head.tables[0].find(key) != null) continue;
-            for (head.tables, 0..) |*t, i| for (t.spec.fields, 0..) |*field, f| {
-                if (!field.foreign_key) continue;
-                var it = t.indexes[f].?.with(hashCell(std.mem.asBytes(&key)));
-                const referring = it.next() orelse continue;
-                if (field.on_delete == .restrict)
-                    return head.failCell(error.Restrict, @intCast(i), f, referring, key, 0);
-                return head.failCell(error.ForeignKey, @intCast(i), f, referring, key, 0);
-            };
-        }
+    /// Check what a transaction as a whole must keep.
+    pub fn checkDeferred(head: *Head) references.Refused!void {
+        return references.check(head);
     }
 
     pub fn begin(head: *Head) error{InTransaction}!void {
@@ -646,8 +563,7 @@ pub const Head = struct {
         // A bulk load's log is kept for the next one, not for a life of small transactions.
         const capacity = head.undo.capacity;
         if (capacity > 16 << 20 or (capacity > 1 << 20 and used < capacity / 8)) head.undo.clearAndFree(head.gpa);
-        head.touched.items.len = 0;
-        head.despawned.items.len = 0;
+        head.references.forget();
         head.in_transaction = false;
     }
 };
@@ -715,10 +631,3 @@ pub const Strided = struct {
         return self.base + i * self.stride;
     }
 };
-
-fn firstWord(cell: []const u8) u64 {
-    var bytes: [8]u8 = @splat(0);
-    const n = @min(8, cell.len);
-    @memcpy(bytes[0..n], cell[0..n]);
-    return std.mem.readInt(u64, &bytes, .little);
-}

@@ -190,7 +190,7 @@ fn disturb(life: *Life, keys: []const u64, round: u32) !void {
     for (0..head.tables[1].rows) |row| lent.data[row * 4] +%= @intCast(1 + round);
     try life.attempt(lend.settle, .{ head, true });
 
-    try life.attempt(Head.despawn, .{ head, keys[6] });
+    try life.attempt(Head.delete, .{ head, 0, keys[6] });
     try life.attempt(Head.delete, .{ head, 1, keys[9] });
     try life.attempt(operations.deleteMany, .{ head, 17, keys[10..12] });
     var own: [1]u64 = undefined;

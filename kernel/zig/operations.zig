@@ -141,7 +141,7 @@ pub fn updateMany(head: *Head, table_id: u16, keys: []const u64, columns: []cons
             try head.checkCell(table, field, keys[i], cells.at(i)[0..spec.width]);
         };
         if (t.columns[field].scratch.lent) continue;
-        if (t.indexes[field] == null) {
+        if (!spec.indexed()) {
             _ = try head.writeCells(table, field, rows, cells.base, cells.stride);
         } else for (rows, keys, 0..) |row, key, i| {
             try head.writeCell(table, row, field, key, cells.at(i)[0..spec.width]);

@@ -13,6 +13,7 @@ const entity = @import("entity.zig");
 const Column = @import("column.zig").Column;
 const KeyIndex = @import("key_index.zig").KeyIndex;
 const hashCell = @import("key_index.zig").hashCell;
+const mix = @import("key_index.zig").mix;
 
 pub const Table = struct {
     gpa: std.mem.Allocator,
@@ -25,6 +26,8 @@ pub const Table = struct {
     columns: []Column,
     /// One per field; present where a field is unique or a foreign key.
     indexes: []?KeyIndex,
+    /// One per combination of fields that is unique together.
+    combined: []KeyIndex,
     index: sparse.Index = .{},
     /// Counts changes of which keys the table has and where: equal numbers mean equal row order.
     struct_seq: u64 = 1,
@@ -41,11 +44,14 @@ pub const Table = struct {
         const columns = try gpa.alloc(Column, spec.fields.len);
         errdefer gpa.free(columns);
         const indexes = try gpa.alloc(?KeyIndex, spec.fields.len);
+        errdefer gpa.free(indexes);
+        const combined = try gpa.alloc(KeyIndex, spec.uniques.len);
+        @memset(combined, .{});
         var has_auto = false;
         for (spec.fields, columns, indexes) |*field, *column, *index| {
             has_auto = has_auto or field.auto;
             column.* = .{ .width = field.width };
-            index.* = if (field.indexed()) .{} else null;
+            index.* = if (field.unique or field.foreign_key) .{} else null;
         }
         return .{
             .gpa = gpa,
@@ -53,6 +59,7 @@ pub const Table = struct {
             .space = space,
             .columns = columns,
             .indexes = indexes,
+            .combined = combined,
             .has_auto = has_auto,
             .noted = noted,
         };
@@ -64,6 +71,8 @@ pub const Table = struct {
         for (table.indexes) |*index| if (index.*) |*i| i.deinit(table.gpa);
         table.gpa.free(table.columns);
         table.gpa.free(table.indexes);
+        for (table.combined) |*index| index.deinit(table.gpa);
+        table.gpa.free(table.combined);
         table.index.deinit(table.gpa);
         table.removed.deinit(table.gpa);
         table.inserted.deinit(table.gpa);
@@ -111,7 +120,12 @@ pub const Table = struct {
             table.cap = cap;
         }
         try table.inserted.ensureUnusedCapacity(table.gpa, n);
+        try table.ensureIndexes(n);
+    }
+
+    fn ensureIndexes(table: *Table, n: u32) error{OutOfMemory}!void {
         for (table.indexes) |*index| if (index.*) |*i| try i.ensure(table.gpa, n);
+        for (table.combined) |*index| try index.ensure(table.gpa, n);
     }
 
     pub fn ensureRemove(table: *Table, row: u32, open: u64, retired: *std.ArrayList(sparse.Retired)) error{OutOfMemory}!void {
@@ -120,7 +134,7 @@ pub const Table = struct {
         try table.index.ensure(table.gpa, entity.Key.of(table.keyAt(table.rows - 1)).index, open, retired);
         try table.removed.ensureUnusedCapacity(table.gpa, 1);
         // Undoing a removal adds the row to the indexes again.
-        for (table.indexes) |*index| if (index.*) |*i| try i.ensure(table.gpa, 1);
+        try table.ensureIndexes(1);
     }
 
     /// Append a row. `cells` has one pointer per field. Call `ensureRows` and `index.ensure` first.
@@ -131,6 +145,7 @@ pub const Table = struct {
             column.write(table.gpa, row, table.rows, from[0..column.width]);
             table.indexAdd(f, key, column.cell(row));
         }
+        table.combinedAdd(row, key);
         table.inserted.appendAssumeCapacity(key);
     }
 
@@ -191,12 +206,19 @@ pub const Table = struct {
             at += column.width;
             table.indexAdd(f, key, column.cell(row));
         }
+        table.combinedAdd(row, key);
         table.struct_seq += 1;
         const newest = table.removed.pop();
         assert(newest == key);
     }
 
-    /// Overwrite one cell. For an indexed field call its index's `ensure` first.
+    /// Make room so that writing one cell of a field, and undoing it, cannot fail.
+    pub fn ensureWrite(table: *Table, field: usize) error{OutOfMemory}!void {
+        if (table.indexes[field]) |*index| try index.ensure(table.gpa, 1);
+        if (table.spec.fields[field].combined) for (table.combined) |*index| try index.ensure(table.gpa, 1);
+    }
+
+    /// Overwrite one cell. For an indexed field call `ensureWrite` first.
     pub fn writeCell(table: *Table, row: u32, field: usize, from: []const u8) void {
         table.note();
         const column = &table.columns[field];
@@ -205,6 +227,55 @@ pub const Table = struct {
             const key = table.keyAt(row);
             index.remove(key);
             table.indexAdd(field, key, column.cell(row));
+        }
+        if (table.spec.fields[field].combined) {
+            const key = table.keyAt(row);
+            for (table.spec.uniques, table.combined) |fields, *index| {
+                if (std.mem.indexOfScalar(u32, fields, @intCast(field)) == null) continue;
+                index.remove(key);
+                if (table.combinedHash(fields, row)) |hash| index.add(hash, key);
+            }
+        }
+    }
+
+    /// The key of a row, not `but`, whose cell of an indexed field is exactly this. Keys are never 0.
+    pub fn holder(table: *const Table, field: usize, cell: []const u8, but: u64) ?u64 {
+        var it = table.indexes[field].?.with(hashCell(cell));
+        while (it.next()) |key| {
+            if (key != but and std.mem.eql(u8, cell, table.columns[field].cell(table.find(key).?))) return key;
+        }
+        return null;
+    }
+
+    /// The key of another row with the same values in a combination of fields.
+    pub fn combinedTwin(table: *const Table, number: usize, row: u32) ?u64 {
+        const fields = table.spec.uniques[number];
+        var it = table.combined[number].with(table.combinedHash(fields, row) orelse return null);
+        search: while (it.next()) |key| {
+            const other = table.find(key).?;
+            if (other == row) continue;
+            for (fields) |f| {
+                if (!std.mem.eql(u8, table.columns[f].cell(row), table.columns[f].cell(other))) continue :search;
+            }
+            return key;
+        }
+        return null;
+    }
+
+    /// Null where a reference in it is null: an absent value is like no other.
+    fn combinedHash(table: *const Table, fields: []const u32, row: u32) ?u64 {
+        var hash: u64 = 0;
+        for (fields) |f| {
+            const cell = table.columns[f].cell(row);
+            if (table.spec.fields[f].foreign_key and std.mem.allEqual(u8, cell, 0)) return null;
+            hash = mix(hash ^ hashCell(cell)) +% f;
+        }
+        return hash;
+    }
+
+    fn combinedAdd(table: *Table, row: u32, key: u64) void {
+        for (table.spec.uniques, table.combined) |fields, *index| {
+            if (table.combinedHash(fields, row)) |hash| index.add(hash, key);
         }
     }
 
@@ -223,6 +294,7 @@ pub const Table = struct {
 
     fn indexRemove(table: *Table, key: u64) void {
         for (table.indexes) |*index| if (index.*) |*i| i.remove(key);
+        for (table.combined) |*index| index.remove(key);
     }
 
     /// Append `n` rows whose keys are in the sparse index already: bulk insertion.
@@ -238,6 +310,7 @@ pub const Table = struct {
             column.writes += 1;
             if (table.indexes[f] != null) for (keys, first..) |key, row| table.indexAdd(f, key, column.cell(@intCast(row)));
         }
+        if (table.combined.len > 0) for (keys, first..) |key, row| table.combinedAdd(@intCast(row), key);
         table.inserted.appendSliceAssumeCapacity(keys);
         table.struct_seq += 1;
     }

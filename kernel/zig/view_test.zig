@@ -118,7 +118,7 @@ fn oneVersion(store: *Store, random: std.Random) !void {
     const cell: [*]const u8 = std.mem.asBytes(&number);
     const table = &head.tables[1];
     for (0..5) |_| {
-        if (table.rows > rows / 2) try head.despawn(table.keyAt(random.uintLessThan(u32, table.rows)));
+        if (table.rows > rows / 2) try head.delete(0, table.keyAt(random.uintLessThan(u32, table.rows)));
     }
     while (table.rows < rows) {
         var key: [1]u64 = undefined;
