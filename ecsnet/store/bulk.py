@@ -1,5 +1,7 @@
 """What bulk calls are given: for each field an array with one cell per row, or one value for all rows.
 
+It comes as a dict of columns, a structured array, a row object whose values are arrays, or a list of rows or dicts.
+
 Invariant: nothing here touches the kernel; what comes out is checked, and says how many rows there are.
 """
 
@@ -10,17 +12,85 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ecsnet.errors import ArgumentError
-from ecsnet.store.names import TableName
+from ecsnet.store.fields import show
+from ecsnet.store.names import TableName, as_keys
+from ecsnet.store.query import Query
 from ecsnet.store.shapes import writable
+from ecsnet.store.typed import RowLike, Selector, row_parts
 
-__all__ = ["by_id", "checked_columns", "is_array", "length_of", "own_columns", "row_cells"]
+__all__ = [
+    "Columns",
+    "by_id",
+    "checked_columns",
+    "columns_of",
+    "given_to",
+    "is_array",
+    "keys_of",
+    "length_of",
+    "own_columns",
+    "row_cells",
+]
+
+Columns = Mapping[str, Any] | NDArray[np.void] | RowLike | Sequence[Mapping[str, Any]] | Sequence[RowLike]
+"""Columns by field, in any of the forms that bulk calls take."""
 
 
-def row_cells(table: str, given: object) -> Mapping[str, Any]:
+def row_cells(table: object, given: object) -> Mapping[str, Any]:
     """`given` itself, which must be a dict of fields. Raises ArgumentError."""
     if not isinstance(given, Mapping):
-        raise ArgumentError(f"{table}: expected a dict of fields such as {{'x': 1.0}}, found {given!r}")
+        raise ArgumentError(f"{table}: expected a dict of fields such as {{'x': 1.0}}, found {show(given)}")
     return given
+
+
+def given_to(rows: Sequence[Any], named: Mapping[str, Any]) -> list[tuple[Selector, Any]]:
+    """The tables of a bulk call with what each was given. Raises ArgumentError: an object is no row."""
+    return [(row_parts(row)[0], row) for row in rows] + list(named.items())
+
+
+def columns_of(table: TableName, given: object) -> Mapping[str, Any]:
+    """Columns by field, whatever they came as; the members of structs under their own names.
+
+    Raises:
+        ArgumentError: neither columns nor rows, or rows that do not all name the same fields. UnknownNameError.
+    """
+    if given is None:
+        return {}
+    if isinstance(given, np.ndarray) and given.dtype.names is not None:
+        return table.flat(_structured(given))
+    if isinstance(given, list | tuple):
+        return table.flat(_transposed(table, given))
+    return table.flat(_cells_of(table, given))
+
+
+def _cells_of(table: TableName, given: object) -> Mapping[str, Any]:
+    values = getattr(given, "ecsnet_values", given)
+    return row_cells(table.name, values)
+
+
+def _structured(array: NDArray[np.void]) -> dict[str, Any]:
+    assert array.dtype.names is not None
+    columns = {name: array[name] for name in array.dtype.names}
+    return {name: column if column.dtype.names is None else _structured(column) for name, column in columns.items()}
+
+
+def _transposed(table: TableName, rows: Sequence[Any]) -> dict[str, list[Any]]:
+    """One list per field, of rows that all name the same fields."""
+    cells = [table.flat(_cells_of(table, row)) for row in rows]
+    if not cells:
+        raise ArgumentError(f"{table.name}: an empty list of rows names no fields; give a dict of columns")
+    names = cells[0].keys()
+    for place, row in enumerate(cells):
+        if row.keys() != names:
+            raise ArgumentError(
+                f"{table.name}: rows of one call name the same fields; row 0 has {', '.join(names)}, row {place} has "
+                f"{', '.join(row)}"
+            )
+    return {name: [row[name] for row in cells] for name in names}
+
+
+def keys_of(keys: object) -> NDArray[np.uint64]:
+    """The keys that a bulk call is given: an array, or the rows of a query. Raises ArgumentError."""
+    return keys.key if isinstance(keys, Query) else as_keys(keys)
 
 
 def is_array(value: object) -> bool:

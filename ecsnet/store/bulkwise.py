@@ -10,12 +10,23 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ecsnet.errors import ArgumentError
-from ecsnet.store.bulk import by_id, checked_columns, is_array, length_of, own_columns
+from ecsnet.store.bulk import (
+    Columns,
+    by_id,
+    checked_columns,
+    columns_of,
+    given_to,
+    is_array,
+    keys_of,
+    length_of,
+    own_columns,
+)
 from ecsnet.store.lifecycle import LENDING
-from ecsnet.store.names import TableName, as_keys
+from ecsnet.store.names import TableName
 from ecsnet.store.pointwise import PointWrites, client_id
 from ecsnet.store.query import Query
 from ecsnet.store.shapes import writable
+from ecsnet.store.typed import RowLike, Selector, selects
 
 __all__ = ["BulkWrites"]
 
@@ -25,12 +36,23 @@ class BulkWrites(PointWrites):
 
     __slots__ = ()
 
+    @overload
     def spawn_many(
-        self, n: int | None = None, /, *, owner: Any = 0, **components: Mapping[str, ArrayLike] | None
-    ) -> NDArray[np.uint64]:
-        """Make many entities in one call: `tx.spawn_many(transform={"x": np.arange(1000.0), "y": 0.0}, health={})`.
+        self, n: int, /, *rows: RowLike, owner: Any = 0, **components: Columns | None
+    ) -> NDArray[np.uint64]: ...
+    @overload
+    def spawn_many(self, /, *rows: RowLike, owner: Any = 0, **components: Columns | None) -> NDArray[np.uint64]: ...
 
-        A value is an array with one cell per entity, or one value for all. `n` is needed where no array says how many.
+    def spawn_many(self, /, *rows: Any, owner: Any = 0, **components: Any) -> NDArray[np.uint64]:
+        """Make many entities in one call: `tx.spawn_many(Transform(x=np.arange(1000.0), y=0.0), Health())`, or by name
+        `tx.spawn_many(transform={"x": np.arange(1000.0), "y": 0.0}, health={})`.
+
+        A value is an array with one cell per entity, or one value for all. By name a component may also be a structured
+        array, or a list of dicts with the same names. Where no array says how many, the number comes first:
+        `tx.spawn_many(1000, Transform())`.
+
+        Args:
+            owner: one client (or its id) for all, or an array of ids, u64.
 
         Returns:
             their ids, u64.
@@ -39,12 +61,20 @@ class BulkWrites(PointWrites):
             as `spawn`; ArgumentError too where lengths differ. Nothing is changed then.
         """
         self._enter()
-        tables = [(self._names.component(name), given or {}) for name, given in components.items()]
-        rows = length_of(n, [(table, given) for table, given in tables], owner)
+        n = None
+        if rows and not hasattr(rows[0], "ecsnet_values"):
+            n, rows = rows[0], rows[1:]
+        tables = [
+            (component, columns_of(component, given))
+            for component, given in [
+                (self._names.component(table), given) for table, given in given_to(rows, components)
+            ]
+        ]
+        count = length_of(n, tables, owner)
         registry = self._names.by_id[0]
-        owners = registry.fields["owner"].column(owner if is_array(owner) else client_id(owner), rows)
-        columns = [(table, checked_columns(table, given, rows)) for table, given in tables]
-        keys = self._reserve(registry, rows)
+        owners = registry.fields["owner"].column(owner if is_array(owner) else client_id(owner), count)
+        columns = [(table, checked_columns(table, given, count)) for table, given in tables]
+        keys = self._reserve(registry, count)
         if self._state == LENDING:
             self._queue.insert_many(registry, keys, {"owner": owners})
             for table, cells in columns:
@@ -54,45 +84,43 @@ class BulkWrites(PointWrites):
         return keys
 
     @overload
-    def insert_many(self, table: str, row: Mapping[str, ArrayLike], n: int | None = None, /) -> NDArray[np.uint64]: ...
+    def insert_many(self, rows: RowLike | Sequence[RowLike], /) -> NDArray[np.uint64]: ...
     @overload
-    def insert_many(self, entities: ArrayLike, /, **components: Mapping[str, ArrayLike] | None) -> Self: ...
-
+    def insert_many(self, table: Selector, columns: Columns, n: int | None = None, /) -> NDArray[np.uint64]: ...
+    @overload
     def insert_many(
-        self,
-        what: Any,
-        row: Mapping[str, ArrayLike] | None = None,
-        n: int | None = None,
-        /,
-        **components: Mapping[str, ArrayLike] | None,
-    ) -> Self | NDArray[np.uint64]:
+        self, entities: NDArray[Any] | Sequence[int] | Query, /, *rows: RowLike, **components: Columns | None
+    ) -> Self: ...
+
+    def insert_many(self, what: Any, /, *rows: Any, **components: Any) -> Self | NDArray[np.uint64]:
         """The bulk form of `insert`: arrays with one cell per row, or one value for all.
 
-        `tx.insert_many(fleet, shield={"strength": strengths})` returns the transaction,
-        `tx.insert_many("item", {"kind": kinds})` the new keys, u64.
+        `tx.insert_many(fleet, Shield(strength=strengths))` and `tx.insert_many(fleet, shield={"strength": strengths})`
+        return the transaction. A table with keys of its own gives the new keys, u64:
+        `tx.insert_many(Item(kind=kinds))`, `tx.insert_many("item", {"kind": kinds})`. Instead of a dict of columns
+        there may be a structured array, or a list of rows or dicts with the same names;
+        `tx.insert_many("item", {}, 10)` makes ten rows of defaults.
 
         Raises:
             as `insert`; ArgumentError too where lengths differ. Nothing is changed then.
         """
         self._enter()
-        if isinstance(what, str):
-            table = self._names.table(what)
-            if not table.keyed:
-                raise ArgumentError(f"{what} has no keys of its own: insert_many(entities, {what}={{...}})")
-            given = row or {}
-            rows = length_of(n, [(table, given)], 0)
-            columns = [(table, checked_columns(writable(table), given, rows))]
-            keys = self._reserve(table, rows)
+        keyed = self._keyed_rows(what, rows, components)
+        if keyed is not None:
+            table, given, n = keyed
+            count = length_of(n, [(table, given)], 0)
+            columns = [(table, checked_columns(table, given, count))]
+            keys = self._reserve(table, count)
         else:
-            if row is not None or not components:
-                raise ArgumentError("insert_many(entities, ...) takes components by name")
-            keys = as_keys(what)
-            columns = [
-                (component, checked_columns(component, cells or {}, len(keys)))
-                for component, cells in [(self._names.component(name), cells) for name, cells in components.items()]
-            ]
+            if not rows and not components:
+                raise ArgumentError("insert_many(entities, ...) takes components by name or as rows")
+            keys = keys_of(what)
+            columns = []
+            for selector, raw in given_to(rows, components):
+                component = self._names.component(selector)
+                columns.append((component, checked_columns(component, columns_of(component, raw), len(keys))))
         if self._state == LENDING:
-            if not isinstance(what, str):
+            if keyed is None:
                 for table, _ in columns:
                     for key in keys.tolist():
                         self._demand_none(table, key)
@@ -100,10 +128,40 @@ class BulkWrites(PointWrites):
                 self._queue.insert_many(table, keys.copy(), own_columns(cells))
         else:
             self._insert_whole(keys, columns)
-        return keys if isinstance(what, str) else self
+        return self if keyed is None else keys
 
-    def update_many(self, keys: Any, table: str, /, **fields: ArrayLike) -> Self:
+    def _keyed_rows(
+        self, what: Any, rows: tuple[Any, ...], components: Mapping[str, Any]
+    ) -> tuple[TableName, Mapping[str, Any], int | None] | None:
+        """Table, columns and number of an `insert_many` that makes keys of its own; None where it is given entities."""
+        n: int | None = None
+        if selects(what):
+            if components or len(rows) not in (1, 2):
+                raise ArgumentError(
+                    f"insert_many({what!r}, {{...}}) takes one dict of columns, and how many rows if need be"
+                )
+            selector, raw = what, rows[0]
+            n = rows[1] if len(rows) == 2 else None
+        else:
+            first = what[0] if isinstance(what, list | tuple) and what else what
+            if not hasattr(first, "ecsnet_values"):
+                return None
+            if rows or components:
+                raise ArgumentError("insert_many(rows) takes rows with keys of their own; components go with entities")
+            selector, raw = type(first), what
+        table = self._names.table(selector)
+        if not table.keyed:
+            raise ArgumentError(f"{table.name} has no keys of its own: insert_many(entities, {table.name}={{...}})")
+        return writable(table), columns_of(table, raw), n
+
+    def update_many(self, keys: Any, table: Selector, columns: Columns | None = None, /, **fields: ArrayLike) -> Self:
         """Change the named fields of many rows: arrays with one cell per key, or one value for all.
+
+        `tx.update_many(fleet, Health, hp=np.full(1000, 50))`; instead of keywords there may be a dict of columns, a
+        structured array, or a list of dicts with the same names.
+
+        Args:
+            keys: u64, in any order, or a query of the table.
 
         Raises:
             as `update` (the first key or cell that is wrong is named); ArgumentError too where lengths differ. Nothing
@@ -111,25 +169,28 @@ class BulkWrites(PointWrites):
         """
         self._enter()
         name = writable(self._names.table(table))
-        array = keys.key if isinstance(keys, Query) else as_keys(keys)
-        columns = {field: name.stored_field(field).column(cells, len(array)) for field, cells in fields.items()}
-        if not columns:
-            raise ArgumentError(f"update of {table} names no field")
+        array = keys_of(keys)
+        if columns is not None and fields:
+            raise ArgumentError(f"update_many of {name.name}: give the columns as one object or by name, not both")
+        given = columns_of(name, fields if columns is None else columns)
+        checked = {field: name.stored_field(field).column(cells, len(array)) for field, cells in given.items()}
+        if not checked:
+            raise ArgumentError(f"update of {name.name} names no field")
         if self._state == LENDING:
-            self._update_many_lent(name, array, columns)
+            self._update_many_lent(name, array, checked)
         else:
-            self._kernel.update_many(name.id, array, by_id(name, columns))
+            self._kernel.update_many(name.id, array, by_id(name, checked))
         return self
 
-    def delete_many(self, keys: Any, table: str, /) -> Self:
-        """Remove many rows.
+    def delete_many(self, keys: Any, table: Selector, /) -> Self:
+        """Remove many rows, named by keys (u64) or by a query of the table.
 
         Raises:
             as `delete` (the first key is named). Nothing is changed then.
         """
         self._enter()
         name = self._deletable(table)
-        array = keys.key if isinstance(keys, Query) else as_keys(keys)
+        array = keys_of(keys)
         if self._state == LENDING:
             for key in array.tolist():
                 self._demand(name, key)

@@ -230,6 +230,9 @@ class FieldName:
         except (ValueError, TypeError, OverflowError):
             self.refuse(value)
         if self.enum is not None and array.dtype.kind in "UO":
+            if not isinstance(value, np.ndarray):
+                # Names beside numbers: numpy has made them all strings.
+                array = np.asarray(value, object)
             try:
                 return np.array([self._scalar(item) for item in array.ravel().tolist()], self.dtype).reshape(
                     array.shape

@@ -17,6 +17,7 @@ from ecsnet.store.lifecycle import CLOSED, DIRECT, IDLE, LENDING, Lifecycle
 from ecsnet.store.names import TableName
 from ecsnet.store.query import Query, Selection, query_of
 from ecsnet.store.shapes import writable
+from ecsnet.store.typed import Selector
 
 __all__ = ["QuerySource"]
 
@@ -28,7 +29,7 @@ class QuerySource(Lifecycle):
 
     # --- queries -----------------------------------------------------------------------------------------------------
 
-    def query(self, *tables: str, without: Sequence[str] = ()) -> Query:
+    def query(self, *tables: Selector, without: Sequence[Selector] = ()) -> Query:
         """The rows of entities that have all of `tables` and none of `without`, aligned, with writable columns.
 
         From the first column taken, rows stand still until the commit: what is spawned, inserted or removed after that

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from ecsnet.expressions import col
 from ecsnet.store.names import Names, no_such_row
 from ecsnet.store.query import Query
+from ecsnet.store.typed import Path, Selector
 
 __all__ = ["Lookup"]
 
@@ -17,10 +18,10 @@ class Lookup:
     if TYPE_CHECKING:
         _names: Names
 
-        def query(self, *tables: str) -> Query: ...
+        def query(self, *tables: Selector) -> Query: ...
 
-    def key(self, path: str, value: object) -> int:
-        """The key of the row in which the field has `value`: `tx.key("item.id", 7)`, `view.key("item.id", 7)`.
+    def key(self, path: Path, value: object) -> int:
+        """The key of the row in which the field has `value`: `tx.key(Item.id, 7)`, `view.key("item.id", 7)`.
 
         Raises:
             NoRowError: there is none.
@@ -30,8 +31,8 @@ class Lookup:
             raise no_such_row(self._names.path(path), value)
         return found
 
-    def find(self, path: str, value: object) -> int | None:
+    def find(self, path: Path, value: object) -> int | None:
         """As `key`, with None where there is no such row. It scans the column."""
-        table = self._names.path(path).table
-        keys = self.query(table.name).where(col(path) == value).key
+        field = self._names.path(path)
+        keys = self.query(field.table.name).where(col(field.path) == value).key
         return int(keys[0]) if len(keys) else None

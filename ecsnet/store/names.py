@@ -1,22 +1,25 @@
 """The schema's names, resolved once per store.
 
-Every verb of the store names tables and fields by strings. Looking a name up costs a dictionary access; a wrong one is
-an `UnknownNameError` with "did you mean".
+Every verb of the store names tables by a string or a class, and fields by a path or a column. Looking one up costs a
+dictionary access; a wrong one is an `UnknownNameError` with "did you mean".
 
-Invariant: virtual fields (an entity's id and generation, a component's entity) are read-only and have no stored field.
+Invariants: a class names a table only once it was found to have that table's columns; virtual fields (an entity's id
+and generation, a component's entity) are read-only and have no stored field.
 """
 
-from collections.abc import Collection
-from typing import Final
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ecsnet.errors import ArgumentError, ConstraintError, NoRowError, NotBuiltError, UnknownNameError
+from ecsnet.errors import ArgumentError, ConstraintError, NoRowError, UnknownNameError
+from ecsnet.expressions import Column
 from ecsnet.schema.model import Schema, Table
 from ecsnet.store.fields import FieldName, show
+from ecsnet.store.typed import demand_fits
 
-__all__ = ["Names", "TableName", "as_key", "as_keys", "no_such_row", "typed_not_built"]
+__all__ = ["Names", "TableName", "as_key", "as_keys", "no_such_row"]
 
 _KEY_MAX: Final = 2**64 - 1
 
@@ -24,7 +27,7 @@ _KEY_MAX: Final = 2**64 - 1
 class TableName:
     """One table: its fields by name, and what a new row needs."""
 
-    __slots__ = ("component", "fields", "id", "keyed", "name", "read_only", "required", "stored", "table")
+    __slots__ = ("component", "fields", "id", "keyed", "name", "read_only", "required", "stored", "structs", "table")
 
     def __init__(self, table: Table):
         self.table = table
@@ -39,6 +42,8 @@ class TableName:
         for name, kind in table.virtual.items():
             self.fields[name] = FieldName(self, name, kind, None)
         self.required = tuple([field.name for field in table.fields if field.required])
+        # What the members of structs are named under: `body`, and `body.arm` of `body.arm.x`.
+        self.structs = frozenset(name[:dot] for name in self.fields for dot in range(len(name)) if name[dot] == ".")
 
     def __repr__(self) -> str:
         return f"<table {self.name}>"
@@ -70,6 +75,36 @@ class TableName:
             raise ArgumentError(f"{found.path} follows from the row's key and cannot be written")
         return found
 
+    def flat(self, given: Mapping[str, Any]) -> Mapping[str, Any]:
+        """`given` with the members of structs under their own names: `{"position": {"x": 1.0}}` becomes
+        `{"position.x": 1.0}`. A struct comes as a dict or as an instance of its class.
+
+        Raises:
+            UnknownNameError: the struct has no such member. ArgumentError: neither a dict nor a struct, or a member
+            that is given twice.
+        """
+        if not self.structs or self.structs.isdisjoint(given):
+            return given
+        flat: dict[str, Any] = {}
+        for name, value in given.items():
+            for member, cell in self._members(name, value):
+                if member in flat:
+                    raise ArgumentError(f"{self.name}.{member} is given twice")
+                flat[member] = cell
+        return flat
+
+    def _members(self, name: str, value: Any) -> Iterator[tuple[str, Any]]:
+        if name not in self.structs:
+            if name not in self.fields:
+                raise UnknownNameError(f"field of {self.name}", name, self.fields)
+            yield name, value
+            return
+        members = value if isinstance(value, Mapping) else getattr(value, "ecsnet_values", None)
+        if not isinstance(members, Mapping):
+            raise ArgumentError(f"{self.name}.{name}: expected a dict of its members, found {show(value)}")
+        for member, cell in members.items():
+            yield from self._members(f"{name}.{member}", cell)
+
     def demand_required(self, given: Collection[str]) -> None:
         """Check the names that a new row is given; the kernel fills in the defaults of the others.
 
@@ -87,27 +122,41 @@ class TableName:
 class Names:
     """Tables by name, fields by path."""
 
-    __slots__ = ("by_id", "paths", "schema", "tables")
+    __slots__ = ("_selectors", "by_id", "paths", "schema", "tables")
 
     def __init__(self, schema: Schema):
         self.schema = schema
         self.tables = {table.name: TableName(table) for table in schema.tables}
         self.by_id = {table.id: table for table in self.tables.values()}
         self.paths = {field.path: field for table in self.tables.values() for field in table.fields.values()}
+        # By name, and by each class that was found to be the table's.
+        self._selectors: dict[object, TableName] = {}
+        self._selectors.update(self.tables.items())
 
-    def table(self, name: object) -> TableName:
-        """Look a table up.
+    def table(self, selector: object) -> TableName:
+        """Look a table up by its name or its class.
 
         Raises:
-            UnknownNameError: with the name that was probably meant. ArgumentError: not a string.
+            UnknownNameError: with the name that was probably meant. ArgumentError: neither a name nor a class, or a
+            class with other columns than the table has.
         """
-        found = self.tables.get(name) if isinstance(name, str) else None
+        try:
+            found = self._selectors.get(selector)
+        except TypeError:
+            found = None
+        return self._declared(selector) if found is None else found
+
+    def _declared(self, selector: object) -> TableName:
+        if isinstance(selector, str):
+            raise UnknownNameError("table", selector, self.tables)
+        name = getattr(selector, "ecsnet_table", None)
+        if not isinstance(selector, type) or not isinstance(name, str):
+            raise ArgumentError(f"expected the name of a table or its class, found {show(selector)}")
+        found = self.tables.get(name)
         if found is None:
-            if isinstance(name, type):
-                raise typed_not_built()
-            if not isinstance(name, str):
-                raise ArgumentError(f"expected the name of a table, found {show(name)}")
             raise UnknownNameError("table", name, self.tables)
+        demand_fits(selector, found)
+        self._selectors[selector] = found
         return found
 
     def component(self, name: object) -> TableName:
@@ -119,29 +168,26 @@ class Names:
         table = self.table(name)
         if not table.component:
             instead = "insert(name, {...}) makes a row of it" if table.keyed else "spawn makes its rows"
-            raise ArgumentError(f"{name} is not a component: {instead}")
+            raise ArgumentError(f"{table.name} is not a component: {instead}")
         return table
 
-    def path(self, path: str) -> FieldName:
-        """Look a field up by its path, such as `health.hp`.
+    def path(self, path: object) -> FieldName:
+        """Look a field up by its path, such as `health.hp`, or its column, such as `Health.hp`.
 
         Raises:
-            UnknownNameError: with the path that was probably meant. ArgumentError: not a string.
+            UnknownNameError: with the path that was probably meant. ArgumentError: neither a path nor a column.
         """
-        found = self.paths.get(path) if isinstance(path, str) else None
+        if isinstance(path, Column):
+            path = path.path
+        if not isinstance(path, str):
+            raise ArgumentError(f"expected a path such as 'health.hp', or a column, found {show(path)}")
+        found = self.paths.get(path)
         if found is not None:
             return found
-        if not isinstance(path, str):
-            raise ArgumentError(f"expected a path such as 'health.hp', found {show(path)}")
         table, dot, field = path.partition(".")
         if not dot:
             raise UnknownNameError("field", path, self.paths)
         return self.table(table).field(field)
-
-
-def typed_not_built() -> NotBuiltError:
-    """What tables written as Python classes say for now."""
-    return NotBuiltError("a schema of Python classes", "name tables and fields by strings, as in query('transform')")
 
 
 def no_such_row(field: FieldName, value: object) -> NoRowError:

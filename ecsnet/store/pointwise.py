@@ -5,18 +5,20 @@ Invariants:
 - an id that `spawn` or `insert` returned is final, also while the operation waits for lent columns to come back.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Self, overload
 
 import numpy as np
 
 from ecsnet.errors import ArgumentError, EcsnetError
+from ecsnet.expressions import Column
 from ecsnet.ids import INDEX_BITS, Entity
 from ecsnet.store.bulk import row_cells
 from ecsnet.store.lifecycle import DIRECT, LENDING, Lifecycle
-from ecsnet.store.names import TableName, as_key, as_keys, typed_not_built
+from ecsnet.store.names import TableName, as_key, as_keys
 from ecsnet.store.query import Query
 from ecsnet.store.shapes import PACKING_ERRORS, InsertRecipe, writable
+from ecsnet.store.typed import Path, RowLike, Selector, given_by, row_parts, selects
 
 __all__ = ["Cells", "PointWrites", "client_id"]
 
@@ -30,31 +32,30 @@ class PointWrites(Lifecycle):
 
     # --- rows of entities --------------------------------------------------------------------------------------------
 
-    def spawn(self, /, *typed: object, owner: Any = 0, **components: Cells | None) -> Entity:
-        """Make an entity with these components: `tx.spawn(transform={"x": 1.0}, health={}, owner=client)`.
+    def spawn(self, /, *rows: RowLike, owner: Any = 0, **components: Cells | RowLike | None) -> Entity:
+        """Make an entity with these components: `tx.spawn(Transform(x=1.0), Health(), owner=client)`, or by name
+        `tx.spawn(transform={"x": 1.0}, health={})`.
 
         Fields not given get their defaults. The id is final at once; after a rollback it is stale.
+
+        Args:
+            owner: the client that may write the cells which a schema leaves to owners, or its id; 0 is nobody.
 
         Raises:
             UnknownNameError, ArgumentError: a name, or the type, length or range of a value.
             ConstraintError: a field without a default was not given, or a value breaks a rule of the schema.
             LimitExceededError: the table or the store is full.
-            NotBuiltError: components as Python objects.
         """
-        if typed:
-            raise typed_not_built()
         if self._state != DIRECT:
             self._enter()
             if self._state == LENDING:
-                return self._spawn_later(owner, components)
+                return self._spawn_later(owner, given_by(rows, components))
+        given_rows: Iterable[tuple[Selector, Any]] = given_by(rows, components) if rows else components.items()
         parts = []
-        for table, given in components.items():
-            if given.__class__ is not dict:
-                given = row_cells(table, {} if given is None else given)
-            recipe = self._inserts.get((table, tuple(given)))
+        for table, given in given_rows:
+            recipe = self._inserts.get((table, tuple(given))) if given.__class__ is dict else None
             if recipe is None:
-                self._names.component(table)
-                recipe = self._recipes.insert(table, given)
+                recipe, given = self._component_recipe(table, given)
             values = given.values()
             parts.append((recipe.shape, tuple(values) if recipe.plain else recipe.values(values)))
         try:
@@ -63,9 +64,9 @@ class PointWrites(Lifecycle):
             raise
         except PACKING_ERRORS as error:
             client_id(owner)
-            for table, given in components.items():
-                if given:
-                    self._recipes.insert(table, given).cells(given.values())
+            for table, given in given_by(rows, components):
+                recipe, given = self._component_recipe(table, given)
+                recipe.cells(given.values())
             raise ArgumentError(f"spawn: {error}") from error
         self._structure += 1
         return Entity(entity)
@@ -100,23 +101,33 @@ class PointWrites(Lifecycle):
     # --- rows --------------------------------------------------------------------------------------------------------
 
     @overload
-    def insert(self, table: str, row: Cells | None = None, /) -> int: ...
+    def insert(self, row: RowLike, /) -> int: ...
     @overload
-    def insert(self, entity: int, /, **components: Cells | None) -> Self: ...
+    def insert(self, table: Selector, row: Cells | None = None, /) -> int: ...
+    @overload
+    def insert(self, entity: int, /, *rows: RowLike, **components: Cells | RowLike | None) -> Self: ...
 
-    def insert(self, what: str | int, row: Cells | None = None, /, **components: Cells | None) -> Self | int:
-        """Give an entity components, `tx.insert(ship, shield={"strength": 3})`, or make a row of a table with keys of
-        its own, `tx.insert("item", {"kind": "SWORD", "holder": ship})`, which returns its key.
+    def insert(self, what: Any, /, *rows: Any, **components: Any) -> Self | int:
+        """Give an entity components, or make a row of a table with keys of its own.
+
+        `tx.insert(ship, Shield(strength=3))` and `tx.insert(ship, shield={"strength": 3})` return the transaction;
+        `tx.insert(Item(kind=Kind.SWORD, holder=ship))` and `tx.insert("item", {"kind": "SWORD", "holder": ship})`
+        return the new key, which is final at once.
 
         Raises:
             UnknownNameError, ArgumentError, ConstraintError, LimitExceededError: as `spawn`.
-            StaleEntityError: the entity is not alive. RowExistsError: it has that component.
+            StaleEntityError: the entity is not alive. RowExistsError: it has that component. Of several components,
+            none is given then.
         """
-        if self._state == DIRECT and len(components) == 1 and what.__class__ is int and row is None:
+        if self._state == DIRECT and what.__class__ is int and len(components) + len(rows) == 1:
             # What games do most, without the questions that only the other cases need.
-            ((name, given),) = components.items()
+            name: Selector
+            if rows:
+                name, given = row_parts(rows[0])
+            else:
+                ((name, given),) = components.items()
             recipe = self._inserts.get((name, tuple(given))) if given.__class__ is dict else None
-            if recipe is not None and given is not None and recipe.table.component:
+            if recipe is not None and recipe.table.component:
                 values = given.values()
                 try:
                     self._kernel.insert(recipe.shape, what, tuple(values) if recipe.plain else recipe.values(values))
@@ -128,18 +139,19 @@ class PointWrites(Lifecycle):
                 self._structure += 1
                 return self
         self._enter()
-        if isinstance(what, str):
-            if components:
+        if selects(what):
+            if components or len(rows) > 1:
                 raise ArgumentError(f"insert({what!r}, {{...}}) takes one row; components go with an entity")
-            return self._insert_keyed(what, {} if row is None else row_cells(what, row))
-        if row is not None or not components:
-            raise ArgumentError("insert(entity, ...) takes components by name: insert(ship, shield={'strength': 3})")
+            return self._insert_keyed(what, row_cells(what, rows[0] if rows else {}))
+        if not isinstance(what, int | np.integer):
+            declared, cells = row_parts(what)
+            if rows or components:
+                raise ArgumentError("insert(row) takes one row with a key of its own; components go with an entity")
+            return self._insert_keyed(declared, cells)
+        if not rows and not components:
+            raise ArgumentError("insert(entity, ...) takes components by name or as rows")
         entity = as_key(what)
-        recipes = []
-        for name, given in components.items():
-            self._names.component(name)
-            cells = row_cells(name, {} if given is None else given)
-            recipes.append((self._recipes.insert(name, cells), cells))
+        recipes = [self._component_recipe(table, given) for table, given in given_by(rows, components)]
         if self._state == LENDING:
             for recipe, _ in recipes:
                 self._demand_none(recipe.table, entity)
@@ -154,6 +166,12 @@ class PointWrites(Lifecycle):
         self._whole(insert_each)
         return self
 
+    def _component_recipe(self, table: Selector, given: Any) -> tuple[InsertRecipe, Cells]:
+        """How to make a row of a component, and its values with the members of structs under their own names."""
+        component = self._names.component(table)
+        given = component.flat(row_cells(table, {} if given is None else given))
+        return self._recipes.insert(table, given), given
+
     def _insert_row(self, recipe: InsertRecipe, entity: int, cells: Cells) -> None:
         try:
             self._kernel.insert(recipe.shape, entity, recipe.values(cells.values()))
@@ -163,11 +181,12 @@ class PointWrites(Lifecycle):
             as_key(entity)
             raise recipe.explain(cells.values(), error) from error
 
-    def _insert_keyed(self, name: str, given: Cells) -> int:
-        table = self._names.table(name)
+    def _insert_keyed(self, selector: Selector, given: Cells) -> int:
+        table = self._names.table(selector)
         if not table.keyed:
-            raise ArgumentError(f"{name} has no keys of its own: insert(entity, {name}={{...}})")
-        recipe = self._recipes.insert(name, given)
+            raise ArgumentError(f"{table.name} has no keys of its own: insert(entity, {table.name}={{...}})")
+        given = table.flat(given)
+        recipe = self._recipes.insert(selector, given)
         if self._state == LENDING:
             cells = recipe.cells(given.values())
             key = int(self._reserve(table, 1)[0])
@@ -182,8 +201,9 @@ class PointWrites(Lifecycle):
         self._structure += 1
         return key
 
-    def update(self, key: int, table: str, /, **fields: Any) -> Self:
-        """Change the named fields of one row, and no others: `tx.update(ship, "velocity", x=1.0, y=0.0)`.
+    def update(self, key: int, table: Selector, /, **fields: Any) -> Self:
+        """Change the named fields of one row, and no others: `tx.update(ship, Velocity, x=1.0, y=0.0)`. The members of
+        a struct may be given as a dict: `tx.update(ship, Transform, position={"x": 1.0})`.
 
         Raises:
             UnknownNameError, ArgumentError: a name, or the type, length or range of a value.
@@ -194,8 +214,14 @@ class PointWrites(Lifecycle):
             self._enter()
             if self._state == LENDING:
                 return self._update_lent(key, table, fields)
-        recipe = self._updates.get((table, tuple(fields)))
+        try:
+            recipe = self._updates.get((table, tuple(fields)))
+        except TypeError:
+            recipe = None
         if recipe is None:
+            flat = self._names.table(table).flat(fields)
+            if flat is not fields:
+                return self.update(key, table, **flat)
             recipe = self._recipes.update(table, tuple(fields))
         try:
             if recipe.plain:
@@ -209,16 +235,16 @@ class PointWrites(Lifecycle):
             raise recipe.explain(fields.values(), error) from error
         return self
 
-    def delete(self, key: int, table: str, /) -> Self:
-        """Remove one row. An entity's component goes, the entity stays.
+    def delete(self, key: int, table: Selector, /) -> Self:
+        """Remove one row: `tx.delete(ship, Shield)`. An entity's component goes, the entity stays.
 
         Raises:
             StaleEntityError, NoRowError: the key is not alive, or has no such row. UnknownNameError.
         """
         if self._state != DIRECT:
             self._enter()
-        name = self._names.tables.get(table)
-        if name is None or name.id == 0 or name.read_only:
+        name = self._names.table(table)
+        if name.id == 0 or name.read_only:
             name = self._deletable(table)
         if key.__class__ is not int:
             key = as_key(key)
@@ -232,9 +258,9 @@ class PointWrites(Lifecycle):
 
     # --- cells -------------------------------------------------------------------------------------------------------
 
-    def __getitem__(self, what: tuple[int, str]) -> Any:
-        """`tx[key, "health.hp"]`: one cell as this transaction sees it. An int, float, bool, `bytes`, or an array of
-        its own for `[T; N]`.
+    def __getitem__(self, what: tuple[int, Path]) -> Any:
+        """`tx[key, Health.hp]` or `tx[key, "health.hp"]`: one cell as this transaction sees it. An int, float, bool,
+        `bytes`, or an array of its own for `[T; N]`.
 
         Raises:
             StaleEntityError, NoRowError: the key is not alive, or has no such row. UnknownNameError.
@@ -246,7 +272,9 @@ class PointWrites(Lifecycle):
             key = as_key(key)
         if self._state != DIRECT:
             self._enter()
-        field = self._names.paths.get(path) or self._names.path(path)
+        field = self._names.paths.get(path) if path.__class__ is str else None
+        if field is None:
+            field = self._names.path(path)
         table = field.table
         if self._state == LENDING:
             noted = self._queue.exists(table, key)
@@ -260,11 +288,13 @@ class PointWrites(Lifecycle):
             return key if field.kind == "key" else key >> INDEX_BITS
         return self._kernel.read_cell(table.id, field.id, key)
 
-    def __setitem__(self, what: tuple[int, str], value: Any) -> None:
-        """`tx[key, "health.hp"] = 10`: as `update` with one field."""
+    def __setitem__(self, what: tuple[int, Path], value: Any) -> None:
+        """`tx[key, Health.hp] = 10` or `tx[key, "health.hp"] = 10`: as `update` with one field."""
         if what.__class__ is not tuple or len(what) != 2:
             raise _not_a_cell(what)
         key, path = what
+        if path.__class__ is not str:
+            path = path.path if isinstance(path, Column) else self._names.path(path).path
         target = self._cells.get(path)
         if target is None:
             field = self._names.path(path)
@@ -272,7 +302,7 @@ class PointWrites(Lifecycle):
         self.update(key, target[0], **{target[1]: value})
 
     def __contains__(self, what: object) -> bool:
-        """`entity in tx`, or `(key, "health") in tx`: whether it is alive, whether it has the row."""
+        """`entity in tx`, or `(key, Health) in tx`: whether it is alive, whether it has the row."""
         self._enter()
         if isinstance(what, tuple):
             return self._has(self._names.table(what[1]), as_key(what[0]))
@@ -280,18 +310,17 @@ class PointWrites(Lifecycle):
 
     # --- inside ------------------------------------------------------------------------------------------------------
 
-    def _deletable(self, name: str) -> TableName:
-        table = self._names.tables.get(name) or self._names.table(name)
+    def _deletable(self, selector: Selector) -> TableName:
+        table = self._names.table(selector)
         if table.id == 0:
             raise ArgumentError("an entity is removed by despawn(entity)")
         return writable(table)
 
-    def _spawn_later(self, owner: Any, components: Mapping[str, Cells | None]) -> Entity:
+    def _spawn_later(self, owner: Any, components: Iterable[tuple[Selector, Cells]]) -> Entity:
         rows = []
-        for name, given in components.items():
-            table = self._names.component(name)
-            cells = row_cells(name, given or {})
-            rows.append((table, self._recipes.insert(name, cells).cells(cells.values())))
+        for selector, given in components:
+            recipe, cells = self._component_recipe(selector, given)
+            rows.append((recipe.table, recipe.cells(cells.values())))
         registry = self._names.by_id[0]
         owned = {"owner": registry.fields["owner"].cell(client_id(owner))}
         entity = int(self._reserve(registry, 1)[0])
@@ -300,8 +329,9 @@ class PointWrites(Lifecycle):
             self._queue.insert(table, entity, cells)
         return Entity(entity)
 
-    def _update_lent(self, key: int, name: str, fields: Mapping[str, Any]) -> Self:
-        recipe = self._recipes.update(name, tuple(fields))
+    def _update_lent(self, key: int, selector: Selector, given: Mapping[str, Any]) -> Self:
+        fields = self._names.table(selector).flat(given)
+        recipe = self._recipes.update(selector, tuple(fields))
         table = recipe.table
         noted = self._queue.exists(table, as_key(key))
         if noted is not None:

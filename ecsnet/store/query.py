@@ -22,6 +22,7 @@ from ecsnet.store.conditions import evaluate
 from ecsnet.store.fields import FieldName
 from ecsnet.store.names import Names, TableName
 from ecsnet.store.rows import Rows
+from ecsnet.store.typed import Selector
 
 __all__ = ["Query", "Selection", "Source", "maybe", "query_of"]
 
@@ -199,7 +200,7 @@ def maybe(table: str) -> Any:
     raise NotBuiltError("maybe(table) in a query", "query with and without it: query(..., without=[table])")
 
 
-def query_of(source: Source, tables: Sequence[str], without: Sequence[str]) -> Query:
+def query_of(source: Source, tables: Sequence[Selector], without: Sequence[Selector]) -> Query:
     """Check the names of a query and make it.
 
     Raises:
@@ -208,13 +209,15 @@ def query_of(source: Source, tables: Sequence[str], without: Sequence[str]) -> Q
     """
     if not tables:
         raise ArgumentError("a query names at least one table")
-    if isinstance(without, str):
+    if isinstance(without, str | type):
         raise ArgumentError(f"without takes a list of tables: without=[{without!r}]")
     names = source.names
     wanted = tuple(names.table(name) for name in tables)
     unwanted = tuple(names.table(name) for name in without)
     if len(set(wanted + unwanted)) < len(wanted) + len(unwanted):
-        raise ArgumentError(f"the same table twice in one query: {', '.join([*tables, *without])}")
+        raise ArgumentError(
+            f"the same table twice in one query: {', '.join(table.name for table in wanted + unwanted)}"
+        )
     spaces = {table.key_space for table in wanted + unwanted}
     if len(spaces) > 1:
         raise NotBuiltError(

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ecsnet.errors import ArgumentError, EcsnetError
 from ecsnet.store.fields import FieldName
 from ecsnet.store.names import Names, TableName
+from ecsnet.store.typed import Selector
 
 if TYPE_CHECKING:
     from ecsnet._kernel.kernel import KernelStore, Shape
@@ -93,10 +94,10 @@ class Recipes:
         self._names = names
         self.cells: dict[str, tuple[str, str]] = {}
         """Table and field of each path that a cell was written by."""
-        self.updates: dict[tuple[str, tuple[str, ...]], UpdateRecipe] = {}
-        self.inserts: dict[tuple[str, tuple[str, ...]], InsertRecipe] = {}
+        self.updates: dict[tuple[Selector, tuple[str, ...]], UpdateRecipe] = {}
+        self.inserts: dict[tuple[Selector, tuple[str, ...]], InsertRecipe] = {}
 
-    def update(self, table: str, names: tuple[str, ...]) -> UpdateRecipe:
+    def update(self, table: Selector, names: tuple[str, ...]) -> UpdateRecipe:
         """Look up or make. Raises UnknownNameError, ArgumentError."""
         recipe = self.updates.get((table, names))
         if recipe is None:
@@ -104,7 +105,7 @@ class Recipes:
             self.updates[table, names] = recipe
         return recipe
 
-    def insert(self, table: str, given: Mapping[str, Any]) -> InsertRecipe:
+    def insert(self, table: Selector, given: Mapping[str, Any]) -> InsertRecipe:
         """Look up or make. Raises UnknownNameError, ArgumentError, ConstraintError (a field without a default)."""
         names = tuple(given)
         recipe = self.inserts.get((table, names))

@@ -24,6 +24,7 @@ from ecsnet.store.places import PlacesCache
 from ecsnet.store.shapes import Recipes
 from ecsnet.store.table import TableHandle
 from ecsnet.store.transaction import Transaction
+from ecsnet.store.typed import Selector
 from ecsnet.store.view import View
 
 if TYPE_CHECKING:
@@ -271,10 +272,14 @@ class Store:
         self.demand_open()
         return TickScope(self, tick)
 
-    def __getitem__(self, name: str) -> TableHandle:
-        """A table, each call on which is a transaction of its own. Raises UnknownNameError."""
+    def __getitem__(self, table: Selector) -> TableHandle:
+        """A table, each call on which is a transaction of its own: `store[Health].update(ship, hp=80)`.
+
+        Raises:
+            UnknownNameError, ArgumentError: no such table. ClosedError.
+        """
         self.demand_open()
-        return TableHandle(self, self.names.table(name))
+        return TableHandle(self, self.names.table(table))
 
     # --- ending ------------------------------------------------------------------------------------------------------
 

@@ -8,18 +8,21 @@ Invariants:
 - no array of a view can be made writable.
 """
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ecsnet.errors import ArgumentError, ClosedError, NoRowError, StaleEntityError
+from ecsnet.expressions import Column
 from ecsnet.ids import INDEX_BITS, Tick, Version
 from ecsnet.store.fields import FieldName
 from ecsnet.store.lookup import Lookup
 from ecsnet.store.names import Names, TableName, as_key
 from ecsnet.store.places import INDEX_MASK, READS_BEFORE_PLACES
 from ecsnet.store.query import Query, Selection, query_of
+from ecsnet.store.typed import Selector
 
 if TYPE_CHECKING:
     from ecsnet._kernel.kernel import Pin
@@ -76,7 +79,8 @@ class View(Lookup):
     # --- reading -----------------------------------------------------------------------------------------------------
 
     def __getitem__(self, what: Any) -> Any:
-        """`view[key, "health.hp"]` is a cell, `view["health.hp"]` a column, `view["health"]` a table.
+        """`view[key, Health.hp]` is a cell, `view[Health.hp]` a column, `view[Health]` a table; or by name
+        `view[key, "health.hp"]`, `view["health.hp"]`, `view["health"]`.
 
         A cell comes as int, float, bool, `bytes`, or an array of its own for `[T; N]`. A column is a read-only array of
         shape `(rows,)` or `(rows, N)` over the kernel's memory, in the order of `view["health"].key`.
@@ -87,6 +91,8 @@ class View(Lookup):
         """
         if what.__class__ is tuple:
             key, path = what
+            if path.__class__ is not str:
+                path = self._names.path(path).path
             quick = self._quick.get(path)
             if quick is not None:
                 cells, rows, keys = quick
@@ -98,16 +104,16 @@ class View(Lookup):
                     # Not there, or no key at all: the long way says which.
                     pass
             return self._cell(key, path)
-        if isinstance(what, str):
-            if "." in what:
-                return self._column(self._names.path(what))
+        if isinstance(what, Column) or (isinstance(what, str) and "." in what):
+            return self._column(self._names.path(what))
+        if isinstance(what, str | type):
             return ViewTable(self, self._names.table(what))
         raise ArgumentError(
-            f"expected view[key, 'health.hp'], view['health.hp'] or view['health'], found view[{what!r}]"
+            f"expected view[key, Health.hp], view[Health.hp] or view[Health], or their names, found view[{what!r}]"
         )
 
     def __contains__(self, what: object) -> bool:
-        """`entity in view`, or `(key, "health") in view`: whether it is alive, whether it has the row."""
+        """`entity in view`, or `(key, Health) in view`: whether it is alive, whether it has the row."""
         if isinstance(what, tuple):
             key, table = what[0], self._names.table(what[1])
         else:
@@ -118,7 +124,7 @@ class View(Lookup):
             return False
         return True
 
-    def query(self, *tables: str, without: tuple[str, ...] | list[str] = ()) -> Query:
+    def query(self, *tables: Selector, without: Sequence[Selector] = ()) -> Query:
         """The rows of entities that have all of `tables` and none of `without`, aligned.
 
         Raises:
