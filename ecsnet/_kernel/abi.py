@@ -206,6 +206,40 @@ class Taken(Structure):
     )
 
 
+class SpatialIn(Structure):
+    __slots__ = ()
+    _fields_ = (
+        ("cell", ctypes.c_double),
+        ("table", c_uint16),
+        ("axes", c_uint16),
+        ("fields", c_uint16 * 3),
+        ("reserved", c_uint16 * 3),
+    )
+
+
+class SearchIn(Structure):
+    __slots__ = ()
+    _fields_ = (
+        ("kind", c_uint32),
+        ("k", c_uint32),
+        ("count", c_uint64),
+        ("points", c_uint64),
+        ("others", c_uint64),
+        ("allowed", c_uint64),
+        ("ends", c_uint64),
+    )
+
+
+class FoundOut(Structure):
+    __slots__ = ()
+    _fields_ = (("address", c_uint64), ("bytes", c_uint64), ("count", c_uint64))
+
+
+class SpatialOut(Structure):
+    __slots__ = ()
+    _fields_ = tuple((name, c_uint64) for name in ("rows", "cells", "moves", "fills", "bytes"))
+
+
 STRUCTURES: Final[tuple[type[Structure], ...]] = (
     FieldIn,
     TableIn,
@@ -220,6 +254,10 @@ STRUCTURES: Final[tuple[type[Structure], ...]] = (
     Cursor,
     Statistics,
     Taken,
+    SpatialIn,
+    SearchIn,
+    FoundOut,
+    SpatialOut,
 )
 
 _u64p = POINTER(c_uint64)
@@ -283,6 +321,13 @@ _SIGNATURES: Final[dict[str, tuple[Any, tuple[Any, ...]]]] = {
         (c_void_p, c_uint64, c_void_p, c_uint32, c_uint32, c_void_p, c_void_p, c_void_p),
     ),
     "ecs_take_delta": (c_int32, (c_void_p, c_void_p, c_uint32, POINTER(Taken))),
+    "ecs_spatial_create": (c_int32, (c_void_p, POINTER(SpatialIn), POINTER(c_void_p))),
+    "ecs_spatial_copy": (c_int32, (c_void_p, POINTER(c_void_p))),
+    "ecs_spatial_destroy": (None, (c_void_p,)),
+    "ecs_spatial_fits": (c_int32, (c_void_p, c_void_p, c_int32)),
+    "ecs_spatial_follow": (c_int32, (c_void_p, c_void_p, c_int32)),
+    "ecs_spatial_search": (c_int32, (c_void_p, c_void_p, c_int32, POINTER(SearchIn), POINTER(FoundOut))),
+    "ecs_spatial_statistics": (None, (c_void_p, POINTER(SpatialOut))),
 }
 
 

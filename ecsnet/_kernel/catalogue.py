@@ -40,7 +40,7 @@ def _demand_built(schema: Schema) -> None:
         kind: str = table.kind
         if kind == "event":
             raise NotBuiltError(f"the event table {table.name}")
-        for what in ("group", "spatial", "uniques"):
+        for what in ("group", "uniques"):
             if getattr(table, what, None):
                 raise NotBuiltError(f"{what} of table {table.name}", "leave it out")
         for field in table.fields:

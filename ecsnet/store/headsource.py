@@ -17,6 +17,7 @@ from ecsnet.store.lifecycle import CLOSED, DIRECT, IDLE, LENDING, Lifecycle
 from ecsnet.store.names import TableName
 from ecsnet.store.query import Query, Selection, query_of
 from ecsnet.store.shapes import writable
+from ecsnet.store.spatial import Axes, Found, Search, scan
 from ecsnet.store.typed import Selector
 
 __all__ = ["QuerySource"]
@@ -75,6 +76,21 @@ class QuerySource(Lifecycle):
         if field.lendable and self._state == DIRECT:
             self._state = LENDING
         return self._lending.column(selection, position, field)
+
+    def search(self, search: Search, allowed: NDArray[np.bool_] | None) -> Found:
+        """The rows that lie where `search` asks, as the transaction sees them."""
+        self._enter()
+        axes = search.axes
+        lent = self._lending.columns_if_lent(axes.table, axes.fields)
+        if lent is None:
+            return self._writer.joins.spatial.in_head(search, allowed)
+        return scan(search, lent, self._kernel.head_table(axes.table.id).keys, allowed)
+
+    def search_method(self, axes: Axes) -> str:
+        """How a search finds its rows now."""
+        if self._lending.columns_if_lent(axes.table, axes.fields) is None:
+            return f"spatial index of {axes.table.name}"
+        return f"every row of {axes.table.name} (its {' and '.join(field.name for field in axes.fields)} are lent)"
 
     def assign(self, selection: Selection, position: int, field: FieldName, value: object) -> None:
         """Copy `value` into those cells: floats to floats, integers to integers with the range checked."""

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from ecsnet.store.names import TableName
 from ecsnet.store.query import RowSet, Selection
+from ecsnet.store.spatial import SpatialIndexes
 
 if TYPE_CHECKING:
     from ecsnet._kernel.kernel import JoinRows, KernelStore, Pin
@@ -30,11 +31,12 @@ Tables = tuple[TableName, ...]
 class Joins:
     """The remembered joins of one store."""
 
-    __slots__ = ("_kernel", "_plans")
+    __slots__ = ("_kernel", "_plans", "spatial")
 
     def __init__(self, kernel: "KernelStore"):
         self._kernel = kernel
         self._plans: dict[tuple[Tables, Tables], dict[tuple[int, ...], Selection]] = {}
+        self.spatial = SpatialIndexes(kernel)
 
     def of_pin(self, pin: "Pin", tables: Tables, without: Tables) -> Selection:
         """Join in a pinned version."""

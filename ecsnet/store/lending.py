@@ -19,6 +19,7 @@ Invariants:
 """
 
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -94,6 +95,14 @@ class Lending:
         """The cells of a stored field, for reading at once: a copy or a slice that must not be kept."""
         self._scatter_if_any(field.table)
         return self._cells(field)[selection.rows[position]]
+
+    def columns_if_lent(self, table: TableName, fields: Sequence[FieldName]) -> list[NDArray[Any]] | None:
+        """These whole columns as the transaction sees them, for reading at once, if any of them is lent. None: the
+        head has them all."""
+        self._scatter_if_any(table)
+        if not any(field in self._lent for field in fields):
+            return None
+        return [self._cells(field) for field in fields]
 
     def _slice(self, field: FieldName, start: int, stop: int) -> NDArray[Any]:
         known = self._slices.get((field, start, stop))

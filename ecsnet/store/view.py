@@ -22,6 +22,7 @@ from ecsnet.store.lookup import Lookup
 from ecsnet.store.names import Names, TableName, as_key
 from ecsnet.store.places import INDEX_MASK, READS_BEFORE_PLACES
 from ecsnet.store.query import Query, Selection, query_of
+from ecsnet.store.spatial import Axes, Found, Search
 from ecsnet.store.typed import Selector
 
 if TYPE_CHECKING:
@@ -176,6 +177,14 @@ class View(Lookup):
         return cells
 
     column = read
+
+    def search(self, search: Search, allowed: NDArray[np.bool_] | None) -> Found:
+        """The rows that lie where `search` asks, through the spatial index of this version."""
+        return self._joins.spatial.in_view(self, self._open(), search, allowed)
+
+    def search_method(self, axes: Axes) -> str:
+        """How a search finds its rows."""
+        return f"spatial index of {axes.table.name}"
 
     def assign(self, selection: Selection, position: int, field: FieldName, value: object) -> None:
         """Refused: a view is read-only."""

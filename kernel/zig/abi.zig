@@ -9,6 +9,7 @@
 //! took the baton. The kernel trusts pointers and lengths, and checks every number in them.
 
 const std = @import("std");
+const abi_spatial = @import("abi_spatial.zig");
 const apply = @import("apply.zig");
 const block = @import("block.zig");
 const catalogue = @import("catalogue.zig");
@@ -37,6 +38,7 @@ else
 comptime {
     _ = @import("abi_frame.zig");
     _ = @import("abi_text.zig");
+    _ = abi_spatial;
 }
 
 fn status(result: failure.Error!void) i32 {
@@ -602,6 +604,10 @@ const manifest: []const u8 = text: {
         .{ "Cursor", delta.Cursor },
         .{ "Statistics", Statistics },
         .{ "Taken", Taken },
+        .{ "SpatialIn", abi_spatial.SpatialIn },
+        .{ "SearchIn", abi_spatial.SearchIn },
+        .{ "FoundOut", abi_spatial.FoundOut },
+        .{ "SpatialOut", abi_spatial.SpatialOut },
     }) |entry| {
         out = out ++ std.fmt.comptimePrint("{s}={d}", .{ entry[0], @sizeOf(entry[1]) });
         for (@typeInfo(entry[1]).@"struct".fields) |field| {

@@ -13,7 +13,9 @@ comptime {
     _ = @import("frame.zig");
     _ = @import("fuzz.zig");
     _ = @import("heap.zig");
+    _ = @import("grid.zig");
     _ = @import("key_index.zig");
+    _ = @import("nearby.zig");
     _ = @import("oom_test.zig");
     _ = @import("sparse.zig");
     _ = @import("text_test.zig");
