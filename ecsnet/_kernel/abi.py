@@ -240,6 +240,17 @@ class SpatialOut(Structure):
     _fields_ = tuple((name, c_uint64) for name in ("rows", "cells", "moves", "fills", "bytes"))
 
 
+class ChunkOut(Structure):
+    __slots__ = ()
+    _fields_ = (
+        ("version", c_uint64),
+        ("tick", c_uint64),
+        ("length", c_uint64),
+        ("lost", c_uint64),
+        ("records", c_uint64),
+    )
+
+
 STRUCTURES: Final[tuple[type[Structure], ...]] = (
     FieldIn,
     TableIn,
@@ -258,6 +269,7 @@ STRUCTURES: Final[tuple[type[Structure], ...]] = (
     SearchIn,
     FoundOut,
     SpatialOut,
+    ChunkOut,
 )
 
 _u64p = POINTER(c_uint64)
@@ -320,6 +332,9 @@ _SIGNATURES: Final[dict[str, tuple[Any, tuple[Any, ...]]]] = {
         c_int32,
         (c_void_p, c_uint64, c_void_p, c_uint32, c_uint32, c_void_p, c_void_p, c_void_p),
     ),
+    "ecs_journal_watch": (c_int32, (c_void_p, c_void_p, c_uint32, c_uint64)),
+    "ecs_journal_take": (c_void_p, (c_void_p, POINTER(ChunkOut))),
+    "ecs_journal_next": (c_void_p, (c_void_p, POINTER(ChunkOut))),
     "ecs_take_delta": (c_int32, (c_void_p, c_void_p, c_uint32, POINTER(Taken))),
     "ecs_spatial_create": (c_int32, (c_void_p, POINTER(SpatialIn), POINTER(c_void_p))),
     "ecs_spatial_copy": (c_int32, (c_void_p, POINTER(c_void_p))),

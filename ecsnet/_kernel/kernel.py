@@ -140,6 +140,8 @@ class KernelStore:
         once nothing can be left half done by a warning that is made an error."""
         self.head_version = 0
         self.published_version = 0
+        self.on_version: Callable[[], None] | None = None
+        """Called when a version was made, by whoever made it: whoever follows the changes takes them then."""
 
     def _create_error(self, status: int) -> EcsnetError:
         if status == abi.STATUS["OutOfMemory"]:
@@ -456,6 +458,8 @@ class KernelStore:
         if made < 0:
             raise self._failures.error(made)
         self.head_version, self.published_version = self._version.value, self._published.value
+        if made and self.on_version is not None:
+            self.on_version()
         return self.head_version if made else None
 
     def catch_up(self) -> None:
@@ -525,6 +529,8 @@ class KernelStore:
         self.head_version = version
         if status:
             self.published_version = version
+        if self.on_version is not None:
+            self.on_version()
 
     def keep_digest(self, on: bool) -> None:
         """Make each version's digest as it is published, from the one before and what changed: then `Pin.kept_digest`
@@ -556,6 +562,8 @@ class KernelStore:
             return None
         taken = _taken_delta(_TAKE_OUT.unpack_from(memory, _TAKE_IN.size))
         self.head_version, self.published_version = taken.version, taken.published
+        if self.on_version is not None:
+            self.on_version()
         return taken
 
     def block_tables(self, block: bytes) -> list[tuple[int, int]]:

@@ -10,6 +10,7 @@
 
 const std = @import("std");
 const abi_spatial = @import("abi_spatial.zig");
+const abi_journal = @import("abi_journal.zig");
 const apply = @import("apply.zig");
 const block = @import("block.zig");
 const catalogue = @import("catalogue.zig");
@@ -608,6 +609,7 @@ const manifest: []const u8 = text: {
         .{ "SearchIn", abi_spatial.SearchIn },
         .{ "FoundOut", abi_spatial.FoundOut },
         .{ "SpatialOut", abi_spatial.SpatialOut },
+        .{ "ChunkOut", abi_journal.ChunkOut },
     }) |entry| {
         out = out ++ std.fmt.comptimePrint("{s}={d}", .{ entry[0], @sizeOf(entry[1]) });
         for (@typeInfo(entry[1]).@"struct".fields) |field| {

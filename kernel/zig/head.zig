@@ -20,10 +20,10 @@ const Heap = @import("heap.zig").Heap;
 const Column = @import("column.zig").Column;
 const Table = @import("table.zig").Table;
 
-const Undo = enum(u8) { write, insert, remove, reserve, release, occupy, cells, insert_many, lent };
+pub const Undo = enum(u8) { write, insert, remove, reserve, release, occupy, cells, insert_many, lent };
 
 /// Follows its payload in the log, so that the log is read backwards.
-const UndoEntry = extern struct {
+pub const UndoEntry = extern struct {
     key: u64,
     payload: u64,
     row: u32,
@@ -33,6 +33,23 @@ const UndoEntry = extern struct {
     reserved: [7]u8 = @splat(0),
 
     const bytes = @sizeOf(UndoEntry);
+};
+
+/// The undo log, read from its end.
+pub const Log = struct {
+    bytes: []const u8,
+
+    pub const Item = struct { entry: UndoEntry, payload: []const u8 };
+
+    pub fn previous(left: *Log) ?Item {
+        if (left.bytes.len == 0) return null;
+        var at = left.bytes.len - UndoEntry.bytes;
+        const entry = std.mem.bytesToValue(UndoEntry, left.bytes[at..]);
+        const end = at;
+        at -= @intCast(entry.payload);
+        defer left.bytes = left.bytes[0..at];
+        return .{ .entry = entry, .payload = left.bytes[at..end] };
+    }
 };
 
 pub const Head = struct {
@@ -204,6 +221,10 @@ pub const Head = struct {
 
     pub fn mark(head: *const Head) usize {
         return head.undo.items.len;
+    }
+
+    pub fn log(head: *const Head) Log {
+        return .{ .bytes = head.undo.items };
     }
 
     /// Whether the log has an entry that ends here: a number that `mark` once gave and that still stands.
@@ -404,7 +425,8 @@ pub const Head = struct {
         assert(!t.spec.fields[field].indexed());
         t.note();
         const from = head.undo.items.len;
-        try head.ensureUndo(rows.len * (4 + width));
+        const key_bytes: usize = if (t.journaled) 8 else 0;
+        try head.ensureUndo(rows.len * (4 + width + key_bytes));
         // Rows first, then their old cells: written in place, trimmed to what really changed.
         const area = head.undo.allocatedSlice()[from..];
         const old = area[rows.len * 4 ..];
@@ -417,18 +439,25 @@ pub const Head = struct {
         if (n < rows.len) @memmove(area[n * 4 ..][0 .. n * width], old[0 .. n * width]);
         column.writes += 1;
         head.undo.items.len = from + n * (4 + width);
-        head.pushUndo(.cells, table, field, n, 0, n * (4 + width));
+        // Rows may move before the transaction ends; who follows the changes needs to know whose cells these were.
+        if (t.journaled) for (0..n) |i| {
+            const row = std.mem.readInt(u32, area[i * 4 ..][0..4], .little);
+            head.undo.appendSliceAssumeCapacity(std.mem.asBytes(&t.keyAt(row)));
+        };
+        head.pushUndo(.cells, table, field, n, 0, n * (4 + width + key_bytes));
         if (t.spec.fields[field].auto) for (rows) |row| noteAuto(t, row);
         return n;
     }
 
     /// Note the cells of `rows` as they are, so that a caller may overwrite them in its own way.
     pub fn saveCells(head: *Head, table: u16, field: usize, bitmap: []const u64) error{OutOfMemory}!void {
-        const column = &head.tables[table].columns[field];
+        const t = &head.tables[table];
+        const column = &t.columns[field];
+        const key_bytes: usize = if (t.journaled) 8 else 0;
         var n: usize = 0;
         for (bitmap) |word| n += @popCount(word);
         if (n == 0) return;
-        try head.ensureUndo(n * (4 + column.width));
+        try head.ensureUndo(n * (4 + column.width + key_bytes));
         for (bitmap, 0..) |word, w| {
             var left = word;
             while (left != 0) : (left &= left - 1) {
@@ -442,7 +471,13 @@ pub const Head = struct {
                 head.undo.appendSliceAssumeCapacity(column.cell(@intCast(w * 64 + @ctz(left))));
             }
         }
-        head.pushUndo(.cells, table, field, @intCast(n), 0, n * (4 + column.width));
+        if (t.journaled) for (bitmap, 0..) |word, w| {
+            var left = word;
+            while (left != 0) : (left &= left - 1) {
+                head.undo.appendSliceAssumeCapacity(std.mem.asBytes(&t.keyAt(@intCast(w * 64 + @ctz(left)))));
+            }
+        };
+        head.pushUndo(.cells, table, field, @intCast(n), 0, n * (4 + column.width + key_bytes));
     }
 
     /// Insert many rows at once: keys alive and without a row. `cells[f]` is null for the default;
@@ -472,7 +507,7 @@ pub const Head = struct {
             }
         }
         t.ensureRows(n) catch |err| return head.failKey(@as(failure.Error, err), table, keys[0]);
-        try head.ensureUndo(0);
+        try head.ensureUndo(if (t.journaled) keys.len * 8 else 0);
         try head.references.touchRows(t.spec, table, keys);
         t.note();
         const first = t.rows;
@@ -513,7 +548,8 @@ pub const Head = struct {
         }
         t.finishBulk(keys);
         if (t.has_auto) for (first..first + n) |row| noteAuto(t, @intCast(row));
-        head.pushUndo(.insert_many, table, 0, n, 0, 0);
+        if (t.journaled) head.undo.appendSliceAssumeCapacity(std.mem.sliceAsBytes(keys));
+        head.pushUndo(.insert_many, table, 0, n, 0, if (t.journaled) keys.len * 8 else 0);
     }
 
     /// How many of the first keys are alive, of consecutive indices, and in one page.

@@ -83,7 +83,8 @@ pub fn settle(head: *Head, undoable: bool) failure.Error!void {
             try check(head, @intCast(i), f);
     };
     // Memory first, so that applying cannot fail in the middle.
-    if (undoable) for (head.tables, 0..) |*t, i| for (t.columns, 0..) |*col, f| {
+    // Who follows a table's changes finds them in the log, so there old cells are kept in any case.
+    for (head.tables, 0..) |*t, i| if (undoable or t.journaled) for (t.columns, 0..) |*col, f| {
         if (col.scratch.lent) try save(head, @intCast(i), f);
     };
     for (head.tables) |*t| for (t.columns, t.spec.fields) |*col, *field| {

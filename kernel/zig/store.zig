@@ -14,6 +14,7 @@ const lend = @import("lend.zig");
 const limits = @import("limits.zig");
 const sweep = @import("sweep.zig");
 const Head = @import("head.zig").Head;
+const Journal = @import("journal.zig").Journal;
 const Views = @import("view.zig").Views;
 
 pub const Store = struct {
@@ -32,6 +33,8 @@ pub const Store = struct {
     /// only those of versions that somebody wants to compare are.
     keeps_digest: bool = false,
     digester: digest.Follower,
+    /// What transactions changed, for those who follow it.
+    journal: Journal,
     /// What applying needs for as long as it lasts.
     scratch: std.heap.ArenaAllocator,
 
@@ -44,6 +47,7 @@ pub const Store = struct {
             .views = undefined,
             .operations = &.{},
             .digester = undefined,
+            .journal = undefined,
             .scratch = undefined,
         };
         const gpa = store.counting.allocator();
@@ -52,6 +56,7 @@ pub const Store = struct {
         store.head = try .init(gpa, in);
         store.views = .{ .gpa = gpa };
         store.digester = .{ .gpa = gpa };
+        store.journal = .init(child, gpa);
         store.scratch = .init(gpa);
         return store;
     }
@@ -65,6 +70,7 @@ pub const Store = struct {
         store.head.deinit();
         gpa.free(store.operations);
         store.digester.deinit();
+        store.journal.deinit();
         store.scratch.deinit();
         // Orphaned scratch memory is its holder's and frees through the child.
         child.destroy(store);
@@ -79,7 +85,7 @@ pub const Store = struct {
         assert(before == 1);
     }
 
-    fn needBaton(store: *Store) error{NoBaton}!void {
+    pub fn needBaton(store: *Store) error{NoBaton}!void {
         if (store.baton.load(.monotonic) == 0) return error.NoBaton;
     }
 
@@ -98,6 +104,7 @@ pub const Store = struct {
         try store.needTransaction();
         try store.head.checkDeferred();
         try lend.settle(&store.head, false);
+        store.journal.record(&store.head);
         store.head.keep();
         store.transactions += 1;
     }
@@ -145,6 +152,7 @@ pub const Store = struct {
         store.tick = tick;
         store.behind = !published;
         store.head.pending = false;
+        store.journal.seal(version, tick);
     }
 
     /// Put off publications are made up for when a view was released. What was committed since belongs
@@ -219,6 +227,7 @@ pub const Store = struct {
         defer _ = store.scratch.reset(.{ .retain_with_limit = limits.scratch_bytes_kept });
         try apply.apply(&store.head, store.scratch.allocator(), blocks, from_empty);
         try store.head.checkDeferred();
+        store.journal.record(&store.head);
         store.head.keep();
     }
 };

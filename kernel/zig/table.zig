@@ -39,6 +39,8 @@ pub const Table = struct {
     inserted: std.ArrayList(u64) = .empty,
     /// This table's place in the head's list of tables that a publication has to look at.
     noted: *bool,
+    /// Somebody follows its changes: the undo log says whose cells a bulk operation wrote.
+    journaled: bool = false,
 
     pub fn init(gpa: std.mem.Allocator, spec: *const catalogue.Table, space: *entity.Space, noted: *bool) error{OutOfMemory}!Table {
         const columns = try gpa.alloc(Column, spec.fields.len);

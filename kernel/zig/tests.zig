@@ -3,6 +3,7 @@
 comptime {
     _ = @import("abi.zig");
     _ = @import("abi_frame.zig");
+    _ = @import("abi_journal.zig");
     _ = @import("abi_text.zig");
     _ = @import("block.zig");
     _ = @import("catalogue.zig");
@@ -14,6 +15,8 @@ comptime {
     _ = @import("fuzz.zig");
     _ = @import("heap.zig");
     _ = @import("grid.zig");
+    _ = @import("inbox.zig");
+    _ = @import("journal.zig");
     _ = @import("key_index.zig");
     _ = @import("nearby.zig");
     _ = @import("oom_test.zig");

@@ -1,0 +1,398 @@
+//! What each transaction changed, as whoever follows the changes is told it: net, by row, with values.
+//!
+//! A record is made when a transaction is kept, from its undo log and the head: a row that came is an insertion, one
+//! that went a deletion, one whose cells differ in the end an update; what was undone on the way is nothing. Records
+//! gather until their version is made, and then leave as one chunk that belongs to whoever takes it, on any thread.
+//!
+//! Only tables that somebody follows are recorded; for them the undo log carries the keys of bulk operations too. A
+//! commit never fails for the sake of a record: without memory for it, or beyond `bytes_max`, the chunk says that
+//! something was lost, and followers have to look at a view again.
+//!
+//! A record, little-endian, every part at a multiple of 8 bytes:
+//!
+//!     record   u64 bytes of the whole record | u32 tables | u32 zero | table*
+//!     table    u16 table id | u16 fields | u32 inserted | u32 updated | u32 deleted
+//!              u64 key * (inserted + updated + deleted) | field*
+//!     field    u16 field id | u16 zero | u32 bytes of a cell | cells, padded | u64 changed * ceil(updated / 64)
+//!
+//! Tables come by ascending id. A field has a cell of each row, in the order of the keys: as the transaction left it,
+//! or, for a deleted row, as it was before the transaction. Bit i of `changed` says whether the i-th updated row
+//! changed there. A log on disk can leave out the cells that did not.
+//!
+//! Invariant: applying the records since a version, in order, to a copy of the followed tables as they were gives them
+//! as they are now.
+
+const std = @import("std");
+const assert = std.debug.assert;
+const compat = @import("compat.zig");
+const head_file = @import("head.zig");
+const limits = @import("limits.zig");
+const Inbox = @import("inbox.zig").Inbox;
+const Head = head_file.Head;
+const Table = @import("table.zig").Table;
+
+pub const record_header_bytes = 16;
+pub const table_header_bytes = 16;
+pub const field_header_bytes = 8;
+
+/// The records of one version. Its memory is one piece: this, then `length` bytes of records.
+pub const Chunk = extern struct {
+    next: ?*Chunk,
+    version: u64,
+    tick: u64,
+    length: u64,
+    /// Not 0: records of this version, or of one before it, could not be kept.
+    lost: u64,
+
+    fn create(gpa: std.mem.Allocator, records: []const u8) error{OutOfMemory}!*Chunk {
+        const memory = try gpa.alignedAlloc(u8, .@"64", @sizeOf(Chunk) + records.len);
+        const chunk: *Chunk = @ptrCast(memory.ptr);
+        chunk.length = records.len;
+        @memcpy(memory[@sizeOf(Chunk)..], records);
+        return chunk;
+    }
+    pub fn bytes(chunk: *Chunk) []u8 {
+        return @as([*]u8, @ptrCast(chunk))[@sizeOf(Chunk)..][0..@intCast(chunk.length)];
+    }
+    pub fn destroy(chunk: *Chunk, gpa: std.mem.Allocator) void {
+        const memory: [*]align(64) u8 = @ptrCast(@alignCast(chunk));
+        gpa.free(memory[0 .. @sizeOf(Chunk) + @as(usize, @intCast(chunk.length))]);
+    }
+};
+
+/// Which entry a row has in the record being made: as good as empty where the stamp is an older record's.
+const Place = packed struct(u64) { entry: u32, stamp: u32 };
+
+const field_words = limits.fields_max / 64;
+
+const Entry = struct {
+    key: u64,
+    /// Before the transaction there was such a row.
+    existed: bool,
+    /// Fields whose cell before the transaction is known.
+    known: [field_words]u64,
+};
+
+pub const Journal = struct {
+    /// Chunks are freed by their taker on its own thread, so they come from an allocator that may be shared.
+    child: std.mem.Allocator,
+    gpa: std.mem.Allocator,
+    /// By table; rows of the head.
+    places: []std.ArrayList(Place) = &.{},
+    stamp: u32 = 0,
+    watched: bool = false,
+    bytes_max: usize = 0,
+    records: std.ArrayList(u8) = .empty,
+    lost: bool = false,
+    sealed: Inbox(Chunk) = .{},
+    arena: std.heap.ArenaAllocator,
+
+    pub fn init(child: std.mem.Allocator, gpa: std.mem.Allocator) Journal {
+        return .{ .child = child, .gpa = gpa, .arena = .init(gpa) };
+    }
+
+    pub fn deinit(journal: *Journal) void {
+        for (journal.places) |*places| places.deinit(journal.gpa);
+        journal.gpa.free(journal.places);
+        journal.records.deinit(journal.gpa);
+        journal.arena.deinit();
+        var chunk = journal.takeAll();
+        while (chunk) |one| {
+            chunk = one.next;
+            one.destroy(journal.child);
+        }
+    }
+
+    /// Record exactly these tables from the next transaction on. Outside a transaction.
+    pub fn watch(journal: *Journal, head: *Head, ids: []const u16, bytes_max: usize) error{ UnknownTable, OutOfMemory, InTransaction }!void {
+        if (head.in_transaction) return error.InTransaction;
+        for (ids) |id| _ = try head.tableIndex(id);
+        if (journal.places.len == 0 and ids.len > 0) {
+            journal.places = try journal.gpa.alloc(std.ArrayList(Place), head.tables.len);
+            for (journal.places) |*places| places.* = .empty;
+        }
+        for (head.tables) |*table| table.journaled = false;
+        for (ids) |id| head.tables[head.tableIndex(id) catch unreachable].journaled = true;
+        for (journal.places, head.tables) |*places, *table| if (!table.journaled) places.clearAndFree(journal.gpa);
+        journal.watched = ids.len > 0;
+        journal.bytes_max = bytes_max;
+    }
+
+    /// Note what the open transaction comes to. It has passed its checks and is about to be kept.
+    pub fn record(journal: *Journal, head: *const Head) void {
+        if (!journal.watched or head.undo.items.len == 0) return;
+        const before = journal.records.items.len;
+        defer _ = journal.arena.reset(.{ .retain_with_limit = limits.scratch_bytes_kept });
+        const whole = journal.write(head) catch false;
+        if (whole and journal.records.items.len <= journal.bytes_max) return;
+        assert(before <= journal.records.items.len);
+        journal.records.clearAndFree(journal.gpa);
+        journal.lost = true;
+    }
+
+    /// The version that the records since the last one belong to was made.
+    pub fn seal(journal: *Journal, version: u64, tick: u64) void {
+        if (journal.records.items.len == 0 and !journal.lost) return;
+        const chunk = Chunk.create(journal.child, journal.records.items) catch {
+            journal.records.clearAndFree(journal.gpa);
+            journal.lost = true;
+            return;
+        };
+        chunk.version = version;
+        chunk.tick = tick;
+        chunk.lost = @intFromBool(journal.lost);
+        journal.lost = false;
+        // A bulk load's room goes back.
+        if (journal.records.capacity > 1 << 20) {
+            journal.records.clearAndFree(journal.gpa);
+        } else journal.records.items.len = 0;
+        journal.sealed.put(chunk);
+    }
+
+    /// What was sealed, oldest first; the caller's now. From any thread.
+    pub fn takeAll(journal: *Journal) ?*Chunk {
+        return journal.sealed.takeAll();
+    }
+
+    fn write(journal: *Journal, head: *const Head) error{OutOfMemory}!bool {
+        journal.stamp +%= 1;
+        if (journal.stamp == 0) {
+            for (journal.places) |*places| @memset(places.items, .{ .entry = 0, .stamp = 0 });
+            journal.stamp = 1;
+        }
+        const arena = journal.arena.allocator();
+        const nets = try arena.alloc(?*Net, head.tables.len);
+        @memset(nets, null);
+
+        // Backwards, so that what is learnt last about a row is how it was before the transaction.
+        var log = head.log();
+        while (log.previous()) |item| {
+            const table = item.entry.table;
+            const t = &head.tables[table];
+            if (!t.journaled) continue;
+            switch (item.entry.kind) {
+                .write, .cells, .insert, .insert_many, .remove => {},
+                // Keys that nobody has a row of; cells of a scratch, which come as `cells` once they are settled.
+                .reserve, .release, .occupy, .lent => continue,
+            }
+            const net = nets[table] orelse made: {
+                const net = try arena.create(Net);
+                net.* = try .init(arena, t, &journal.places[table], journal.stamp);
+                try journal.places[table].ensureTotalCapacity(journal.gpa, t.rows);
+                const old = journal.places[table].items.len;
+                if (old < t.rows) {
+                    journal.places[table].items.len = t.rows;
+                    @memset(journal.places[table].items[old..], .{ .entry = 0, .stamp = 0 });
+                }
+                nets[table] = net;
+                break :made net;
+            };
+            try net.take(item);
+        }
+        const at = journal.records.items.len;
+        var tables: u32 = 0;
+        try journal.records.appendNTimes(journal.gpa, 0, record_header_bytes);
+        for (nets) |maybe| if (maybe) |net| {
+            if (journal.records.items.len > journal.bytes_max) return false;
+            if (try net.write(journal.gpa, &journal.records)) tables += 1;
+        };
+        if (tables == 0) {
+            journal.records.items.len = at;
+            return true;
+        }
+        const header = journal.records.items[at..][0..record_header_bytes];
+        std.mem.writeInt(u64, header[0..8], journal.records.items.len - at, .little);
+        std.mem.writeInt(u32, header[8..12], tables, .little);
+        return true;
+    }
+};
+
+/// What one transaction comes to in one table.
+const Net = struct {
+    arena: std.mem.Allocator,
+    table: *const Table,
+    places: *std.ArrayList(Place),
+    stamp: u32,
+    row_bytes: u32,
+    entries: std.ArrayList(Entry) = .empty,
+    /// A row of cells for each entry: those that are `known`.
+    olds: std.ArrayList(u8) = .empty,
+    /// Entries of rows that are not there any more.
+    gone: std.AutoHashMapUnmanaged(u64, u32) = .empty,
+    offsets: []u32,
+
+    fn init(arena: std.mem.Allocator, table: *const Table, places: *std.ArrayList(Place), stamp: u32) error{OutOfMemory}!Net {
+        const offsets = try arena.alloc(u32, table.columns.len);
+        var at: u32 = 0;
+        for (table.columns, offsets) |*column, *offset| {
+            offset.* = at;
+            at += column.width;
+        }
+        return .{ .arena = arena, .table = table, .places = places, .stamp = stamp, .row_bytes = at, .offsets = offsets };
+    }
+
+    fn take(net: *Net, item: head_file.Log.Item) error{OutOfMemory}!void {
+        const entry = item.entry;
+        switch (entry.kind) {
+            .write => try net.old(entry.key, entry.field, item.payload),
+            .cells => {
+                const width = net.table.columns[entry.field].width;
+                const n: usize = entry.row;
+                const cells = item.payload[n * 4 ..][0 .. n * width];
+                const keys = item.payload[n * (4 + width) ..];
+                assert(keys.len == n * 8);
+                // Backwards: a caller may have named a row twice.
+                var i = n;
+                while (i > 0) {
+                    i -= 1;
+                    try net.old(keyOf(keys, i), entry.field, cells[i * width ..][0..width]);
+                }
+            },
+            .insert => (try net.of(entry.key)).existed = false,
+            .insert_many => {
+                assert(item.payload.len == @as(usize, entry.row) * 8);
+                var i: usize = entry.row;
+                while (i > 0) {
+                    i -= 1;
+                    (try net.of(keyOf(item.payload, i))).existed = false;
+                }
+            },
+            .remove => {
+                const found = try net.of(entry.key);
+                found.existed = true;
+                for (net.table.columns, 0..) |_, f| found.known[f / 64] |= bit(f);
+                const at = net.index(found) * net.row_bytes;
+                @memcpy(net.olds.items[at..][0..net.row_bytes], item.payload);
+            },
+            .reserve, .release, .occupy, .lent => unreachable,
+        }
+    }
+
+    fn index(net: *const Net, entry: *const Entry) usize {
+        return (@intFromPtr(entry) - @intFromPtr(net.entries.items.ptr)) / @sizeOf(Entry);
+    }
+
+    fn old(net: *Net, key: u64, field: u16, cell: []const u8) error{OutOfMemory}!void {
+        const found = try net.of(key);
+        found.existed = true;
+        found.known[field / 64] |= bit(field);
+        const at = net.index(found) * net.row_bytes + net.offsets[field];
+        @memcpy(net.olds.items[at..][0..cell.len], cell);
+    }
+
+    fn of(net: *Net, key: u64) error{OutOfMemory}!*Entry {
+        const next: u32 = @intCast(net.entries.items.len);
+        if (net.table.find(key)) |row| {
+            const place = &net.places.items[row];
+            if (place.stamp == net.stamp) return &net.entries.items[place.entry];
+            try net.add(key);
+            place.* = .{ .entry = next, .stamp = net.stamp };
+        } else {
+            const known = try net.gone.getOrPut(net.arena, key);
+            if (known.found_existing) return &net.entries.items[known.value_ptr.*];
+            known.value_ptr.* = next;
+            try net.add(key);
+        }
+        return &net.entries.items[next];
+    }
+
+    fn add(net: *Net, key: u64) error{OutOfMemory}!void {
+        try net.entries.append(net.arena, .{ .key = key, .existed = true, .known = @splat(0) });
+        // What is not `known` in it is never read.
+        _ = try net.olds.addManyAsSlice(net.arena, net.row_bytes);
+    }
+
+    /// Which fields of a row that was and is there differ in the end.
+    fn changed(net: *const Net, at: usize, row: u32) [field_words]u64 {
+        const entry = &net.entries.items[at];
+        var differ: [field_words]u64 = @splat(0);
+        for (net.table.spec.fields, 0..) |_, f| {
+            if (entry.known[f / 64] & bit(f) == 0) continue;
+            const column = &net.table.columns[f];
+            const before = net.olds.items[at * net.row_bytes + net.offsets[f] ..][0..column.width];
+            if (!std.mem.eql(u8, before, column.cell(row))) differ[f / 64] |= bit(f);
+        }
+        return differ;
+    }
+
+    /// Append the table's part of the record. False when nothing is left to say.
+    fn write(net: *Net, gpa: std.mem.Allocator, out: *std.ArrayList(u8)) error{OutOfMemory}!bool {
+        const t = net.table;
+        const Row = struct { key: u64, cells: union(enum) { row: u32, old: usize } };
+        var inserted: std.ArrayList(Row) = .empty;
+        var updated: std.ArrayList(Row) = .empty;
+        var deleted: std.ArrayList(Row) = .empty;
+        var differ: std.ArrayList([field_words]u64) = .empty;
+        var at = net.entries.items.len;
+        while (at > 0) {
+            at -= 1;
+            const entry = &net.entries.items[at];
+            if (t.find(entry.key)) |row| {
+                if (!entry.existed) {
+                    try inserted.append(net.arena, .{ .key = entry.key, .cells = .{ .row = row } });
+                    continue;
+                }
+                const fields = net.changed(at, row);
+                if (std.mem.allEqual(u64, &fields, 0)) continue;
+                try updated.append(net.arena, .{ .key = entry.key, .cells = .{ .row = row } });
+                try differ.append(net.arena, fields);
+            } else if (entry.existed) {
+                assert(@popCount(entry.known[0]) == @min(64, t.columns.len));
+                try deleted.append(net.arena, .{ .key = entry.key, .cells = .{ .old = at * net.row_bytes } });
+            }
+        }
+        const lists = [_][]const Row{ inserted.items, updated.items, deleted.items };
+        var rows: usize = 0;
+        for (lists) |list| rows += list.len;
+        if (rows == 0) return false;
+
+        const words = (updated.items.len + 63) / 64;
+        var bytes: usize = table_header_bytes + rows * 8;
+        for (t.spec.fields) |*field| bytes += field_header_bytes + padded(rows * field.width) + words * 8;
+        try out.ensureUnusedCapacity(gpa, bytes);
+        var w: Writer = .{ .to = out };
+        w.int(u16, t.spec.id);
+        w.int(u16, @intCast(t.spec.fields.len));
+        for (lists) |list| w.int(u32, @intCast(list.len));
+        for (lists) |list| for (list) |row| w.int(u64, row.key);
+        for (t.spec.fields, t.columns[0..t.spec.fields.len], 0..) |*field, *column, f| {
+            w.int(u16, field.id);
+            w.int(u16, 0);
+            w.int(u32, field.width);
+            for (lists) |list| for (list) |row| out.appendSliceAssumeCapacity(switch (row.cells) {
+                .row => |number| column.cell(number),
+                .old => |start| net.olds.items[start + net.offsets[f] ..][0..field.width],
+            });
+            out.appendNTimesAssumeCapacity(0, padded(rows * field.width) - rows * field.width);
+            var word: u64 = 0;
+            for (differ.items, 0..) |fields, i| {
+                if (fields[f / 64] & bit(f) != 0) word |= bit(i);
+                if (i % 64 == 63 or i + 1 == differ.items.len) {
+                    w.int(u64, word);
+                    word = 0;
+                }
+            }
+        }
+        return true;
+    }
+};
+
+const Writer = struct {
+    to: *std.ArrayList(u8),
+
+    fn int(w: Writer, comptime T: type, value: T) void {
+        std.mem.writeInt(T, w.to.addManyAsArrayAssumeCapacity(@sizeOf(T)), value, .little);
+    }
+};
+
+fn bit(n: usize) u64 {
+    return @as(u64, 1) << @intCast(n % 64);
+}
+
+fn padded(bytes: usize) usize {
+    return std.mem.alignForward(usize, bytes, 8);
+}
+
+fn keyOf(keys: []const u8, i: usize) u64 {
+    return std.mem.readInt(u64, keys[i * 8 ..][0..8], .little);
+}
