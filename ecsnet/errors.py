@@ -21,6 +21,7 @@ __all__ = [
     "ConstraintError",
     "DivergedError",
     "EcsnetError",
+    "HistoryGoneError",
     "InternalError",
     "LimitExceededError",
     "ListenError",
@@ -169,6 +170,20 @@ class BorrowError(EcsnetError):
 
 class BusyError(EcsnetError):
     """Somebody else is the writer (holds the baton). Nothing changed; try again when they are done."""
+
+
+class HistoryGoneError(EcsnetError, LookupError):
+    """Changes since a version were asked for that are not kept any more, or never were: `asked` is that version,
+    `oldest` the oldest one to ask from. Nothing was handed out."""
+
+    def __init__(self, asked: int, oldest: int, changes_bytes: int) -> None:
+        super().__init__(
+            f"changes since version {asked} are not kept: the oldest to go on from is {oldest}. Take a view and follow "
+            f"from its version; Store(changes_bytes=...) keeps more (now {changes_bytes} bytes), from the beginning"
+        )
+        self.asked = asked
+        self.oldest = oldest
+        self.changes_bytes = changes_bytes
 
 
 class ClosedError(EcsnetError):

@@ -231,6 +231,13 @@ SHUTDOWN_NS_MAX: Final = 2 * NS_PER_S
 ENTITIES_MAX_DEFAULT: Final = 1 << 22
 """Entities of one store, unless the schema says otherwise: 4 M. Reserved address space, not memory."""
 
+BATON_WAIT_S_DEFAULT: Final = 5.0
+"""How long a transaction waits for another thread's, unless it says otherwise: the busy timeout of Python's sqlite3. A
+tick takes milliseconds, so whoever waits for so long waits for a mistake."""
+
+CHANGES_BYTES_DEFAULT: Final = 16 * MIB
+"""What is kept of the changes that somebody follows: a quarter of a minute of 1000 rows of 20 bytes at 60 Hz."""
+
 TABLES_MAX: Final = 1024
 """Tables of one schema: ids are u16; a block names each changed table."""
 

@@ -140,7 +140,7 @@ class KernelStore:
         once nothing can be left half done by a warning that is made an error."""
         self.head_version = 0
         self.published_version = 0
-        self.on_version: Callable[[], None] | None = None
+        self.on_version: Callable[[KernelStore], None] | None = None
         """Called when a version was made, by whoever made it: whoever follows the changes takes them then."""
 
     def _create_error(self, status: int) -> EcsnetError:
@@ -459,7 +459,7 @@ class KernelStore:
             raise self._failures.error(made)
         self.head_version, self.published_version = self._version.value, self._published.value
         if made and self.on_version is not None:
-            self.on_version()
+            self.on_version(self)
         return self.head_version if made else None
 
     def catch_up(self) -> None:
@@ -530,7 +530,7 @@ class KernelStore:
         if status:
             self.published_version = version
         if self.on_version is not None:
-            self.on_version()
+            self.on_version(self)
 
     def keep_digest(self, on: bool) -> None:
         """Make each version's digest as it is published, from the one before and what changed: then `Pin.kept_digest`
@@ -563,7 +563,7 @@ class KernelStore:
         taken = _taken_delta(_TAKE_OUT.unpack_from(memory, _TAKE_IN.size))
         self.head_version, self.published_version = taken.version, taken.published
         if self.on_version is not None:
-            self.on_version()
+            self.on_version(self)
         return taken
 
     def block_tables(self, block: bytes) -> list[tuple[int, int]]:

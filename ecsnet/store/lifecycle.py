@@ -62,6 +62,7 @@ class Lifecycle:
         "label",
         "tick",
         "version",
+        "wait_s",
     )
 
     def __init__(self, writer: "Writer", label: str, tick: Tick, dt: float, random: Randomness):
@@ -82,6 +83,8 @@ class Lifecycle:
         """What warnings about this transaction call it: the name of a system or command."""
         self.dt = dt
         """Seconds of game time in this step, exactly `every / hz`; 0.0 outside a tick."""
+        self.wait_s = 0.0
+        """How long the first operation waits for the baton while another thread has it."""
         self.tick = tick
         """The tick that it runs in; outside one, the newest published."""
         self.version: Version | None = None

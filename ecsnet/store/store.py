@@ -9,14 +9,18 @@ Invariants:
 - the baton is free whenever neither a transaction nor a tick is open.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from ecsnet._kernel.kernel import KernelStore
 from ecsnet.errors import ArgumentError, BusyError, ClosedError, NotBuiltError
+from ecsnet.expressions import Condition
 from ecsnet.ids import Tick, Version
-from ecsnet.limits import ENTITIES_MAX_DEFAULT
+from ecsnet.limits import BATON_WAIT_S_DEFAULT, ENTITIES_MAX_DEFAULT
 from ecsnet.schema.model import Schema
+from ecsnet.store.baton import Baton, checked_wait
+from ecsnet.store.changes import Change, History, Subscription, changes, new_history, subscribe
 from ecsnet.store.joins import Joins
 from ecsnet.store.lifecycle import Lifecycle, Randomness
 from ecsnet.store.names import Names
@@ -56,11 +60,11 @@ class Writer:
     def begin(self, transaction: Lifecycle) -> None:
         """Take the baton. Raises BusyError, ClosedError."""
         self._store.demand_open()
-        self.kernel.take_baton()
+        self._store.baton.take(transaction.wait_s)
         try:
             self.kernel.begin()
         except BaseException:
-            self.kernel.release_baton()
+            self._store.baton.give()
             raise
 
     def committed(self, transaction: Lifecycle) -> None:
@@ -69,11 +73,11 @@ class Writer:
             made = self._store.publish(transaction.tick)
             transaction.version = self._store.version if made is None else made
         finally:
-            self.kernel.release_baton()
+            self._store.baton.give()
 
     def rolled_back(self, transaction: Lifecycle) -> None:
         """Give the baton back."""
-        self.kernel.release_baton()
+        self._store.baton.give()
 
 
 class TickScope(Writer):
@@ -149,7 +153,7 @@ class TickScope(Writer):
 
     def __enter__(self) -> Self:
         self._store.demand_open()
-        self.kernel.take_baton()
+        self._store.baton.take()
         self._held = True
         return self
 
@@ -157,7 +161,7 @@ class TickScope(Writer):
         if self._open is not None:
             self._open.rollback()
         self._held = False
-        self.kernel.release_baton()
+        self._store.baton.give()
 
 
 class Store:
@@ -175,23 +179,38 @@ class Store:
     __slots__ = (
         "__weakref__",
         "_closed",
+        "_history",
         "_places",
         "_tick",
         "_writer",
+        "baton",
         "joins",
         "kernel",
         "names",
         "recipes",
         "schema",
+        "wait_s",
     )
 
-    def __init__(self, schema: Schema | str | Path, *, data: str | Path | None = None, durability: str = "memory"):
+    def __init__(
+        self,
+        schema: Schema | str | Path,
+        *,
+        data: str | Path | None = None,
+        durability: str = "memory",
+        changes_bytes: int | None = None,
+        wait_s: float = BATON_WAIT_S_DEFAULT,
+    ):
         """Make an empty store: no entities, and the schema's own metadata in the tables `schema_*`.
 
         Args:
             schema: a schema, or the path of a TOML file.
             data: planned: the directory of a store on disk.
             durability: "memory".
+            changes_bytes: record what changes in every table from the beginning, and keep about so many bytes of it for
+                `changes` and `subscribe`. Without, a table is recorded from the first question about it on.
+            wait_s: how long a transaction waits at its first operation while another thread writes, unless it says so
+                itself: `store.transaction(wait_s=...)`.
 
         Raises:
             SchemaError: the file is no valid schema. NotBuiltError: a store on disk, another durability.
@@ -212,8 +231,13 @@ class Store:
         self._places = PlacesCache()
         self._closed = False
         self._tick = Tick(0)
+        self.baton = Baton(self.kernel)
+        self.wait_s = checked_wait(wait_s)
+        self._history = new_history(changes_bytes)
         self._write_metadata()
         self._writer = Writer(self)
+        if changes_bytes is not None:
+            self._history.follow(self, [table for table in self.names.tables.values() if not table.read_only])
 
     # --- what it is --------------------------------------------------------------------------------------------------
 
@@ -253,19 +277,23 @@ class Store:
 
     # --- writing -----------------------------------------------------------------------------------------------------
 
-    def transaction(self, label: str = "transaction") -> Transaction:
+    def transaction(self, label: str = "transaction", *, wait_s: float | None = None) -> Transaction:
         """Begin a transaction; it takes the writer's baton at its first operation.
 
         Args:
             label: what warnings about it call it.
+            wait_s: how long the first operation waits while a transaction or a tick of another thread is open; by
+                default as long as the store says (`Store(wait_s=...)`, 5 s). 0 does not wait, `math.inf` for ever.
 
         Raises:
-            ClosedError. The first operation raises BusyError where another transaction or a tick is open, in this
-            thread or another: nothing has changed then.
+            ClosedError, ArgumentError. The first operation raises BusyError where somebody else still writes then, and
+            at once where it is this very thread: nothing has changed then.
         """
         if self._closed:
             self.demand_open()
-        return Transaction(self._writer, label, self._tick, 0.0, None)
+        transaction = Transaction(self._writer, label, self._tick, 0.0, None)
+        transaction.wait_s = self.wait_s if wait_s is None else checked_wait(wait_s)
+        return transaction
 
     def tick(self, tick: Tick) -> TickScope:
         """One step of the game, for whoever drives it: see `TickScope`. Entering it raises BusyError."""
@@ -291,9 +319,11 @@ class Store:
         """
         if self._closed:
             return
-        self.kernel.take_baton()
-        self.kernel.release_baton()
+        self.baton.take()
+        self.baton.give()
         self._closed = True
+        self._history.close()
+        self.kernel.on_version = None
         self.kernel.close()
 
     def __enter__(self) -> Self:
@@ -308,15 +338,58 @@ class Store:
             return f"<store of {self.schema.name}, closed>"
         return f"<store of {self.schema.name} at version {self.version}>"
 
+    # --- following changes -------------------------------------------------------------------------------------------
+
+    def changes(self, *tables: Any, where: Condition | None = None, since: Version | None = None) -> Iterator[Change]:
+        """What was inserted, updated and deleted since a version, up to the newest: then it ends.
+
+        ```python
+        for change in store.changes("health", where=col("health.hp") == 0, since=view.version):
+            print(change.version, change.kind, change.key, change.fields)
+        ```
+
+        A table is recorded from the first question about it on, or from the beginning with `Store(changes_bytes=...)`.
+        Changes are net for each transaction, and come in the order of commits.
+
+        Args:
+            tables: whose changes; none means all tables.
+            where: with exactly one table: only rows for which this is true, of an inserted or updated row as the
+                transaction left it, of a deleted one as it was before.
+            since: a version; its own changes are not among them. None means everything that is kept.
+
+        Raises:
+            HistoryGoneError: not everything since then is kept. Also in the middle, where a writer was much faster.
+            UnknownNameError, ArgumentError: a table, a condition, a version. BusyError: the table is not recorded yet,
+            and a transaction of this very thread is open.
+        """
+        self.demand_open()
+        return changes(self, tables, where, since)
+
+    def subscribe(
+        self,
+        *tables: Any,
+        where: Condition | None = None,
+        since: Version | None = None,
+        timeout_s: float | None = None,
+    ) -> Subscription:
+        """Changes as they are made: `for change in store.subscribe("health")`, or `async for` under Trio, or `poll()`.
+
+        Args:
+            tables, where: as of `changes`.
+            since: a version to go on from, such as the `version` of an earlier subscription; None means from now on.
+            timeout_s: iteration ends when no change came for so long; None waits until the store closes.
+
+        Raises:
+            as `changes`.
+        """
+        self.demand_open()
+        return subscribe(self, tables, where, since, timeout_s)
+
+    def history(self) -> History:
+        """What is recorded, for whoever follows it."""
+        return self._history
+
     # --- planned -----------------------------------------------------------------------------------------------------
-
-    def changes(self, *tables: str, where: Any = None, since: Any = None) -> Any:
-        """Planned."""
-        raise NotBuiltError("following changes", "take a view per tick and compare columns with numpy")
-
-    def subscribe(self, *tables: str, where: Any = None) -> Any:
-        """Planned."""
-        raise NotBuiltError("subscribing to changes", "take a view per tick and compare columns with numpy")
 
     async def __aenter__(self) -> Any:
         """Planned."""
@@ -343,13 +416,13 @@ class Store:
     def _catch_up(self) -> None:
         """Publish what held views deferred, if nobody is writing: whoever is will do it."""
         try:
-            self.kernel.take_baton()
+            self.baton.take()
         except BusyError:
             return
         try:
             self.kernel.catch_up()
         finally:
-            self.kernel.release_baton()
+            self.baton.give()
 
     def _write_metadata(self) -> None:
         """The schema describes itself in tables, which are part of the empty world."""

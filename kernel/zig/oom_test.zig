@@ -11,6 +11,7 @@ const digest = @import("digest.zig");
 const fuzz = @import("fuzz.zig");
 const lend = @import("lend.zig");
 const operations = @import("operations.zig");
+const Journal = @import("journal.zig").Journal;
 const Store = @import("store.zig").Store;
 
 /// Fails the allocation after `left` more: that one only, or all from there until memory is `back`.
@@ -223,6 +224,10 @@ fn live(left: usize, for_good: bool) !bool {
     replica.keeps_digest = true;
     var life: Life = .{ .failing = &failing, .authority = authority, .replica = replica, .encoder = .init(gpa) };
     defer life.encoder.deinit();
+    // Without memory for it a record is lost, and nothing else.
+    for ([_]*Store{ authority, replica }) |store| {
+        try life.attempt(Journal.watch, .{ &store.journal, &store.head, &[_]u16{ 0, 16, 17 }, 1 << 20 });
+    }
 
     try authority.takeBaton();
     defer authority.giveBaton();

@@ -245,10 +245,6 @@ def test_what_is_not_built_says_so(schema: Schema, store: Store, tmp_path: Path)
             Store(schema, durability=durability)
     with pytest.raises(ArgumentError, match="durability"):
         Store(schema, durability="perhaps")
-    with pytest.raises(NotBuiltError):
-        store.changes("health")
-    with pytest.raises(NotBuiltError):
-        store.subscribe("health")
     for coroutine in (store.__aenter__(), store.transaction().__aenter__()):
         with pytest.raises(NotBuiltError, match="use `with`"):
             coroutine.send(None)
