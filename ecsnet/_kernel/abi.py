@@ -158,6 +158,21 @@ class ColumnIn(Structure):
     _fields_ = (("cells", c_uint64), ("stride", c_uint32), ("field", c_uint16), ("reserved", c_uint16))
 
 
+class PreparedIn(Structure):
+    __slots__ = ()
+    _fields_ = (
+        ("store", c_uint64),
+        ("records", c_uint64),
+        ("ids", c_uint64),
+        ("count", c_uint32),
+        ("stride", c_uint32),
+        ("table", c_uint16),
+        ("fields", c_uint16),
+        ("kind", ctypes.c_uint8),
+        ("reserved", ctypes.c_uint8 * 3),
+    )
+
+
 class BlockIn(Structure):
     __slots__ = ()
     _fields_ = (("bytes", c_uint64), ("length", c_uint64))
@@ -261,6 +276,7 @@ STRUCTURES: Final[tuple[type[Structure], ...]] = (
     LentOut,
     ViewOut,
     ColumnIn,
+    PreparedIn,
     BlockIn,
     Cursor,
     Statistics,
@@ -293,6 +309,7 @@ _SIGNATURES: Final[dict[str, tuple[Any, tuple[Any, ...]]]] = {
     "ecs_tx_undo_to": (c_int32, (c_void_p, c_uint64)),
     "ecs_tx_operations": (c_void_p, (c_void_p, _u64p)),
     "ecs_tx_apply": (c_int32, (c_void_p, c_uint32, _u64p)),
+    "ecs_prepared_run": (c_int32, (POINTER(PreparedIn),)),
     "ecs_tx_reserve": (c_int32, (c_void_p, c_uint16, c_uint64, c_void_p)),
     "ecs_tx_insert_many": (c_int32, (c_void_p, c_uint16, c_uint64, c_void_p, c_void_p, c_uint32)),
     "ecs_tx_update_many": (c_int32, (c_void_p, c_uint16, c_uint64, c_void_p, c_void_p, c_uint32)),

@@ -45,6 +45,11 @@ class Failures:
         self._tables = {table.id: table for table in schema.tables}
         self._fields = {table.id: {field.id: field for field in table.fields} for table in schema.tables}
 
+    @property
+    def info(self) -> abi.Info:
+        """Where the last call went wrong."""
+        return self._info
+
     def missing(self, status: int, table_id: int, key: int) -> EcsnetError:
         table = self._tables[table_id]
         if status == abi.STATUS["NoRow"]:

@@ -115,6 +115,8 @@ class KernelStore:
         self._apply_now, self._begin_now, self._lend_now = hot.ecs_tx_apply, hot.ecs_tx_begin, hot.ecs_tx_lend
         self._column_now, self._table_now = hot.ecs_tx_column, hot.ecs_tx_table
         self._row_now, self._cell_now = hot.ecs_tx_row, hot.ecs_tx_cell
+        self.run_prepared = hot.ecs_prepared_run
+        """For `Prepared`: takes a reference to its description."""
         self._row_now.restype = ctypes.c_int64
         long = ctypes.CDLL(self._library._name, handle=self._library._handle)
         self._commit_now, self._publish_now = long.ecs_tx_commit, long.ecs_publish
@@ -167,6 +169,25 @@ class KernelStore:
     def _check(self, status: int) -> None:
         if status < 0:
             raise self._failures.error(status)
+
+    def failed(self, status: int) -> EcsnetError:
+        """What a status below zero means, of the call that returned it last."""
+        return self._failures.error(status)
+
+    @property
+    def failed_at(self) -> int:
+        """Which record of several was refused."""
+        return int(self._failures.info.offset)
+
+    @property
+    def address(self) -> int:
+        """Where the store is, for descriptions that name it."""
+        assert self._pointer.value is not None
+        return self._pointer.value
+
+    def schema_fields(self, table_id: int, field_ids: tuple[int, ...]) -> tuple[Field, ...]:
+        """Fields by their ids."""
+        return tuple([self._fields[table_id][field_id][1] for field_id in field_ids])
 
     # --- the baton and transactions -----------------------------------------------------------------------------------
 

@@ -24,6 +24,16 @@ CODES: Final = {
 """Codes of `struct` by the name of the type."""
 
 
+def cell_codes(field: Field) -> str:
+    """How `struct` packs one cell of a field."""
+    return f"{field.count}{CODES[field.type]}" if field.shape or field.type == "bytes" else CODES[field.type]
+
+
+def value_count(field: Field) -> int:
+    """From how many values one cell of a field is packed."""
+    return 1 if field.type == "bytes" else field.count
+
+
 class Shape:
     """How a point write to some fields of one table is packed: made by `KernelStore.shape`."""
 
@@ -32,11 +42,7 @@ class Shape:
     def __init__(self, table: Table, fields: tuple[Field, ...]) -> None:
         self.table = table
         self.fields = fields
-        cells = "".join(
-            f"{field.count}{CODES[field.type]}" if field.shape or field.type == "bytes" else CODES[field.type]
-            for field in fields
-        )
-        packer = struct.Struct(f"<8sQ{2 + 2 * len(fields)}s{cells}")
+        packer = struct.Struct(f"<8sQ{2 + 2 * len(fields)}s{''.join(map(cell_codes, fields))}")
         self.bytes = packer.size
         self.pack = packer.pack_into
         self.ids = struct.pack(f"<{1 + len(fields)}H", len(fields), *(field.id for field in fields))

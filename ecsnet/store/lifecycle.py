@@ -46,16 +46,17 @@ class Lifecycle:
     __slots__ = (
         "__weakref__",
         "_cells",
+        "_deletes",
         "_inserts",
         "_kernel",
         "_lending",
         "_names",
         "_queue",
         "_random",
+        "_reads",
         "_recipes",
         "_state",
         "_structure",
-        "_update",
         "_updates",
         "_writer",
         "dt",
@@ -73,7 +74,8 @@ class Lifecycle:
         self._inserts = writer.recipes.inserts
         self._updates = writer.recipes.updates
         self._cells = writer.recipes.cells
-        self._update = writer.kernel.update
+        self._reads = writer.recipes.reads
+        self._deletes = writer.recipes.deletes
         self._state = IDLE
         self._structure = 0
         self._queue = Queue(writer.kernel)

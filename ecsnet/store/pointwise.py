@@ -6,12 +6,11 @@ Invariants:
 """
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Self, overload
+from typing import Any, Final, Self, overload
 
 import numpy as np
 
 from ecsnet.errors import ArgumentError, EcsnetError
-from ecsnet.expressions import Column
 from ecsnet.ids import INDEX_BITS, Entity
 from ecsnet.store.bulk import row_cells
 from ecsnet.store.lifecycle import DIRECT, LENDING, Lifecycle
@@ -23,6 +22,8 @@ from ecsnet.store.typed import Path, RowLike, Selector, given_by, row_parts, sel
 __all__ = ["Cells", "PointWrites", "client_id"]
 
 Cells = Mapping[str, Any]
+
+ENTITIES: Final = "entities"
 
 
 class PointWrites(Lifecycle):
@@ -53,8 +54,9 @@ class PointWrites(Lifecycle):
         given_rows: Iterable[tuple[Selector, Any]] = given_by(rows, components) if rows else components.items()
         parts = []
         for table, given in given_rows:
-            recipe = self._inserts.get((table, tuple(given))) if given.__class__ is dict else None
-            if recipe is None:
+            try:
+                recipe = self._inserts[table][tuple(given)]
+            except (KeyError, TypeError):
                 recipe, given = self._component_recipe(table, given)
             values = given.values()
             parts.append((recipe.shape, tuple(values) if recipe.plain else recipe.values(values)))
@@ -81,9 +83,11 @@ class PointWrites(Lifecycle):
         if self._state != DIRECT:
             self._enter()
         if isinstance(entities, int | np.integer):
-            entities = int(entities)
             if self._state == DIRECT:
-                self._kernel.despawn(entities)
+                drop = self._deletes.get(ENTITIES) or self._recipes.delete(self._names.by_id[0], ENTITIES)
+                status = drop(as_key(entities))
+                if status < 0:
+                    raise self._kernel.failed(status)
                 self._structure += 1
                 return self
             keys = as_keys([entities])
@@ -119,25 +123,21 @@ class PointWrites(Lifecycle):
             StaleEntityError: the entity is not alive. RowExistsError: it has that component. Of several components,
             none is given then.
         """
-        if self._state == DIRECT and what.__class__ is int and len(components) + len(rows) == 1:
+        if self._state == DIRECT and what.__class__ is int and len(components) == 1 and not rows:
             # What games do most, without the questions that only the other cases need.
-            name: Selector
-            if rows:
-                name, given = row_parts(rows[0])
-            else:
-                ((name, given),) = components.items()
-            recipe = self._inserts.get((name, tuple(given))) if given.__class__ is dict else None
-            if recipe is not None and recipe.table.component:
-                values = given.values()
-                try:
-                    self._kernel.insert(recipe.shape, what, tuple(values) if recipe.plain else recipe.values(values))
-                except EcsnetError:
-                    raise
-                except PACKING_ERRORS as error:
-                    as_key(what)
-                    raise recipe.explain(values, error) from error
+            name, given = components.popitem()
+            try:
+                recipe = self._inserts[name][tuple(given)]
+                status = recipe.put(what, given) if recipe.component else None
+            except (KeyError, *PACKING_ERRORS):
+                # The first of its kind, or refused before it reached the kernel: the long way says why.
+                status = None
+            if status == 0:
                 self._structure += 1
                 return self
+            if status is not None:
+                raise self._kernel.failed(status)
+            components[name] = given
         self._enter()
         if selects(what):
             if components or len(rows) > 1:
@@ -174,12 +174,14 @@ class PointWrites(Lifecycle):
 
     def _insert_row(self, recipe: InsertRecipe, entity: int, cells: Cells) -> None:
         try:
-            self._kernel.insert(recipe.shape, entity, recipe.values(cells.values()))
+            status = recipe.put(entity, cells)
         except EcsnetError:
             raise
         except PACKING_ERRORS as error:
             as_key(entity)
             raise recipe.explain(cells.values(), error) from error
+        if status < 0:
+            raise self._kernel.failed(status)
 
     def _insert_keyed(self, selector: Selector, given: Cells) -> int:
         table = self._names.table(selector)
@@ -215,24 +217,28 @@ class PointWrites(Lifecycle):
             if self._state == LENDING:
                 return self._update_lent(key, table, fields)
         try:
-            recipe = self._updates.get((table, tuple(fields)))
-        except TypeError:
-            recipe = None
-        if recipe is None:
-            flat = self._names.table(table).flat(fields)
-            if flat is not fields:
-                return self.update(key, table, **flat)
-            recipe = self._recipes.update(table, tuple(fields))
+            status = self._updates[table][tuple(fields)].put(key, fields)
+        except (KeyError, *PACKING_ERRORS) as error:
+            return self._update_anew(key, table, fields, error)
+        if status < 0:
+            raise self._kernel.failed(status)
+        return self
+
+    def _update_anew(self, key: int, selector: Selector, given: Mapping[str, Any], error: Exception) -> Self:
+        """An update that is the first of its kind, or that `error` refused before it reached the kernel."""
+        if isinstance(error, EcsnetError):
+            raise error
+        fields = self._names.table(selector).flat(given)
+        recipe = self._recipes.update(selector, tuple(fields))
         try:
-            if recipe.plain:
-                self._update(recipe.shape, key, tuple(fields.values()))
-            else:
-                self._update(recipe.shape, key, recipe.values(fields.values()))
+            status = recipe.put(key, fields)
         except EcsnetError:
             raise
-        except PACKING_ERRORS as error:
+        except PACKING_ERRORS as wrong:
             as_key(key)
-            raise recipe.explain(fields.values(), error) from error
+            raise recipe.explain(fields.values(), wrong) from wrong
+        if status < 0:
+            raise self._kernel.failed(status)
         return self
 
     def delete(self, key: int, table: Selector, /) -> Self:
@@ -243,17 +249,22 @@ class PointWrites(Lifecycle):
         """
         if self._state != DIRECT:
             self._enter()
-        name = self._names.table(table)
-        if name.id == 0 or name.read_only:
-            name = self._deletable(table)
-        if key.__class__ is not int:
-            key = as_key(key)
+        try:
+            drop = self._deletes[table]
+        except (KeyError, TypeError):
+            drop = self._recipes.delete(self._deletable(table), table)
         if self._state == LENDING:
-            self._demand(name, key)
+            name = self._names.table(table)
+            self._demand(name, as_key(key))
             self._queue.delete(name, as_keys([key]))
-        else:
-            self._kernel.delete(name.id, key)
-            self._structure += 1
+            return self
+        try:
+            status = drop(key)
+        except PACKING_ERRORS:
+            status = drop(as_key(key))
+        if status < 0:
+            raise self._kernel.failed(status)
+        self._structure += 1
         return self
 
     # --- cells -------------------------------------------------------------------------------------------------------
@@ -268,13 +279,24 @@ class PointWrites(Lifecycle):
         if what.__class__ is not tuple or len(what) != 2:
             raise _not_a_cell(what)
         key, path = what
+        if path.__class__ is not str:
+            path = self._names.path(path).path
+        if self._state == DIRECT:
+            try:
+                read, cell = self._reads[path]
+                status = read(key)
+            except (KeyError, *PACKING_ERRORS):
+                # The first of its path, or no key: the long way says which.
+                pass
+            else:
+                if status < 0:
+                    raise self._kernel.failed(status)
+                return cell[0]
         if key.__class__ is not int:
             key = as_key(key)
         if self._state != DIRECT:
             self._enter()
-        field = self._names.paths.get(path) if path.__class__ is str else None
-        if field is None:
-            field = self._names.path(path)
+        field = self._names.paths.get(path) or self._names.path(path)
         table = field.table
         if self._state == LENDING:
             noted = self._queue.exists(table, key)
@@ -286,6 +308,8 @@ class PointWrites(Lifecycle):
         if field.kind != "stored":
             self._demand(table, key)
             return key if field.kind == "key" else key >> INDEX_BITS
+        if path not in self._reads:
+            self._recipes.read(field)
         return self._kernel.read_cell(table.id, field.id, key)
 
     def __setitem__(self, what: tuple[int, Path], value: Any) -> None:
@@ -294,12 +318,21 @@ class PointWrites(Lifecycle):
             raise _not_a_cell(what)
         key, path = what
         if path.__class__ is not str:
-            path = path.path if isinstance(path, Column) else self._names.path(path).path
-        target = self._cells.get(path)
-        if target is None:
-            field = self._names.path(path)
-            target = self._cells[path] = (field.table.name, field.name)
-        self.update(key, target[0], **{target[1]: value})
+            path = self._names.path(path).path
+        if self._state == DIRECT:
+            try:
+                put, name = self._cells[path]
+                status = put(key, {name: value})
+            except (KeyError, *PACKING_ERRORS):
+                # The first of its path, or refused before it reached the kernel: the long way says why.
+                status = None
+            if status == 0:
+                return
+            if status is not None:
+                raise self._kernel.failed(status)
+        field = self._names.path(path)
+        self.update(key, field.table.name, **{field.name: value})
+        self._cells[path] = (self._recipes.update(field.table.name, (field.name,)).put, field.name)
 
     def __contains__(self, what: object) -> bool:
         """`entity in tx`, or `(key, Health) in tx`: whether it is alive, whether it has the row."""
@@ -341,7 +374,9 @@ class PointWrites(Lifecycle):
         # Gathered copies first, so that they are not taken for older than this write. The kernel writes to the scratch
         # of a lent column and to the head of any other.
         self._lending.scatter(table)
-        self._update(recipe.shape, key, recipe.values(fields.values()))
+        status = recipe.put(key, fields)
+        if status < 0:
+            raise self._kernel.failed(status)
         for field in recipe.fields:
             self._lending.touch(field)
         return self

@@ -10,9 +10,10 @@ Invariants:
 """
 
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
+from ecsnet._kernel.prepared import DELETE, INSERT, READ, UPDATE, Prepared
 from ecsnet.errors import ArgumentError, EcsnetError
 from ecsnet.store.fields import FieldName
 from ecsnet.store.names import Names, TableName
@@ -26,11 +27,17 @@ __all__ = ["PACKING_ERRORS", "InsertRecipe", "Recipes", "UpdateRecipe"]
 # What packing raises for a value of a wrong type or out of range.
 PACKING_ERRORS: Final = (struct.error, TypeError, OverflowError, ValueError)
 
+# How a memoryview shows a cell of each dtype.
+_VIEWS: Final[dict[str, Any]] = {code: code for code in "BHIQbhiqfd?"} | {"L": "Q", "l": "q"}
+
+Put = Callable[[int, Mapping[str, Any]], int]
+Run = Callable[[int], int]
+
 
 class UpdateRecipe:
     """How to write the named fields of one row."""
 
-    __slots__ = ("fields", "plain", "shape", "table")
+    __slots__ = ("fields", "plain", "put", "table")
 
     def __init__(self, kernel: "KernelStore", table: TableName, names: tuple[str, ...]):
         if not names:
@@ -38,7 +45,8 @@ class UpdateRecipe:
         self.table = table
         self.fields = tuple([table.stored_field(name) for name in names])
         self.plain = all(field.plain for field in self.fields)
-        self.shape: Shape = kernel.shape(table.id, tuple([field.id for field in self.fields]))
+        ids = tuple([field.id for field in self.fields])
+        self.put = _put(Prepared(kernel, UPDATE, table.id, kernel.schema_fields(table.id, ids)), self)
 
     def values(self, given: Iterable[Any]) -> tuple[Any, ...]:
         """The values to pack. Raises ArgumentError for one that is wrong."""
@@ -56,14 +64,17 @@ class UpdateRecipe:
 class InsertRecipe:
     """How to make a row of which the named fields are given; the kernel knows the defaults of the others."""
 
-    __slots__ = ("fields", "plain", "shape", "table")
+    __slots__ = ("component", "fields", "plain", "put", "shape", "table")
 
     def __init__(self, kernel: "KernelStore", table: TableName, names: tuple[str, ...]):
         table.demand_required(names)
         self.table = table
+        self.component = table.component
         self.fields = tuple([table.stored_field(name) for name in names])
         self.plain = all(field.plain for field in self.fields)
-        self.shape: Shape = kernel.shape(table.id, tuple([field.id for field in self.fields]))
+        ids = tuple([field.id for field in self.fields])
+        self.shape: Shape = kernel.shape(table.id, ids)
+        self.put = _put(Prepared(kernel, INSERT, table.id, kernel.schema_fields(table.id, ids)), self)
 
     def values(self, given: Iterable[Any]) -> tuple[Any, ...]:
         """The values to pack. Raises ArgumentError for one that is wrong and not left to packing to refuse."""
@@ -87,32 +98,53 @@ class InsertRecipe:
 class Recipes:
     """The remembered recipes of one store. Bounded by the combinations of fields that the game's source names."""
 
-    __slots__ = ("_kernel", "_names", "cells", "inserts", "updates")
+    __slots__ = ("_kernel", "_names", "cells", "deletes", "inserts", "reads", "updates")
 
     def __init__(self, kernel: "KernelStore", names: Names):
         self._kernel = kernel
         self._names = names
-        self.cells: dict[str, tuple[str, str]] = {}
-        """Table and field of each path that a cell was written by."""
-        self.updates: dict[tuple[Selector, tuple[str, ...]], UpdateRecipe] = {}
-        self.inserts: dict[tuple[Selector, tuple[str, ...]], InsertRecipe] = {}
+        self.cells: dict[str, tuple[Put, str]] = {}
+        """How to write a cell of each path, and the name of its field."""
+        self.updates: dict[Selector, dict[tuple[str, ...], UpdateRecipe]] = {}
+        self.inserts: dict[Selector, dict[tuple[str, ...], InsertRecipe]] = {}
+        self.deletes: dict[Selector, Run] = {}
+        """Functions of a key that remove its row, or its entity with all rows."""
+        self.reads: dict[str, tuple[Run, memoryview]] = {}
+        """For each path of a number: a function of a key that reads its cell, and where item 0 then is that cell."""
 
     def update(self, table: Selector, names: tuple[str, ...]) -> UpdateRecipe:
         """Look up or make. Raises UnknownNameError, ArgumentError."""
-        recipe = self.updates.get((table, names))
+        known = self.updates.get(table)
+        recipe = None if known is None else known.get(names)
         if recipe is None:
             recipe = UpdateRecipe(self._kernel, writable(self._names.table(table)), names)
-            self.updates[table, names] = recipe
+            self.updates.setdefault(table, {})[names] = recipe
         return recipe
 
     def insert(self, table: Selector, given: Mapping[str, Any]) -> InsertRecipe:
         """Look up or make. Raises UnknownNameError, ArgumentError, ConstraintError (a field without a default)."""
         names = tuple(given)
-        recipe = self.inserts.get((table, names))
+        known = self.inserts.get(table)
+        recipe = None if known is None else known.get(names)
         if recipe is None:
             recipe = InsertRecipe(self._kernel, writable(self._names.table(table)), names)
-            self.inserts[table, names] = recipe
+            self.inserts.setdefault(table, {})[names] = recipe
         return recipe
+
+    def delete(self, table: TableName, selector: Selector) -> Run:
+        """Make, for a table that the game may write."""
+        run, _ = Prepared(self._kernel, DELETE, table.id, ()).by_key()
+        self.deletes[selector] = run
+        return run
+
+    def read(self, field: FieldName) -> tuple[Run, memoryview] | None:
+        """Make; None for a field that is not one number in memory."""
+        code = _VIEWS.get(field.dtype.char)
+        if field.kind != "stored" or field.shape or field.field is None or code is None:
+            return None
+        run, cell = Prepared(self._kernel, READ, field.table.id, (field.field,)).by_key()
+        made = self.reads[field.path] = (run, cell.cast(code))
+        return made
 
 
 def writable(table: TableName) -> TableName:
@@ -124,6 +156,15 @@ def writable(table: TableName) -> TableName:
     if table.read_only:
         raise ArgumentError(f"{table.name} describes the schema and is read-only")
     return table
+
+
+def _put(prepared: Prepared, recipe: UpdateRecipe | InsertRecipe) -> Put:
+    """A function of a key and the values by name that checks and writes them; it returns 0 or a status below it."""
+    names = tuple([field.name for field in recipe.fields])
+    if recipe.plain:
+        return prepared.put(names)
+    write, checked = prepared.put_values(), recipe.values
+    return lambda key, given: write(key, checked([given[name] for name in names]))
 
 
 def _flat(cells: list[Any], fields: tuple[FieldName, ...]) -> tuple[Any, ...]:

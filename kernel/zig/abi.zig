@@ -24,6 +24,7 @@ const join = @import("join.zig");
 const lend = @import("lend.zig");
 const limits = @import("limits.zig");
 const operations = @import("operations.zig");
+const prepared = @import("prepared.zig");
 const view = @import("view.zig");
 const weigh = @import("weigh.zig");
 const Store = @import("store.zig").Store;
@@ -38,6 +39,7 @@ else
 
 comptime {
     _ = @import("abi_frame.zig");
+    _ = @import("abi_prepared.zig");
     _ = @import("abi_text.zig");
     _ = abi_spatial;
 }
@@ -601,6 +603,7 @@ const manifest: []const u8 = text: {
         .{ "LentOut", LentOut },
         .{ "ViewOut", ViewOut },
         .{ "ColumnIn", ColumnIn },
+        .{ "PreparedIn", prepared.PreparedIn },
         .{ "BlockIn", BlockIn },
         .{ "Cursor", delta.Cursor },
         .{ "Statistics", Statistics },

@@ -17,7 +17,9 @@ const failure = @import("failure.zig");
 const limits = @import("limits.zig");
 const memory = @import("memory.zig");
 const abi = @import("abi.zig");
-const Head = @import("head.zig").Head;
+const head_file = @import("head.zig");
+const Head = head_file.Head;
+const Strided = head_file.Strided;
 const Heap = @import("heap.zig").Heap;
 
 pub const Kind = enum(u8) { spawn = 1, insert, update, delete };
@@ -47,36 +49,42 @@ fn one(head: *Head, header: *const [header_bytes]u8, after: []const u8, key_out:
     if (kind == .delete) return head.delete(table, key);
     if (after.len < 2) return error.BadArgument;
     const fields = std.mem.readInt(u16, after[0..2], .little);
-    const rest = after[2..];
-
-    if (kind == .update) {
-        const row = try head.rowOf(table, key);
-        var cells = Cells.init(head, table, rest, fields) orelse return error.BadArgument;
-        // All cells are checked before the first is written, so the operation is whole.
-        while (try cells.next()) |cell| try head.checkCell(table, cell.field, key, cell.bytes);
-        cells = Cells.init(head, table, rest, fields).?;
-        while (try cells.next()) |cell| {
-            const lent = head.tables[table].columns[cell.field].scratch.lent;
-            if (lent) {
-                try head.writeLent(table, row, cell.field, cell.bytes);
-            } else try head.writeCell(table, row, cell.field, key, cell.bytes);
-        }
-        return;
-    }
-    const given = head.given[0..head.tables[table].spec.fields.len];
-    @memset(given, null);
-    var cells = Cells.init(head, table, rest, fields) orelse return error.BadArgument;
-    while (try cells.next()) |cell| given[cell.field] = cell.bytes.ptr;
+    const cells = Cells.init(head, table, after[2..], fields) orelse return error.BadArgument;
+    if (kind == .update) return update(head, table, key, cells);
     if (kind == .spawn) {
         var fresh: [1]u64 = undefined;
         try head.reserve(table, 1, &fresh);
         key = fresh[0];
         key_out.* = key;
     } else if (key == 0) key = key_out.*;
+    try insert(head, table, key, cells);
+}
+
+/// Change some cells of one row.
+pub fn update(head: *Head, table: u16, key: u64, cells: Cells) failure.Error!void {
+    const row = try head.rowOf(table, key);
+    // All cells are checked before the first is written, so the operation is whole.
+    var checked = cells;
+    while (try checked.next()) |cell| try head.checkCell(table, cell.field, key, cell.bytes);
+    var written = cells;
+    while (try written.next()) |cell| {
+        const lent = head.tables[table].columns[cell.field].scratch.lent;
+        if (lent) {
+            try head.writeLent(table, row, cell.field, cell.bytes);
+        } else try head.writeCell(table, row, cell.field, key, cell.bytes);
+    }
+}
+
+/// Make the row of a living key, of which some cells are given.
+pub fn insert(head: *Head, table: u16, key: u64, cells: Cells) failure.Error!void {
+    const given = head.given[0..head.tables[table].spec.fields.len];
+    @memset(given, null);
+    var left = cells;
+    while (try left.next()) |cell| given[cell.field] = cell.bytes.ptr;
     try head.insert(table, key, given);
 }
 
-const Cells = struct {
+pub const Cells = struct {
     head: *Head,
     table: u16,
     ids: []const u8,
@@ -120,31 +128,42 @@ const Cells = struct {
 
 /// Change some fields of many rows. All or none.
 pub fn updateMany(head: *Head, table_id: u16, keys: []const u64, columns: []const abi.ColumnIn) failure.Error!void {
+    return updateStrided(head, table_id, keys.len, .{ .base = @ptrCast(keys.ptr), .stride = 8 }, columns);
+}
+
+/// The same for keys that lie `keys.stride` bytes apart.
+pub fn updateStrided(
+    head: *Head,
+    table_id: u16,
+    n: usize,
+    keys: Strided,
+    columns: []const abi.ColumnIn,
+) failure.Error!void {
     if (!head.in_transaction) return error.NoTransaction;
     const table = try head.tableIndex(table_id);
     const t = &head.tables[table];
     const from = head.mark();
     errdefer head.undoTo(from);
-    if (keys.len > limits.rows_max) return error.Limit;
-    const rows = try memory.take(u32, .of(u32), head.gpa, keys.len);
+    if (n > limits.rows_max) return error.Limit;
+    const rows = try memory.take(u32, .of(u32), head.gpa, n);
     defer memory.give(u32, .of(u32), head.gpa, rows);
-    for (rows, keys, 0..) |*row, key, i| {
+    for (rows, 0..) |*row, i| {
         errdefer head.info.offset = i;
-        row.* = try head.rowOf(table, key);
+        row.* = try head.rowOf(table, keyAt(keys, i));
     }
     for (columns) |column| {
         const field = try head.fieldIndex(table, column.field);
         const spec = &t.spec.fields[field];
-        const cells = try abi.strided(column, keys.len);
-        if (spec.constrained()) for (0..if (column.stride == 0) @min(1, keys.len) else keys.len) |i| {
+        const cells = try abi.strided(column, n);
+        if (spec.constrained()) for (0..if (column.stride == 0) @min(1, n) else n) |i| {
             errdefer head.info.offset = i;
-            try head.checkCell(table, field, keys[i], cells.at(i)[0..spec.width]);
+            try head.checkCell(table, field, keyAt(keys, i), cells.at(i)[0..spec.width]);
         };
         if (t.columns[field].scratch.lent) continue;
         if (!spec.indexed()) {
             _ = try head.writeCells(table, field, rows, cells.base, cells.stride);
-        } else for (rows, keys, 0..) |row, key, i| {
-            try head.writeCell(table, row, field, key, cells.at(i)[0..spec.width]);
+        } else for (rows, 0..) |row, i| {
+            try head.writeCell(table, row, field, keyAt(keys, i), cells.at(i)[0..spec.width]);
         }
     }
     // Lent columns last: nothing can fail any more, so their cells need no undoing.
@@ -152,10 +171,14 @@ pub fn updateMany(head: *Head, table_id: u16, keys: []const u64, columns: []cons
         const field = t.spec.fieldIndex(column.field).?;
         const scratch = &t.columns[field].scratch;
         if (!scratch.lent) continue;
-        const cells = abi.strided(column, keys.len) catch unreachable;
+        const cells = abi.strided(column, n) catch unreachable;
         const width = t.spec.fields[field].width;
         for (rows, 0..) |row, i| @memcpy(t.columns[field].lentCell(row), cells.at(i)[0..width]);
     }
+}
+
+fn keyAt(keys: Strided, i: usize) u64 {
+    return std.mem.readInt(u64, keys.at(i)[0..8], .little);
 }
 
 /// Delete many rows, or despawn many entities. All or none.

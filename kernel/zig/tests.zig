@@ -20,6 +20,7 @@ comptime {
     _ = @import("key_index.zig");
     _ = @import("nearby.zig");
     _ = @import("oom_test.zig");
+    _ = @import("prepared.zig");
     _ = @import("sparse.zig");
     _ = @import("text_test.zig");
     _ = @import("view_test.zig");
