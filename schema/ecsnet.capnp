@@ -207,17 +207,17 @@ struct CommandResult {                # node -> client: the answer to each comma
   message @5 :Text;                   # for the player, from the game's rule; may be empty
 }
 
-struct Event {                        # node -> client: one answer of a subscription to changes. Not built
+struct Event {                        # node -> client: what a subscription is told. Subscription 0, which every session has, is told event rows
   session @0 :UInt64;                 # whose
   sequence @1 :UInt64;                # dense from 1 in a subscription: a gap is noticed
   version @2 :UInt64;                 # version that made the change
   tick @3 :UInt64;                    # tick of that version
-  key @4 :UInt64;                     # the row
+  key @4 :UInt64;                     # the row; 0 in subscription 0
   epoch @5 :UInt32;                   # history
-  subscription @6 :UInt32;            # which of the client's subscriptions
-  table @7 :UInt16;                   # table id of the row
-  flags @8 :UInt16;                   # what happened: bits are given when it is built
-  block @9 :Data;                     # the row's changed cells: wire.md "Blocks"
+  subscription @6 :UInt32;            # which of the client's subscriptions; others than 0 are not built
+  table @7 :UInt16;                   # table id of the row; 0 in subscription 0
+  flags @8 :UInt16;                   # what happened: bits are given when it is built; 0 in subscription 0
+  block @9 :Data;                     # the row's changed cells; in subscription 0 event rows: wire.md "Event rows"
 }
 
 # --- the link ---------------------------------------------------------------------------------------------------------

@@ -46,6 +46,7 @@ from ecsnet.session.states import NOT_BUILT, Conversation, Side, State, signal_o
 from ecsnet.wire import codec
 from ecsnet.wire.datagrams import UNRELIABLE
 from ecsnet.wire.messages import (
+    EVENT_ROWS,
     KIND_OF,
     PARTIAL,
     WIRE_VERSION,
@@ -55,6 +56,7 @@ from ecsnet.wire.messages import (
     CommandStatus,
     DeltaSync,
     Error,
+    Event,
     Goodbye,
     Hello,
     Kind,
@@ -91,7 +93,7 @@ class PeerLeft(NamedTuple):
     reconnect_after_ms: int
 
 
-ClientEvent = Welcome | Schema | SyncBegin | SyncChunk | DeltaSync | CommandAnswered | PeerLeft | Error
+ClientEvent = Welcome | Schema | SyncBegin | SyncChunk | DeltaSync | Event | CommandAnswered | PeerLeft | Error
 
 
 class _Latest:
@@ -156,6 +158,8 @@ class ClientSession:
         self._first_version = 0  # of the SyncBegin that is being followed
         self._sync_base = 0
         self._chunks = 0
+        self._event_sequence = 0
+        self._event_version = 0
         self.commands: dict[str, CommandSignature] = {}
         self.rtt_ns: int | None = None
         self.clock_offset_ns: int | None = None
@@ -223,8 +227,11 @@ class ClientSession:
         if not reliable and isinstance(message, DeltaSync):
             self._receive_beside_the_lane(message, now_ns)
             return
-        if known in NOT_BUILT:
-            self._send(Error(code=Reason.NOT_BUILT, kind=known, message=f"{known.name}: {NOT_BUILT[known]}"))
+        planned = NOT_BUILT.get(known)
+        if isinstance(message, Event) and message.subscription != EVENT_ROWS:
+            planned = "subscribing to changes is planned; compare views, or look at the rows of a DeltaSync"
+        if planned is not None:
+            self._send(Error(code=Reason.NOT_BUILT, kind=known, message=f"{known.name}: {planned}"))
             return
         check = _CHECKS.get(known)
         if check is not None:
@@ -485,6 +492,18 @@ class ClientSession:
                 Reason.BAD_STATE,
             )
 
+    def _check_event(self, event: Event) -> None:
+        self._check_session(event.session, event.epoch)
+        if event.sequence != self._event_sequence + 1:
+            raise RemoteProtocolError(
+                f"event rows {event.sequence} came after {self._event_sequence}: nothing may be missing or come twice",
+                Reason.BAD_STATE,
+            )
+        if event.version < self._event_version:
+            raise RemoteProtocolError(
+                f"event rows of version {event.version} came after those of {self._event_version}", Reason.BAD_STATE
+            )
+
     def _check_built(self, delta: DeltaSync) -> None:
         if delta.clock:
             raise RemoteProtocolError("a clock: planned for links between nodes; send none", Reason.NOT_BUILT)
@@ -521,6 +540,10 @@ class ClientSession:
 
     def _on_event(self, message: Any, _now_ns: int) -> None:
         self._events.append(message)
+
+    def _on_event_rows(self, event: Event, _now_ns: int) -> None:
+        self._event_sequence, self._event_version = event.sequence, event.version
+        self._events.append(event)
 
     def _on_command_result(self, result: CommandResult, _now_ns: int) -> None:
         ticket = self._in_flight.pop(result.sequence, None)
@@ -559,6 +582,7 @@ _CHECKS: dict[Kind, Any] = {
     Kind.SYNC_BEGIN: ClientSession._check_sync_begin,
     Kind.SYNC_CHUNK: ClientSession._check_sync_chunk,
     Kind.DELTA_SYNC: ClientSession._check_delta_sync,
+    Kind.EVENT: ClientSession._check_event,
 }
 _HANDLERS: dict[Kind, Any] = {
     Kind.WELCOME: ClientSession._on_welcome,
@@ -566,6 +590,7 @@ _HANDLERS: dict[Kind, Any] = {
     Kind.SYNC_BEGIN: ClientSession._on_sync_begin,
     Kind.SYNC_CHUNK: ClientSession._on_sync_chunk,
     Kind.DELTA_SYNC: ClientSession._on_event,
+    Kind.EVENT: ClientSession._on_event_rows,
     Kind.COMMAND_RESULT: ClientSession._on_command_result,
     Kind.PING: ClientSession._on_ping,
     Kind.PONG: ClientSession._on_pong,

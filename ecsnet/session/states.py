@@ -99,6 +99,7 @@ TRANSITIONS: Final[dict[State, _Steps]] = {
     State.LIVE: {
         (_NODE, Kind.SYNC_BEGIN): State.SYNCING,
         (_NODE, Kind.DELTA_SYNC): State.LIVE,
+        (_NODE, Kind.EVENT): State.LIVE,
         **_stay(State.LIVE, _CLIENT_LIVE, _NODE_LIVE),
         **_GOODBYE,
     },
@@ -107,6 +108,7 @@ TRANSITIONS: Final[dict[State, _Steps]] = {
         (_NODE, Kind.SYNC_BEGIN): State.SYNCING,
         (_NODE, Kind.SYNC_CHUNK): State.SYNCING,
         (_NODE, Kind.DELTA_SYNC): State.LIVE,
+        (_NODE, Kind.EVENT): State.SYNCING,
         **_stay(State.SYNCING, _CLIENT_LIVE, _NODE_LIVE),
         **_GOODBYE,
     },
@@ -117,7 +119,6 @@ NOT_BUILT: Final[dict[Kind, str]] = {
     Kind.AUTH: "logging in is planned; leave the token empty and go on as an anonymous client",
     Kind.RESUME: "resuming a session is planned; say Hello and start a new one",
     Kind.RESUMED: "resuming a session is planned; answer a Hello with a Welcome",
-    Kind.EVENT: "event streams are planned; compare views, or look at the rows of a DeltaSync",
 }
 """Part of the protocol, decoded, and refused: what to do instead."""
 

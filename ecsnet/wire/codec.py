@@ -1,5 +1,5 @@
 """Messages to bytes and back: hot kinds by the kernel at fixed offsets, rare kinds by pycapnp. Acks and pings, which
-have nothing but numbers in them, are written and read here, at fixed offsets too.
+have nothing but numbers in them, are written and read here, at fixed offsets too; so are event rows (`event_frame`).
 
 This is the only module that imports pycapnp, and only when the first rare message comes: `import ecsnet` stays fast,
 and a test that replays hot frames never loads it.
@@ -37,6 +37,7 @@ from ecsnet.limits import (
     TRAVERSAL_LIMIT_FACTOR,
 )
 from ecsnet.wire import framing
+from ecsnet.wire.event_frame import read_event, write_event
 from ecsnet.wire.messages import (
     DELTA_FLAGS,
     KIND_OF,
@@ -77,6 +78,7 @@ FLAG_PREDICT: Final = 1 << 1
 
 _ZEROS: Final = tuple(bytes(n) for n in range(8))
 _SEGMENT: Final = Struct("<II")
+_EVENT: Final = int(Kind.EVENT)
 _PARAMETER_KINDS: Final = tuple(ParameterKind)
 _PARAMETER_NUMBERS: Final = {kind: number for number, kind in enumerate(_PARAMETER_KINDS)}
 _REASONS: Final = {int(reason): reason for reason in Reason}
@@ -118,6 +120,8 @@ def decode_untrusted(kind: int, payload: bytes | bytearray | memoryview) -> Mess
         # Laid out as we write it, it is read where it lies; however else one may be laid out, pycapnp knows.
         if len(payload) == len(front) + record.size and payload.startswith(front):
             return message(*record.unpack_from(payload, len(front)))
+    if kind == _EVENT and (event := read_event(payload)) is not None:
+        return event
     check_segment_untrusted(kind, payload)
     return _decode_rare(kind, rare, payload)
 
@@ -452,6 +456,7 @@ _HOT_ENCODERS: Final[dict[int, Callable[[Any], bytes | None]]] = {
     Kind.ACK: _encode_ack,
     Kind.PING: _encode_ping,
     Kind.PONG: _encode_pong,
+    Kind.EVENT: write_event,
     Kind.COMMAND: _encode_command,
     Kind.COMMAND_RESULT: _encode_command_result,
 }
@@ -702,11 +707,6 @@ def _write_delta_sync(b: Any, m: DeltaSync) -> None:
         b.block = bytes(m.block)
 
 
-def _write_event(b: Any, m: Event) -> None:
-    b.session, b.sequence, b.version, b.tick, b.key = m.session, m.sequence, m.version, m.tick, m.key
-    b.epoch, b.subscription, b.table, b.flags, b.block = m.epoch, m.subscription, m.table, m.flags, m.block
-
-
 def _read_event(r: Any) -> Event:
     return Event(
         session=r.session,
@@ -804,7 +804,6 @@ _RARE_ENCODERS: Final[dict[Kind, tuple[str, Callable[[Any, Any], None]]]] = {
     Kind.AUTH: ("Auth", _write_auth),
     Kind.SCHEMA: ("Schema", _write_schema),
     Kind.DELTA_SYNC: ("DeltaSync", _write_delta_sync),
-    Kind.EVENT: ("Event", _write_event),
     Kind.RESUME: ("Resume", _write_resume),
     Kind.RESUMED: ("Resumed", _write_resumed),
     Kind.GOODBYE: ("Goodbye", _write_goodbye),

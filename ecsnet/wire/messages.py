@@ -21,6 +21,9 @@ NO_CLOCK: Final[tuple[tuple[int, int], ...]] = ()
 PARTIAL: Final = 1 << 0
 """DeltaSync flag: a byte budget left rows pending, so the promise is per row and there is no digest. Not built."""
 
+EVENT_ROWS: Final = 0
+"""The subscription that every session has: to the rows of `Event` tables. No other is built."""
+
 DELTA_FLAGS: Final = PARTIAL
 """The flags of a DeltaSync that have a meaning; another one set is a protocol error."""
 

@@ -394,7 +394,9 @@ def test_an_error_that_ends_nothing_is_for_the_log() -> None:
     assert pair.client.live
 
 
-@pytest.mark.parametrize("message", [m.Auth(), m.Event(session=1, sequence=1, version=1, tick=1, key=1, epoch=1)])
+@pytest.mark.parametrize(
+    "message", [m.Auth(), m.Event(session=1, sequence=1, version=1, tick=1, key=1, epoch=1, subscription=1)]
+)
 def test_a_client_refuses_what_it_cannot_do_yet(message: m.Message) -> None:
     pair = Pair().shake_hands()
     pair.give_client_message(message)

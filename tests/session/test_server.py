@@ -99,7 +99,6 @@ def test_a_welcome_needs_a_hello() -> None:
         m.Auth(),
         m.Resume(session=1, version=2, epoch=3),
         m.Resumed(session=1, version=2, epoch=3, tick=4),
-        m.Event(session=1, sequence=1, version=1, tick=1, key=1, epoch=1),
     ],
     ids=lambda message: type(message).__name__,
 )
