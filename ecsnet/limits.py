@@ -172,6 +172,20 @@ SILENCE_NS_MAX: Final = 10 * NS_PER_S
 QUEUED_BYTES_MAX: Final = 1 * MIB
 """A client for whom so much is queued is told goodbye."""
 
+EVENT_LOG_BYTES_MAX: Final = 1 * MIB
+"""Bytes of event rows that a node keeps for links that are behind, of all of them together; beyond that it keeps those
+of the newest version. As much as `QUEUED_BYTES_MAX`: who has not taken it by then is told goodbye likewise."""
+
+EVENT_BLOCK_BYTES: Final = 256 * KIB
+"""The event rows of one version go in messages of about that size: well within what every client takes."""
+
+EVENT_ROWS_UNREAD_MAX: Final = 1 << 16
+"""Event rows that a client keeps for a game that does not ask for them. Of more the older half goes, and is counted."""
+
+EVENT_ROWS_EARLY_BYTES_MAX: Final = 16 * MIB
+"""Bytes of event rows that a client keeps until it holds their version: a delta that takes seconds while every tick
+fills `EVENT_BLOCK_BYTES`. More comes from a node that means no good."""
+
 BLOCKED_NS_MAX: Final = 5 * NS_PER_S
 """A client whose link took nothing for so long is told goodbye."""
 

@@ -37,9 +37,6 @@ def describe(schema: Schema, entities_max: int) -> tuple[abi.CatalogueIn, list[A
 def _demand_built(schema: Schema) -> None:
     """Refuse what the schema language knows and the kernel does not hold yet."""
     for table in schema.tables:
-        kind: str = table.kind
-        if kind == "event":
-            raise NotBuiltError(f"the event table {table.name}")
         for what in ("group", "uniques"):
             if getattr(table, what, None):
                 raise NotBuiltError(f"{what} of table {table.name}", "leave it out")

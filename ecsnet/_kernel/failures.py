@@ -83,6 +83,11 @@ class Failures:
             return LimitExceededError(f"{table_name}.rows_max", limit)
         if status == codes["ReadOnly"]:
             return ArgumentError(f"{table_name}.{field_name} is read-only as a column: it is unique or a reference")
+        if status == codes["EventRow"]:
+            return ArgumentError(
+                f"{table_name} is an event table: its rows are inserted, never changed or deleted, and are gone with "
+                f"the next version; nothing changed"
+            )
         return InternalError(
             f"the kernel refused a call (status {status}, table {table_name}, field {field_name!r}, key {key:#x}, "
             f"offset {info.offset})"

@@ -25,7 +25,7 @@ from ecsnet.store.lifecycle import LENDING
 from ecsnet.store.names import TableName
 from ecsnet.store.pointwise import PointWrites, client_id
 from ecsnet.store.query import Query
-from ecsnet.store.shapes import writable
+from ecsnet.store.shapes import changeable, writable
 from ecsnet.store.typed import RowLike, Selector, selects
 
 __all__ = ["BulkWrites"]
@@ -168,7 +168,7 @@ class BulkWrites(PointWrites):
             is changed then. Where a key comes twice, the last counts.
         """
         self._enter()
-        name = writable(self._names.table(table))
+        name = changeable(self._names.table(table))
         array = keys_of(keys)
         if columns is not None and fields:
             raise ArgumentError(f"update_many of {name.name}: give the columns as one object or by name, not both")

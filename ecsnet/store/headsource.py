@@ -16,7 +16,7 @@ from ecsnet.store.fields import FieldName
 from ecsnet.store.lifecycle import CLOSED, DIRECT, IDLE, LENDING, Lifecycle
 from ecsnet.store.names import TableName
 from ecsnet.store.query import Query, Selection, query_of
-from ecsnet.store.shapes import writable
+from ecsnet.store.shapes import changeable
 from ecsnet.store.spatial import Axes, Found, Search, scan
 from ecsnet.store.typed import Selector
 
@@ -95,7 +95,7 @@ class QuerySource(Lifecycle):
     def assign(self, selection: Selection, position: int, field: FieldName, value: object) -> None:
         """Copy `value` into those cells: floats to floats, integers to integers with the range checked."""
         if not field.lendable:
-            writable(field.table)
+            changeable(field.table)
             why = "follows from the key" if field.kind != "stored" else "is a foreign key or unique"
             raise ArgumentError(f"{field.path} {why} and is read-only as a column: use tx.update(key, ...)")
         cells = self.column(selection, position, field)

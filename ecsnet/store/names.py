@@ -27,14 +27,28 @@ _KEY_MAX: Final = 2**64 - 1
 class TableName:
     """One table: its fields by name, and what a new row needs."""
 
-    __slots__ = ("component", "fields", "id", "keyed", "name", "read_only", "required", "stored", "structs", "table")
+    __slots__ = (
+        "component",
+        "event",
+        "fields",
+        "id",
+        "keyed",
+        "name",
+        "read_only",
+        "required",
+        "stored",
+        "structs",
+        "table",
+    )
 
     def __init__(self, table: Table):
         self.table = table
         self.id = int(table.id)
         self.name = table.name
         self.component = table.kind == "component"
-        self.keyed = table.kind == "keyed"
+        self.keyed = table.kind in ("keyed", "event")
+        # Its rows have keys of their own while they last; nothing but inserting them is possible.
+        self.event = table.kind == "event"
         # The schema describes itself in these; a game that could write them could make them lie.
         self.read_only = table.system and table.name.startswith("schema_")
         self.stored = tuple(FieldName(self, field.name, "stored", field) for field in table.fields)

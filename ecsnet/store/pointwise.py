@@ -16,7 +16,7 @@ from ecsnet.store.bulk import row_cells
 from ecsnet.store.lifecycle import DIRECT, LENDING, Lifecycle
 from ecsnet.store.names import TableName, as_key, as_keys
 from ecsnet.store.query import Query
-from ecsnet.store.shapes import PACKING_ERRORS, InsertRecipe, writable
+from ecsnet.store.shapes import PACKING_ERRORS, InsertRecipe, changeable
 from ecsnet.store.typed import Path, RowLike, Selector, given_by, row_parts, selects
 
 __all__ = ["Cells", "PointWrites", "client_id"]
@@ -347,7 +347,7 @@ class PointWrites(Lifecycle):
         table = self._names.table(selector)
         if table.id == 0:
             raise ArgumentError("an entity is removed by despawn(entity)")
-        return writable(table)
+        return changeable(table)
 
     def _spawn_later(self, owner: Any, components: Iterable[tuple[Selector, Cells]]) -> Entity:
         rows = []

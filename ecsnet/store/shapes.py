@@ -117,7 +117,7 @@ class Recipes:
         known = self.updates.get(table)
         recipe = None if known is None else known.get(names)
         if recipe is None:
-            recipe = UpdateRecipe(self._kernel, writable(self._names.table(table)), names)
+            recipe = UpdateRecipe(self._kernel, changeable(self._names.table(table)), names)
             self.updates.setdefault(table, {})[names] = recipe
         return recipe
 
@@ -165,6 +165,20 @@ def _put(prepared: Prepared, recipe: UpdateRecipe | InsertRecipe) -> Put:
         return prepared.put(names)
     write, checked = prepared.put_values(), recipe.values
     return lambda key, given: write(key, checked([given[name] for name in names]))
+
+
+def changeable(table: TableName) -> TableName:
+    """The table itself, unless rows that it has cannot be changed or deleted.
+
+    Raises:
+        ArgumentError: a metadata table, or an event table.
+    """
+    if table.event:
+        raise ArgumentError(
+            f"{table.name} is an event table: its rows are inserted, never changed or deleted, and are gone with the "
+            f"next version"
+        )
+    return writable(table)
 
 
 def _flat(cells: list[Any], fields: tuple[FieldName, ...]) -> tuple[Any, ...]:

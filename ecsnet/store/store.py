@@ -9,15 +9,16 @@ Invariants:
 - the baton is free whenever neither a transaction nor a tick is open.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
+from ecsnet._kernel.events import EventEncoder
 from ecsnet._kernel.kernel import KernelStore
 from ecsnet.errors import ArgumentError, BusyError, ClosedError, NotBuiltError
 from ecsnet.expressions import Condition
 from ecsnet.ids import Tick, Version
-from ecsnet.limits import BATON_WAIT_S_DEFAULT, ENTITIES_MAX_DEFAULT
+from ecsnet.limits import BATON_WAIT_S_DEFAULT, ENTITIES_MAX_DEFAULT, EVENT_BLOCK_BYTES
 from ecsnet.schema.model import Schema
 from ecsnet.store.baton import Baton, checked_wait
 from ecsnet.store.changes import Change, History, Subscription, changes, new_history, subscribe
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
     from ecsnet._kernel.kernel import Statistics
 
 __all__ = ["Store", "TickScope", "Writer"]
+
+OnEvents = Callable[[Version, Tick, list[bytes]], None]
 
 _DURABILITIES: Final = ("memory", "relaxed", "strict", "paranoid")
 
@@ -179,7 +182,9 @@ class Store:
     __slots__ = (
         "__weakref__",
         "_closed",
+        "_events",
         "_history",
+        "_on_events",
         "_places",
         "_tick",
         "_writer",
@@ -234,6 +239,8 @@ class Store:
         self.baton = Baton(self.kernel)
         self.wait_s = checked_wait(wait_s)
         self._history = new_history(changes_bytes)
+        self._events: EventEncoder | None = None
+        self._on_events: OnEvents | None = None
         self._write_metadata()
         self._writer = Writer(self)
         if changes_bytes is not None:
@@ -324,6 +331,8 @@ class Store:
         self._closed = True
         self._history.close()
         self.kernel.on_version = None
+        if self._events is not None:
+            self._events.close()
         self.kernel.close()
 
     def __enter__(self) -> Self:
@@ -407,11 +416,26 @@ class Store:
 
     def publish(self, tick: Tick) -> Version | None:
         """Make a version of what was committed; None when nothing was changed."""
+        tell, blocks = self._on_events, []
+        if tell is not None:
+            assert self._events is not None
+            # Before: of a version that held views put off no reader ever sees them.
+            blocks = self._events.blocks(EVENT_BLOCK_BYTES)
         version = self.kernel.publish(tick)
         if version is None:
             return None
         self._tick = tick
+        if blocks and tell is not None:
+            tell(Version(version), tick, blocks)
         return Version(version)
+
+    def follow_events(self, tell: OnEvents | None) -> None:
+        """From the next version on, give the event rows of each that has some to `tell`, right after it was made: its
+        version, its tick, and blocks of rows in the order in which they were inserted. None: no longer. One follower
+        at a time."""
+        self._on_events = tell
+        if tell is not None and self._events is None:
+            self._events = EventEncoder(self.kernel)
 
     def _catch_up(self) -> None:
         """Publish what held views deferred, if nobody is writing: whoever is will do it."""

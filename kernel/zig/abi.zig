@@ -42,6 +42,7 @@ comptime {
     _ = @import("abi_prepared.zig");
     _ = @import("abi_text.zig");
     _ = abi_spatial;
+    _ = @import("abi_events.zig");
 }
 
 fn status(result: failure.Error!void) i32 {

@@ -139,7 +139,10 @@ pub const Field = struct {
 pub const Table = struct {
     id: u16,
     kind: Kind,
+    /// Part of deltas and digests.
     replicated: bool,
+    /// Its rows are events that subscribers are told.
+    told: bool = false,
     rows_max: u32,
     fields: []const Field,
     /// Combinations of fields, by place, whose values are unique together.
@@ -193,15 +196,19 @@ pub const Catalogue = struct {
             for (try slice(FieldIn, from.fields, from.field_count), fields, 0..) |*field_in, *field, f| {
                 field.* = try copyField(a, heap, field_in);
                 if (f > 0 and field.id <= fields[f - 1].id) return error.BadCatalogue;
+                // Rows that nobody looks up, changes or counts on.
+                if (kind == .event and (field.unique or field.auto)) return error.BadCatalogue;
             }
             to.* = .{
                 .id = from.id,
                 .kind = kind,
-                .replicated = from.replicated != 0,
+                .replicated = from.replicated != 0 and kind != .event,
+                .told = from.replicated != 0 and kind == .event,
                 .rows_max = if (from.rows_max == 0) limits.rows_max else @min(from.rows_max, limits.rows_max),
                 .fields = fields,
                 .group = from.group,
             };
+            if (kind == .event and (from.unique_count > 0 or from.group != 0)) return error.BadCatalogue;
             to.uniques = try copyUniques(a, to, from);
         }
         if (tables[0].kind != .entities) return error.BadCatalogue;

@@ -30,6 +30,7 @@ pub const Error = error{
     Text,
     HeapFull,
     Reference,
+    EventRow,
 };
 
 pub fn code(err: Error) i32 {
@@ -62,6 +63,7 @@ pub fn code(err: Error) i32 {
         error.Text => -27,
         error.HeapFull => -28,
         error.Reference => -29,
+        error.EventRow => -30,
     };
 }
 

@@ -12,6 +12,7 @@ const assert = std.debug.assert;
 const catalogue = @import("catalogue.zig");
 const changes = @import("changes.zig");
 const entity = @import("entity.zig");
+const events = @import("events.zig");
 const failure = @import("failure.zig");
 const limits = @import("limits.zig");
 const references = @import("references.zig");
@@ -67,6 +68,8 @@ pub const Head = struct {
     /// The cut being made: one more than the newest published one.
     open: u64 = 1,
     retired: std.ArrayList(sparse.Retired) = .empty,
+    /// In which order the rows of event tables came.
+    events: events.Order = .{},
     undo: std.ArrayList(u8) = .empty,
     references: references.References,
     in_transaction: bool = false,
@@ -137,6 +140,7 @@ pub const Head = struct {
         head.gpa.free(head.spaces);
         head.gpa.free(head.noted);
         head.retired.deinit(head.gpa);
+        head.events.deinit(head.gpa);
         head.undo.deinit(head.gpa);
         head.references.deinit();
         head.gpa.free(head.given);
@@ -193,6 +197,11 @@ pub const Head = struct {
         if (length > most) return head.failCell(error.Text, table, field, key, length, most);
     }
 
+    /// Refuse to change or remove rows of an event table: what has happened has happened.
+    pub fn demandLasting(head: *Head, table: u16, key: u64) error{EventRow}!void {
+        if (head.tables[table].spec.kind == .event) return head.failKey(error.EventRow, table, key);
+    }
+
     /// The row of a living key, or why there is none.
     pub fn rowOf(head: *Head, table: u16, key: u64) error{ StaleKey, NoRow }!u32 {
         const t = &head.tables[table];
@@ -247,8 +256,14 @@ pub const Head = struct {
             const table = &head.tables[entry.table];
             switch (entry.kind) {
                 .write => table.writeCell(entry.row, entry.field, payload),
-                .insert => table.undoInsert(),
-                .insert_many => for (0..entry.row) |_| table.undoInsert(),
+                .insert => {
+                    if (table.spec.kind == .event) head.events.undo(entry.table, 1);
+                    table.undoInsert();
+                },
+                .insert_many => {
+                    if (table.spec.kind == .event) head.events.undo(entry.table, entry.row);
+                    for (0..entry.row) |_| table.undoInsert();
+                },
                 .remove => table.undoRemove(entry.row, entry.key, payload),
                 // The id stays spent: whoever saw it in the failed transaction holds a stale one.
                 .reserve => {
@@ -331,8 +346,11 @@ pub const Head = struct {
         t.note();
         try t.index.ensure(head.gpa, entity.Key.of(key).index, head.open, &head.retired);
         try head.ensureUndo(0);
+        const touched = head.references.touched.items.len;
         try head.references.touchRows(t.spec, table, &.{key});
+        if (t.spec.kind == .event) try head.events.ensure(head.gpa);
         t.insertRow(key, cells[0..t.spec.fields.len]);
+        if (t.spec.kind == .event) events.came(head, table, 1, touched);
         noteAuto(t, t.rows - 1);
         head.pushUndo(.insert, table, 0, 0, key, 0);
     }
@@ -508,7 +526,9 @@ pub const Head = struct {
         }
         t.ensureRows(n) catch |err| return head.failKey(@as(failure.Error, err), table, keys[0]);
         try head.ensureUndo(if (t.journaled) keys.len * 8 else 0);
+        const touched = head.references.touched.items.len;
         try head.references.touchRows(t.spec, table, keys);
+        if (t.spec.kind == .event) try head.events.ensure(head.gpa);
         t.note();
         const first = t.rows;
         var placed: u32 = 0;
@@ -547,6 +567,7 @@ pub const Head = struct {
             }
         }
         t.finishBulk(keys);
+        if (t.spec.kind == .event) events.came(head, table, n, touched);
         if (t.has_auto) for (first..first + n) |row| noteAuto(t, @intCast(row));
         if (t.journaled) head.undo.appendSliceAssumeCapacity(std.mem.sliceAsBytes(keys));
         head.pushUndo(.insert_many, table, 0, n, 0, if (t.journaled) keys.len * 8 else 0);
@@ -572,8 +593,10 @@ pub const Head = struct {
         return references.check(head);
     }
 
-    pub fn begin(head: *Head) error{InTransaction}!void {
+    pub fn begin(head: *Head) error{ InTransaction, OutOfMemory }!void {
         if (head.in_transaction) return error.InTransaction;
+        // Their version was made; what is begun now belongs to the next.
+        if (!head.pending) try events.clear(head);
         assert(head.undo.items.len == 0);
         head.in_transaction = true;
         head.applied = false;

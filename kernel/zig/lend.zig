@@ -22,7 +22,8 @@ pub fn lend(head: *Head, views: *const Views, table: u16, field: u32) failure.Er
     const t = &head.tables[table];
     const col = &t.columns[field];
     const scratch = &col.scratch;
-    if (t.spec.fields[field].indexed() or t.spec.fields[field].type == .string)
+    const spec = &t.spec.fields[field];
+    if (spec.indexed() or spec.type == .string or t.spec.kind == .event)
         return head.failCell(error.ReadOnly, table, field, 0, 0, 0);
     if (scratch.lent) return col;
     const bytes = @max(@as(usize, t.rows) * col.width, 64);

@@ -46,6 +46,7 @@ fn one(head: *Head, header: *const [header_bytes]u8, after: []const u8, key_out:
     var key = std.mem.readInt(u64, header[8..16], .little);
     if (header[0] == 0 or header[0] > @intFromEnum(Kind.delete)) return error.BadArgument;
     const kind: Kind = @enumFromInt(header[0]);
+    if (kind == .update or kind == .delete) try head.demandLasting(table, key);
     if (kind == .delete) return head.delete(table, key);
     if (after.len < 2) return error.BadArgument;
     const fields = std.mem.readInt(u16, after[0..2], .little);
@@ -145,6 +146,7 @@ pub fn updateStrided(
     const from = head.mark();
     errdefer head.undoTo(from);
     if (n > limits.rows_max) return error.Limit;
+    try head.demandLasting(table, 0);
     const rows = try memory.take(u32, .of(u32), head.gpa, n);
     defer memory.give(u32, .of(u32), head.gpa, rows);
     for (rows, 0..) |*row, i| {
@@ -185,6 +187,7 @@ fn keyAt(keys: Strided, i: usize) u64 {
 pub fn deleteMany(head: *Head, table_id: u16, keys: []const u64) failure.Error!void {
     if (!head.in_transaction) return error.NoTransaction;
     const table = try head.tableIndex(table_id);
+    try head.demandLasting(table, 0);
     const from = head.mark();
     errdefer head.undoTo(from);
     // From the end: keys mostly come in the order of their rows and indices, and then no row moves and

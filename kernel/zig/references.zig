@@ -61,6 +61,8 @@ pub const References = struct {
             errdefer list.deinit(gpa);
             for (cat.tables, 0..) |*table, t| for (table.fields, 0..) |*field, f| {
                 if (!field.foreign_key or field.target_table != target) continue;
+                // What happened to a row holds nobody back, and is not undone by its going.
+                if (table.kind == .event) continue;
                 try list.append(gpa, .{
                     .value = field.target_field,
                     .table = @intCast(t),
@@ -239,7 +241,7 @@ pub fn check(head: *Head) Refused!void {
 }
 
 /// Whether a table has a row with this value, or with this key.
-fn has(head: *const Head, table: u16, value: ?u32, cell: []const u8) bool {
+pub fn has(head: *const Head, table: u16, value: ?u32, cell: []const u8) bool {
     const t = &head.tables[table];
     if (value) |f| return t.holder(f, cell, 0) != null;
     return t.find(std.mem.readInt(u64, cell[0..8], .little)) != null;

@@ -53,7 +53,8 @@ pub const Table = struct {
         for (spec.fields, columns, indexes) |*field, *column, *index| {
             has_auto = has_auto or field.auto;
             column.* = .{ .width = field.width };
-            index.* = if (field.unique or field.foreign_key) .{} else null;
+            // Whom an event names may go: nobody looks for the event then.
+            index.* = if ((field.unique or field.foreign_key) and spec.kind != .event) .{} else null;
         }
         return .{
             .gpa = gpa,

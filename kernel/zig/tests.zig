@@ -11,6 +11,7 @@ comptime {
     _ = @import("column.zig");
     _ = @import("edge_test.zig");
     _ = @import("entity.zig");
+    _ = @import("events_test.zig");
     _ = @import("frame.zig");
     _ = @import("fuzz.zig");
     _ = @import("heap.zig");

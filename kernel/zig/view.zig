@@ -565,6 +565,8 @@ fn reopen(head: *Head, set: *ChangeSet) void {
 /// Sorted, unique keys of an open list that the head confirms: inserted ones it has, removed ones it
 /// has not.
 fn netKeys(gpa: std.mem.Allocator, table: *const Table, list: []const u64, present: bool) error{OutOfMemory}![]u64 {
+    // No delta names them: to keep them would cost those who are behind their history.
+    if (table.spec.kind == .event) return &.{};
     var kept: std.ArrayList(u64) = .empty;
     errdefer kept.deinit(gpa);
     if (present and table.removed.items.len == 0) {
