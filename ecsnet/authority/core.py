@@ -19,6 +19,7 @@ from typing import Protocol
 from ecsnet._kernel.kernel import HistoryGone
 from ecsnet.authority.blocks import NO_DIGEST, Blocks
 from ecsnet.authority.datagram_link import DatagramLink
+from ecsnet.authority.event_log import EventLog
 from ecsnet.authority.link import Link, Transmit
 from ecsnet.authority.step import ACCEPTED, Step
 from ecsnet.errors import ClosedError, LimitExceededError, RemoteProtocolError
@@ -141,6 +142,10 @@ class Authority:
         self._step = Step(world)
         self._kernel = self.store.kernel
         self._blocks = Blocks(self._kernel)
+        self._events: EventLog | None = None
+        if any(table.kind == "event" and table.replicated for table in world.schema.tables):
+            self._events = EventLog(self.epoch)
+            self.store.follow_events(self._events.add)
         self._digest_window = 0
         self._sessions_table = world.schema.table("sessions")
         self._entity_field = world.schema["sessions.entity"]
@@ -239,6 +244,7 @@ class Authority:
         self._links_opened += 1
         kind = DatagramLink if datagrams else Link
         link = kind(self._links_opened, peer, ServerSession(self._offer, now_ns=now_ns, datagrams=datagrams))
+        link.events = self._events
         self._links[link.number] = link
         self._arm(link)
         return link
@@ -402,6 +408,8 @@ class Authority:
             return
         self._closed = True
         self._blocks.close()
+        if not self.store.closed:
+            self.store.follow_events(None)
         if self._owns_store:
             self.store.close()
 
@@ -432,6 +440,7 @@ class Authority:
         """
         self._refresh()
         blocks, version, window = self._blocks, self._blocks.version, self._digest_window
+        events_end = self._events.end_of(version) if self._events is not None else 0
         frames: dict[tuple[Version, bool], DeltaFrames | None] = {}
         last_key: tuple[Version, bool] | None = None
         delta: DeltaFrames | None = None
@@ -444,6 +453,9 @@ class Authority:
                 continue
             base = link.base
             if base >= version or not link.window.has_room_for_delta(now_ns):
+                continue
+            told = link.event_next
+            if told is not None and told < events_end and not self._tell_events(link, told, events_end, write, now_ns):
                 continue
             wants_digest = window != link.digest_window
             key = (base, wants_digest)
@@ -461,6 +473,27 @@ class Authority:
             else:
                 link.record_blocked(now_ns)
         return rest
+
+    def _tell_events(self, link: Link, told: int, end: int, write: Callable[[Link, bytes], bool], now_ns: int) -> bool:
+        """Hand over a link's messages of event rows `[told, end)`. False if it did not take all, or cannot be given
+        all: no delta may follow."""
+        log, session = self._events, link.server.session
+        assert log is not None
+        if told < log.first:
+            self._part_soon(link, now_ns)
+            return False
+        for number in range(told, end):
+            frames = log.frames(number)
+            if not write(link, frames.frame(session, number - link.event_origin + 1)):
+                link.record_blocked(now_ns)
+                return False
+            link.record_event(frames.length)
+        return True
+
+    def _part_soon(self, link: Link, now_ns: int) -> None:
+        """The link was too slow for its event rows. It may have room again, and is told goodbye."""
+        link.blocked_since_ns = None
+        self._arm_at(now_ns)
 
     def _frames_of(self, base: Version, wants_digest: bool) -> DeltaFrames | None:
         """None where it is no ordinary delta: a full sync, one in chunks, or one whose digest is not to be had."""
@@ -497,7 +530,10 @@ class Authority:
             return None
         if self._kernel.published_version != self._blocks.version:
             self._refresh()
-        return link.next_transmit(self._blocks, now_ns, self._digest_window)
+        transmit = link.next_transmit(self._blocks, now_ns, self._digest_window)
+        if transmit is None and link.misses_events:
+            self._part_soon(link, now_ns)
+        return transmit
 
     def record_sent(self, link: Link, transmit: Transmit, now_ns: int) -> None:
         """The driver wrote the frame, or wrote a part of it and will write the rest before anything else."""

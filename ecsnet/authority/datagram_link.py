@@ -12,6 +12,9 @@ world of when it began.
 What can be lost at rest is the last delta, or its ack. Both are mended by saying it again: the delta, or for one that
 went by the lane a *probe*, which is the empty delta `(v, v]` that a replica can only answer by what it holds.
 
+Event rows go by the lane, before the first part of the delta that leads to their version: which of the two comes first
+is the replica's matter.
+
 Invariants: the base never moves by sending; parts of one delta are cut from one version, and equal bases share them;
 nothing unreliable is sent while a sync runs.
 """
@@ -82,6 +85,8 @@ class DatagramLink(Link):
                 self.full_syncs += 1
                 self.sync_bytes_sent += transmit.length
             self._sync = None
+            if self.event_next is None:
+                self.begin_events(transmit.version)
             self._awaited = transmit.version
             self._record_delta(transmit, transmit.version, now_ns)
         elif transmit.cursor is None:
@@ -108,12 +113,13 @@ class DatagramLink(Link):
     def is_too_slow(self, now_ns: int) -> bool:
         if self.blocked_since_ns is not None and now_ns - self.blocked_since_ns > DATAGRAM_SILENCE_NS_MAX:
             return True
-        return self.window.is_stuck(now_ns)
+        return self.window.is_stuck(now_ns) or self.misses_events
 
     # --- inside ------------------------------------------------------------------------------------------------------
 
     def _record_delta(self, transmit: Transmit, version: Version, now_ns: int) -> None:
-        self._acks.record_delta(version, transmit.length, now_ns)
+        self._acks.record_delta(version, transmit.length + self.event_bytes, now_ns)
+        self.event_bytes = 0
         self.deltas_sent += 1
         if transmit.digest_window is not None:
             self.digest_window = transmit.digest_window
@@ -135,8 +141,10 @@ class DatagramLink(Link):
             return self._next_part(blocks, self._parts)
         self._parts = None
         may = acks.is_due(now_ns) if acks.newest >= head else acks.has_room_for_delta(now_ns)
-        if not may:
+        if not may or self.misses_events:
             return None
+        if (event := self._next_event(blocks)) is not None:
+            return event
         cuts = blocks.parts(base) if base != EMPTY_VERSION else None
         if cuts is None:
             if not acks.is_answered:

@@ -12,6 +12,9 @@ A delta too big for one frame travels in chunks. Each is cut from the newest ver
 so nothing is kept for a joining client however slow it is; rows that change after their chunk went by are in the
 closing delta, which covers everything after the version in which the first chunk was cut.
 
+Event rows go before the delta that leads to their version, each message of them once (`event_log`). A full sync has
+none, so those of a session begin after its first.
+
 Invariants: the base never moves backwards except to `EMPTY_VERSION`, when the changes since it are not kept any more;
 no delta goes out while a sync runs but the one that closes it; control frames go before both.
 """
@@ -22,6 +25,7 @@ from typing import Any, Literal, NamedTuple
 
 from ecsnet._kernel.kernel import HistoryGone
 from ecsnet.authority.blocks import NO_DIGEST, Blocks, Cut
+from ecsnet.authority.event_log import EventLog
 from ecsnet.authority.window import Window
 from ecsnet.ids import EMPTY_VERSION, NULL_ENTITY, ClientId, SessionId, Version
 from ecsnet.limits import BLOCKED_NS_MAX
@@ -101,6 +105,10 @@ class Link:
         "deltas_sent",
         "digest_window",
         "entity",
+        "event_bytes",
+        "event_next",
+        "event_origin",
+        "events",
         "frames_received",
         "full_syncs",
         "joined",
@@ -139,6 +147,13 @@ class Link:
         self._control: deque[bytes] = deque()
         self._sync: _Sync | None = None
         self.digest_window = -1
+        self.events: EventLog | None = None
+        """None where the world has no event rows to tell of."""
+        self.event_next: int | None = None
+        """The next message of event rows; None before the first full sync."""
+        self.event_origin = 0
+        self.event_bytes = 0
+        """Of messages that were handed over since the last delta."""
 
     # --- what it is --------------------------------------------------------------------------------------------------
 
@@ -242,6 +257,9 @@ class Link:
             self._sync.sequence += 1
             self._sync.cursor = transmit.cursor
             self._sync.done = transmit.cursor is None
+        elif transmit.kind == Kind.EVENT:
+            self.bytes_sent -= transmit.length  # counted there
+            self.record_event(transmit.length)
         else:
             self._control.popleft()
         if transmit.close_after:
@@ -253,9 +271,25 @@ class Link:
         self.bytes_sent += length
         self.deltas_sent += 1
         self.base = version
-        self.window.record_delta(version, length, now_ns)
+        self.window.record_delta(version, length + self.event_bytes, now_ns)
+        self.event_bytes = 0
+        if self.event_next is None:
+            self.begin_events(version)
         if digest_window is not None:
             self.digest_window = digest_window
+
+    def begin_events(self, version: Version) -> None:
+        """The first full sync was handed over: event rows of later versions are to be told."""
+        if self.events is not None:
+            self.event_next = self.event_origin = self.events.end_of(version)
+
+    def record_event(self, length: int) -> None:
+        """A message of event rows was handed over."""
+        assert self.event_next is not None
+        self.event_next += 1
+        self.event_bytes += length
+        self.bytes_sent += length
+        self.blocked_since_ns = None
 
     def record_blocked(self, now_ns: int) -> None:
         """Nothing of the frame was taken. It is forgotten, and cut anew when there is room."""
@@ -280,7 +314,12 @@ class Link:
         """Whether the link took nothing, or the client acked nothing, for longer than a client may."""
         if self.blocked_since_ns is not None and now_ns - self.blocked_since_ns > BLOCKED_NS_MAX:
             return True
-        return self.window.is_stuck(now_ns)
+        return self.window.is_stuck(now_ns) or self.misses_events
+
+    @property
+    def misses_events(self) -> bool:
+        """Whether event rows are gone that were to be told: then no later version is, either."""
+        return self.events is not None and self.event_next is not None and self.event_next < self.events.first
 
     def forgive(self, now_ns: int) -> None:
         """Begin again to wait for the client: the time up to now was not its fault."""
@@ -297,8 +336,10 @@ class Link:
 
     def _next_data(self, blocks: Blocks, now_ns: int, digest_window: int) -> Transmit | None:
         if self._sync is None:
-            if self.base >= blocks.version or not self.window.has_room_for_delta(now_ns):
+            if self.base >= blocks.version or not self.window.has_room_for_delta(now_ns) or self.misses_events:
                 return None
+            if (event := self._next_event(blocks)) is not None:
+                return event
             delta = blocks.delta(self.base)
             if delta is not None:
                 return self._delta(blocks, self.base, delta, digest_window)
@@ -315,11 +356,24 @@ class Link:
             head = self.server.sync_chunk_head(sync.sequence, sync.base, blocks.version, len(chunk.block))
             parts = (head, chunk.block, chunk.padding)
             return Transmit(parts, len(head) + chunk.length, Kind.SYNC_CHUNK, None, False, chunk.cursor)
+        if self.misses_events:
+            return None
+        if (event := self._next_event(blocks)) is not None:
+            return event
         closing = blocks.closing_delta(sync.first_version)
         if closing is not None:
             return self._delta(blocks, sync.first_version, closing, digest_window)
         # So much changed while the chunks went out that the closing delta is itself too big: the client stages on.
         return self._begin_sync(blocks, sync.first_version)
+
+    def _next_event(self, blocks: Blocks) -> Transmit | None:
+        """The next message of event rows of versions up to the one that a delta would lead to now."""
+        log, number = self.events, self.event_next
+        if log is None or number is None or number >= log.end or number >= log.end_of(blocks.version):
+            return None
+        frames = log.frames(number)
+        frame = self.server.event_frame(frames, number - self.event_origin + 1)
+        return Transmit((frame,), frames.length, Kind.EVENT, None, False)
 
     def _begin_sync(self, blocks: Blocks, base: Version) -> Transmit:
         origin = base if self._sync is None else self._sync.origin

@@ -4,10 +4,11 @@ Sans-IO: frames and the time come in; frames, events and when to call again go o
 clock, and does no more than feed, drain, send and re-arm.
 
 `core` has the replica itself, `staging` the rule by which a delta is applied, `parts` what datagrams bring of one,
-`events` what happens to a client.
+`events` what happens to a client, `event_rows` what of it the game's own event tables say.
 """
 
 from ecsnet.replica.core import Replica, ReplicaStatistics
+from ecsnet.replica.event_rows import EventRow
 from ecsnet.replica.events import (
     CommandAnswered,
     Diverged,
@@ -24,6 +25,7 @@ __all__ = [
     "Diverged",
     "EpochChanged",
     "Event",
+    "EventRow",
     "Replica",
     "ReplicaState",
     "ReplicaStatistics",

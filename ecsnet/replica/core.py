@@ -28,7 +28,8 @@ from ecsnet.errors import (
     SchemaMismatchError,
 )
 from ecsnet.ids import EMPTY_VERSION, NULL_ENTITY, ClientId, CommandSeq, Entity, Epoch, SessionId, Tick, Version
-from ecsnet.limits import ACK_INTERVAL_NS, ACK_VERSIONS_MAX, FRAME_HEADER_BYTES
+from ecsnet.limits import ACK_INTERVAL_NS, ACK_VERSIONS_MAX, EVENT_ROWS_UNREAD_MAX, FRAME_HEADER_BYTES
+from ecsnet.replica.event_rows import EventReader, EventRow, EventRows
 from ecsnet.replica.events import CommandAnswered, Diverged, EpochChanged, Event, ReplicaState, StateChanged, Ticket
 from ecsnet.replica.parts import Parts
 from ecsnet.replica.staging import Block, Staging
@@ -38,6 +39,7 @@ from ecsnet.session.client import ClientSession, PeerLeft
 from ecsnet.store import Store, View
 from ecsnet.wire.codec import decode_untrusted
 from ecsnet.wire.messages import CommandStatus, DeltaSync, Error, Kind, Reason, SyncBegin, SyncChunk, Welcome
+from ecsnet.wire.messages import Event as EventMessage
 from ecsnet.wire.messages import Schema as SchemaMessage
 from ecsnet.world import World
 
@@ -58,6 +60,7 @@ _ANSWER_LOST = "the answer was lost: the session ended before it came"
 class ReplicaStatistics:
     """Counts since the start. `rtt_ns` is smoothed over pings, None before the first; bytes are of whole frames, those
     of deltas apart from those of full syncs. `reconnects` counts the sessions after the first.
+    Event rows are dropped that a game did not ask for when `EVENT_ROWS_UNREAD_MAX` waited: the oldest.
     `duplicates` and `gaps` are deltas that could not be used: to a version that was held, or from one that was not."""
 
     version: Version
@@ -69,6 +72,8 @@ class ReplicaStatistics:
     duplicates: int
     gaps: int
     digests_verified: int
+    event_rows_told: int
+    event_rows_dropped: int
     rtt_ns: int | None
     frames_received: int
     bytes_received: int
@@ -121,6 +126,11 @@ class Replica:
         self._state: ReplicaState = "joining"
         self._staging = Staging()
         self._parts = Parts()
+        self._event_rows: EventRows | None = None
+        """None before the first of a session came."""
+        self._event_rows_told = 0
+        self._event_rows_read = 0
+        self._event_rows_dropped = 0
         self._had_digest = False
         self._keeps_digest = False
         """Where each version is compared the store makes its digest from the last and what changed, or each would cost
@@ -231,6 +241,8 @@ class Replica:
             duplicates=self._duplicates,
             gaps=self._gaps,
             digests_verified=self._digests_verified,
+            event_rows_told=self._event_rows_told,
+            event_rows_dropped=self._event_rows_dropped,
             rtt_ns=self._session.rtt_ns,
             frames_received=self._frames_received,
             bytes_received=self._bytes_received,
@@ -392,8 +404,17 @@ class Replica:
             self.next_ack_ns = self._acked_ns + ACK_INTERVAL_NS
 
     def next_event(self) -> Event | None:
-        """The oldest event that nobody has taken yet."""
-        return self.events.popleft() if self.events else None
+        """The oldest event that nobody has taken yet.
+
+        Event rows come after the version that they are of is applied, once each and in the order in which they were
+        inserted: all that were made from the first version of the session on, also of versions that were skipped.
+        """
+        if not self.events:
+            return None
+        event = self.events.popleft()
+        if event.__class__ is EventRow:
+            self._event_rows_read += 1
+        return event
 
     # --- inside ------------------------------------------------------------------------------------------------------
 
@@ -409,6 +430,8 @@ class Replica:
                     self._staging.add_untrusted(event)
                     self._chunks_staged += 1
                     self._owe_ack(at_once=True)
+                case EventMessage():
+                    self._take_event_rows(event)
                 case SyncBegin():
                     self._staging.begin_untrusted(event, self._held)
                 case session_client.CommandAnswered():
@@ -444,6 +467,7 @@ class Replica:
         self._session = self._new_session()
         self._staging = Staging()
         self._parts = Parts()
+        self._event_rows = None
         self._held = EMPTY_VERSION
         self.next_ack_ns = _NEVER_NS
         self._tickets_before = self._tickets_made
@@ -512,6 +536,8 @@ class Replica:
         self._shown, self._tick, self._entity = version, tick, entity
         if self._early:
             self._answer_early(version)
+        if self._event_rows is not None and self._event_rows.waiting:
+            self._event_rows.tell(version)
         if self.on_applied is not None:
             self.on_applied(version, tick)
         return True
@@ -572,8 +598,39 @@ class Replica:
         if self._state != "live":
             self._change_state("live")
         self._answer_early(version)
+        if self._event_rows is not None:
+            self._event_rows.tell(version)
         if self.on_applied is not None:
             self.on_applied(version, tick)
+
+    def _take_event_rows(self, message: EventMessage) -> None:
+        if self.store is None:
+            raise RemoteProtocolError("event rows before the schema", reason=Reason.BAD_STATE)
+        rows = self._event_rows
+        if rows is None:
+            rows = self._event_rows = EventRows(EventReader(self.store.names), self._tell)
+        rows.add_untrusted(message)
+        # Over datagrams their version may be here before them.
+        rows.tell(self._held)
+
+    def _tell(self, row: EventRow) -> None:
+        self.events.append(row)
+        self._event_rows_told += 1
+        unread = self._event_rows_told - self._event_rows_read - self._event_rows_dropped
+        if unread > EVENT_ROWS_UNREAD_MAX:
+            self._drop_unread(unread // 2)
+
+    def _drop_unread(self, rows: int) -> None:
+        """Nobody asks: what is oldest goes, but only of rows."""
+        log.warning("%d event rows were never asked for and are dropped; call `poll` in each frame", rows)
+        self._event_rows_dropped += rows
+        kept: deque[Event] = deque()
+        for event in self.events:
+            if rows and event.__class__ is EventRow:
+                rows -= 1
+            else:
+                kept.append(event)
+        self.events = kept
 
     def _answer_early(self, version: Version) -> None:
         """Tell of commands that were accepted in a version that is here only now."""

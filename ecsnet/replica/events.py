@@ -1,4 +1,5 @@
-"""What happens to a client, as values: changes of state, answers to commands, a world that came apart.
+"""What happens to a client, as values: changes of state, answers to commands, a world that came apart, and what the
+game itself says has happened (`EventRow`).
 
 Invariants: an event is about something that has happened already; a ticket changes from `pending` once, and an
 `accepted` one only when the replica holds the version that contains its effect.
@@ -8,6 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ecsnet.ids import CommandSeq, Epoch, Version
+from ecsnet.replica.event_rows import EventRow
 
 TicketStatus = Literal["pending", "accepted", "rejected", "superseded"]
 ReplicaState = Literal["joining", "live", "resuming", "closed"]
@@ -72,4 +74,4 @@ class EpochChanged:
     new: Epoch
 
 
-Event = StateChanged | CommandAnswered | Diverged | EpochChanged
+Event = StateChanged | CommandAnswered | Diverged | EpochChanged | EventRow

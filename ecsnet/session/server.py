@@ -42,6 +42,7 @@ from ecsnet.session.commands import decode_arguments_untrusted, signatures_hash,
 from ecsnet.session.states import NOT_BUILT, Conversation, Side, State, signal_of
 from ecsnet.wire import codec
 from ecsnet.wire.datagrams import UNRELIABLE
+from ecsnet.wire.event_frame import EventFrames
 from ecsnet.wire.messages import (
     KIND_OF,
     WIRE_VERSION,
@@ -493,6 +494,11 @@ class ServerSession:
             parts=parts,
             flags=flags,
         )
+
+    def event_frame(self, frames: EventFrames, sequence: int) -> bytes:
+        """The frame of one message of event rows; `sequence` counts those of this session from 1."""
+        self._conversation.send(Kind.EVENT)
+        return frames.frame(self.session, sequence)
 
     # --- inside -------------------------------------------------------------------------------------------------------
 

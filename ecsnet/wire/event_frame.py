@@ -35,9 +35,7 @@ EVENT_HEAD_BYTES: Final = FRAME_HEADER_BYTES + _BLOCK_AT
 def write_event(message: Event) -> bytes:
     """The whole frame of one message."""
     m = message
-    record = _RECORD.pack(
-        m.session, m.sequence, m.version, m.tick, m.key, m.epoch, m.subscription, m.table, m.flags, 0
-    )
+    record = _RECORD.pack(m.session, m.sequence, m.version, m.tick, m.key, m.epoch, m.subscription, m.table, m.flags, 0)
     return b"".join((_head(len(m.block)), record, _tail(m.block)))
 
 
