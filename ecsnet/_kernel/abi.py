@@ -333,6 +333,8 @@ _SIGNATURES: Final[dict[str, tuple[Any, tuple[Any, ...]]]] = {
         c_int32,
         (c_void_p, c_int32, c_void_p, c_uint32, c_void_p, c_uint32, c_void_p, _u32p, _u32p),
     ),
+    "ecs_rows": (c_int64, (c_void_p, c_int32, c_uint32, c_void_p, c_uint32, c_void_p)),
+    "ecs_view_cuts": (c_int32, (c_void_p, c_uint32, c_uint32, c_void_p)),
     "ecs_view_digest": (None, (c_void_p, c_uint32, c_void_p)),
     "ecs_encoder_create": (c_void_p, ()),
     "ecs_encoder_destroy": (None, (c_void_p,)),

@@ -8,7 +8,7 @@ is an error, also where there are no rows.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 import numpy as np
@@ -18,7 +18,7 @@ from ecsnet.errors import ArgumentError, InternalError, UnknownNameError
 from ecsnet.expressions import Both, Comparison, Condition, Either, Membership, Not, Path
 from ecsnet.store.fields import FieldName
 
-__all__ = ["Fetch", "evaluate"]
+__all__ = ["Fetch", "compare", "evaluate", "lookup_values"]
 
 Mask = NDArray[np.bool_]
 
@@ -128,8 +128,20 @@ def _member(field: FieldName, cells: NDArray[Any], values: tuple[Any, ...]) -> M
         for value in values:
             found |= compare(field, cells, "==", value)
         return found
-    # Only what the dtype can hold can be found; numpy would turn a list that mixes signs into floats.
-    limits = np.iinfo(field.dtype)
-    numbers = {_number(field, value) for value in values}
-    wanted = [int(number) for number in numbers if limits.min <= number <= limits.max and number == int(number)]
+    wanted = lookup_values(field, values)
     return np.isin(cells, np.array(wanted, field.dtype)) if wanted else found
+
+
+def lookup_values(field: FieldName, values: Iterable[Any]) -> list[int | float]:
+    """Those of the values that a column of single numbers can have; the others equal none of its cells.
+
+    Raises:
+        ArgumentError, UnknownNameError: as comparing with them would.
+    """
+    numbers = {_number(field, value) for value in values}
+    if field.dtype.kind in "iu":
+        # numpy would turn a list that mixes signs into floats.
+        limits = np.iinfo(field.dtype)
+        return [int(number) for number in numbers if limits.min <= number <= limits.max and number == int(number)]
+    comparable = [_comparable(field, number) for number in numbers]
+    return [number for number in comparable if not isinstance(number, np.float64) and number == number]

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from ecsnet.errors import ArgumentError, BorrowError
 from ecsnet.ids import INDEX_BITS
 from ecsnet.store.fields import FieldName
+from ecsnet.store.indexes import Index, flat
 from ecsnet.store.lifecycle import CLOSED, DIRECT, IDLE, LENDING, Lifecycle
 from ecsnet.store.names import TableName
 from ecsnet.store.query import Query, Selection, query_of
@@ -36,9 +37,12 @@ class QuerySource(Lifecycle):
         From the first column taken, rows stand still until the commit: what is spawned, inserted or removed after that
         is not in any query of this transaction.
 
+        A table that not every row has is `maybe(table)`; a table with keys of its own is queried by itself, and joined
+        to others over a reference. See `Query`.
+
         Raises:
-            UnknownNameError, ArgumentError: no such table, or the same one twice.
-            NotBuiltError: tables with keys of their own beside others.
+            UnknownNameError, ArgumentError: no such table, none that every row has, the same one twice, or tables that
+                do not share their keys.
         """
         self._enter()
         return query_of(self, tables, without)
@@ -51,6 +55,18 @@ class QuerySource(Lifecycle):
         plan = self._writer.joins.of_head(tables, without)
         return Selection(plan.tables, plan.rows, plan.keys, self._structure)
 
+    def rows_of(self, table: TableName, keys: NDArray[np.uint64]) -> NDArray[np.uint32]:
+        """The row of each key in one table, `resolve.NO_ROW` where it has none."""
+        self._enter()
+        return self._writer.joins.rows_of(None, table, keys)
+
+    def index_of(self, field: FieldName, *, must: bool) -> Index | None:
+        """An index over the head's column as it is now, made only where it `must` be: it is good for one question."""
+        if not must:
+            return None
+        whole = self.join((field.table,), ())
+        return Index(flat(field, self.read(whole, 0, field)))
+
     def holds(self, selection: Selection) -> bool:
         """Whether no structural operation was done since."""
         return selection.structure == self._structure
@@ -59,7 +75,7 @@ class QuerySource(Lifecycle):
         """The cells of one field, for reading at once."""
         self._enter()
         if field.kind != "stored":
-            return _virtual(field, selection.keys)
+            return _virtual(field, selection.keys_of(position))
         return self._lending.read(selection, position, field)
 
     def column(self, selection: Selection, position: int, field: FieldName) -> NDArray[Any]:
@@ -72,7 +88,11 @@ class QuerySource(Lifecycle):
                 f"removed something): take the columns first, or query again"
             )
         if field.kind != "stored":
-            return _virtual(field, selection.keys)
+            return _virtual(field, selection.keys_of(position))
+        if selection.read_only(position):
+            fixed = self._lending.read(selection, position, field).copy()
+            fixed.flags.writeable = False
+            return fixed
         if field.lendable and self._state == DIRECT:
             self._state = LENDING
         return self._lending.column(selection, position, field)
@@ -98,6 +118,11 @@ class QuerySource(Lifecycle):
             changeable(field.table)
             why = "follows from the key" if field.kind != "stored" else "is a foreign key or unique"
             raise ArgumentError(f"{field.path} {why} and is read-only as a column: use tx.update(key, ...)")
+        if selection.read_only(position):
+            raise ArgumentError(
+                f"{field.path} is read-only in a join, where one row may stand in several places: use "
+                f"tx.update_many(rows.key, ...)"
+            )
         cells = self.column(selection, position, field)
         if value is cells:
             # `body.x += v` has changed the array already, and assigns it to itself.

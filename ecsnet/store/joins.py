@@ -8,13 +8,16 @@ what it was; a plan owns its arrays, and they are read-only.
 """
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ecsnet._kernel.rows import column_cuts, rows_of
+from ecsnet.store.fields import FieldName
+from ecsnet.store.indexes import Index, Indexes, flat
 from ecsnet.store.names import TableName
-from ecsnet.store.query import RowSet, Selection
+from ecsnet.store.selection import RowSet, Selection, as_row_set
 from ecsnet.store.spatial import SpatialIndexes
 
 if TYPE_CHECKING:
@@ -31,10 +34,11 @@ Tables = tuple[TableName, ...]
 class Joins:
     """The remembered joins of one store."""
 
-    __slots__ = ("_kernel", "_plans", "spatial")
+    __slots__ = ("_kernel", "_plans", "indexes", "spatial")
 
     def __init__(self, kernel: "KernelStore"):
         self._kernel = kernel
+        self.indexes = Indexes()
         self._plans: dict[tuple[Tables, Tables], dict[tuple[int, ...], Selection]] = {}
         self.spatial = SpatialIndexes(kernel)
 
@@ -64,6 +68,16 @@ class Joins:
 
         return self._remembered(tables, without, sequence, join)
 
+    def rows_of(self, pin: "Pin | None", table: TableName, keys: NDArray[np.uint64]) -> NDArray[np.uint32]:
+        """The row of each key in a pinned version, or (None) in the head; `resolve.NO_ROW` where there is none."""
+        return rows_of(self._kernel, pin, table.id, keys)
+
+    def index_of_pin(self, pin: "Pin", field: FieldName, cells: NDArray[Any], must: bool) -> Index | None:
+        """The index of a column of a pinned version; None where none must be made and it would not pay."""
+        position = field.table.stored.index(field)
+        contents = column_cuts(pin, field.table.id)[position], len(cells)
+        return self.indexes.of(field, contents, flat(field, cells), must)
+
     def _remembered(
         self, tables: Tables, without: Tables, sequence: tuple[int, ...], join: Callable[[], Selection]
     ) -> Selection:
@@ -85,21 +99,8 @@ def _plan(tables: Tables, joined: "JoinRows") -> Selection:
         assert joined.aligned, "a join that is not aligned names its rows"
         rows = (slice(0, joined.count),) * len(tables)
     else:
-        rows = tuple([_row_set(numbers) for numbers in joined.rows])
+        rows = tuple([as_row_set(numbers) for numbers in joined.rows])
     return Selection(tables, rows, keys, None)
-
-
-def _row_set(numbers: NDArray[np.uint32]) -> RowSet:
-    """Rows that lie together in order become a slice, which needs no copy."""
-    count = len(numbers)
-    if count == 0:
-        return slice(0, 0)
-    first = int(numbers[0])
-    if int(numbers[-1]) - first == count - 1 and bool((np.diff(numbers.astype(np.int64)) == 1).all()):
-        return slice(first, first + count)
-    rows = numbers.astype(np.intp)
-    rows.flags.writeable = False
-    return rows
 
 
 def _own(keys: NDArray[np.uint64]) -> NDArray[np.uint64]:

@@ -25,10 +25,10 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from ecsnet.errors import BorrowError
+from ecsnet.errors import ArgumentError, BorrowError
 from ecsnet.store.fields import FieldName
 from ecsnet.store.names import TableName
-from ecsnet.store.query import Selection
+from ecsnet.store.selection import Selection, cells_at
 
 if TYPE_CHECKING:
     from ecsnet._kernel.kernel import KernelStore
@@ -40,14 +40,23 @@ _SCRATCH_SHARE: Final = 32
 
 
 class Gathered:
-    """One private copy: `array` is what the game has, `before` what it was gathered from."""
+    """One private copy: `array` is what the game has, `before` what it was gathered from. `present` says where there is
+    a row to write back to; None where all are there."""
 
-    __slots__ = ("array", "before", "field", "fresh", "keys", "rows")
+    __slots__ = ("array", "before", "field", "fresh", "keys", "present", "rows")
 
-    def __init__(self, field: FieldName, rows: NDArray[np.intp], keys: NDArray[np.uint64], cells: NDArray[Any]):
+    def __init__(
+        self,
+        field: FieldName,
+        rows: NDArray[np.intp],
+        keys: NDArray[np.uint64],
+        present: NDArray[np.bool_] | None,
+        cells: NDArray[Any],
+    ):
         self.field = field
         self.rows = rows
         self.keys = keys
+        self.present = present
         self.array = cells
         self.before = cells.copy()
         # Nothing else has changed these cells since they were gathered.
@@ -89,12 +98,12 @@ class Lending:
         if isinstance(rows, slice):
             self._scatter_if_any(field.table)
             return self._slice(field, rows.start, rows.stop)
-        return self._gather(field, rows, selection.keys)
+        return self._gather(field, rows, selection, position)
 
     def read(self, selection: Selection, position: int, field: FieldName) -> NDArray[Any]:
         """The cells of a stored field, for reading at once: a copy or a slice that must not be kept."""
         self._scatter_if_any(field.table)
-        return self._cells(field)[selection.rows[position]]
+        return cells_at(self._cells(field), selection, position, field)
 
     def columns_if_lent(self, table: TableName, fields: Sequence[FieldName]) -> list[NDArray[Any]] | None:
         """These whole columns as the transaction sees them, for reading at once, if any of them is lent. None: the
@@ -114,7 +123,7 @@ class Lending:
         self._slices[field, start, stop] = part
         return part
 
-    def _gather(self, field: FieldName, rows: NDArray[np.intp], keys: NDArray[np.uint64]) -> NDArray[Any]:
+    def _gather(self, field: FieldName, rows: NDArray[np.intp], selection: Selection, position: int) -> NDArray[Any]:
         copies = self._gathered.setdefault(field.table, [])
         known = None
         for copy in copies:
@@ -124,14 +133,14 @@ class Lending:
         if known is not None and known.fresh and field not in self._whole:
             return known.array
         self.scatter(field.table)
-        cells = self._cells(field)
+        cells = cells_at(self._cells(field), selection, position, field)
         if known is None:
-            known = Gathered(field, rows, keys, cells.take(rows, axis=0))
+            known = Gathered(field, rows, selection.keys_of(position), selection.present(position), cells)
             copies.append(known)
         else:
             # Handed out before: bring it up to date in place, since the game may still hold it.
-            np.take(cells, rows, axis=0, out=known.array)
-            np.copyto(known.before, known.array)
+            np.copyto(known.array, cells)
+            np.copyto(known.before, cells)
             known.fresh = True
         return known.array
 
@@ -156,6 +165,7 @@ class Lending:
         """Write the changed cells of gathered copies of `table` back.
 
         Raises:
+            ArgumentError: a cell was written where a `maybe` table has no row.
             BorrowError: a cell was changed through two arrays, or through an array and otherwise.
             ConstraintError: a cell breaks a rule of the schema.
         """
@@ -164,6 +174,11 @@ class Lending:
             if len(places) == 0:
                 continue
             field = copy.field
+            if copy.present is not None and not copy.present[places].all():
+                raise ArgumentError(
+                    f"{field.path} was written where there is no row ({self._label!r}): write where `present` is true, "
+                    f"as in shield.strength[shield.present] = 1. Nothing is committed"
+                )
             everything = len(places) == len(copy.rows)
             rows = copy.rows if everything else copy.rows[places]
             cells = copy.array if everything else copy.array[places]

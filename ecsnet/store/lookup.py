@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from ecsnet.expressions import col
+from ecsnet.expressions import Column
 from ecsnet.store.names import Names, no_such_row
 from ecsnet.store.query import Query
 from ecsnet.store.typed import Path, Selector
@@ -32,7 +32,8 @@ class Lookup:
         return found
 
     def find(self, path: Path, value: object) -> int | None:
-        """As `key`, with None where there is no such row. It scans the column."""
+        """As `key`, with None where there is no such row; of several the first. In a view, a unique field or a
+        reference is looked up by an index once asking has paid for one; otherwise the column is scanned."""
         field = self._names.path(path)
-        keys = self.query(field.table.name).where(col(field.path) == value).key
+        keys = self.query(field.table.name).where(Column(field.path) == value).key
         return int(keys[0]) if len(keys) else None

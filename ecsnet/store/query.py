@@ -1,55 +1,44 @@
 """Queries: which rows, of which tables, in one order; and what iterating one hands out.
 
-A query is made by a view or a transaction (its *source*), which alone knows where cells lie. Resolving it joins the
-tables on their keys, asks the condition, and gives a `Selection`: for each table the rows, aligned with one array of
-keys.
+A query is made by a view or a transaction (its *source*), which alone knows where cells lie. It is a description
+(`terms`) until somebody asks for rows; then it is resolved (`resolve`) into a `Selection`: for each table the rows,
+aligned with one array of keys.
+
+Comparing, here and everywhere in queries, follows IEEE 754: NaN is unequal to everything, itself included. Sorting puts
+NaN last in either direction, grouping puts all NaN into one group.
 
 Invariants:
-- the tables of a query share one key space; row i of each table belongs to key i of the selection;
+- the tables of a query share one key space, but for those joined over a reference; row i of each table belongs to row i
+  of the selection;
+- a query is never changed: each verb gives another;
 - a query resolves once and keeps its selection while the rows stand still, so that `body, health = weak` and
   `weak.entity` are aligned even when the cells that the condition asked about were changed in between.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Protocol
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ecsnet.errors import ArgumentError, NotBuiltError, UnknownNameError
-from ecsnet.expressions import Condition
-from ecsnet.store.conditions import evaluate
+from ecsnet.errors import ArgumentError
+from ecsnet.expressions import Aggregate, Column, Condition, Order, column_path, max_, mean, min_, sum_
+from ecsnet.store.aggregate import Grouped, aggregate_rows
+from ecsnet.store.explain import Explanation
 from ecsnet.store.fields import FieldName
 from ecsnet.store.names import Names, TableName
+from ecsnet.store.resolve import Resolver
+from ecsnet.store.result import Result, result_of
 from ecsnet.store.rows import Rows
+from ecsnet.store.selection import RowSet, Selection
+from ecsnet.store.terms import Terms, join_term, maybe, terms_of
 from ecsnet.store.typed import Selector
 
-__all__ = ["Query", "Selection", "Source", "maybe", "query_of"]
+if TYPE_CHECKING:
+    from ecsnet.store.indexes import Index
 
-# A whole slice of a column where the rows lie together in the order of the keys, else the rows one by one.
-RowSet = slice | NDArray[np.intp]
-
-
-class Selection:
-    """Resolved rows: `rows[t]` are those of `tables[t]`, aligned with `keys` (u64, read-only). Never changed.
-
-    `structure` is the source's own mark of when the rows stood where they are said to stand here.
-    """
-
-    __slots__ = ("keys", "rows", "structure", "tables")
-
-    def __init__(
-        self, tables: tuple[TableName, ...], rows: tuple[RowSet, ...], keys: NDArray[np.uint64], structure: object
-    ):
-        self.tables = tables
-        self.rows = rows
-        self.keys = keys
-        self.structure = structure
-
-    @property
-    def count(self) -> int:
-        """How many rows."""
-        return len(self.keys)
+__all__ = ["Query", "RowSet", "Selection", "Source", "maybe", "query_of"]
 
 
 class Source(Protocol):
@@ -60,7 +49,13 @@ class Source(Protocol):
         """The schema's names."""
 
     def join(self, tables: tuple[TableName, ...], without: tuple[TableName, ...]) -> Selection:
-        """Resolve a query without its condition."""
+        """The rows of keys that have all of `tables` and none of `without`."""
+
+    def rows_of(self, table: TableName, keys: NDArray[np.uint64]) -> NDArray[np.uint32]:
+        """The row of each key in one table, `resolve.NO_ROW` where it has none."""
+
+    def index_of(self, field: FieldName, *, must: bool) -> "Index | None":
+        """The rows of a stored field by its value; None where none `must` be made and it would not pay."""
 
     def holds(self, selection: Selection) -> bool:
         """Whether the rows still stand where `selection` says."""
@@ -76,25 +71,23 @@ class Source(Protocol):
 
 
 class Query:
-    """Rows of one or more tables, aligned. Unpacks into one `Rows` per table: `body, speed = tx.query(...)`."""
+    """Rows of one or more tables, aligned. Unpacks into one `Rows` per table: `body, speed = tx.query(...)`.
 
-    __slots__ = ("_condition", "_selection", "_source", "_tables", "_without")
+    Made by `view.query` and `tx.query`. Its verbs may be called in any order and mean the same: tables are joined, rows
+    chosen by every `where`, then sorted, then counted off. Nothing is looked for before somebody asks for rows.
+    """
 
-    def __init__(
-        self,
-        source: Source,
-        tables: tuple[TableName, ...],
-        without: tuple[TableName, ...],
-        condition: Condition | None = None,
-    ):
+    __slots__ = ("_selection", "_source", "_terms")
+
+    def __init__(self, source: Source, terms: Terms):
         self._source = source
-        self._tables = tables
-        self._without = without
-        self._condition = condition
+        self._terms = terms
         self._selection: Selection | None = None
 
+    # --- which rows --------------------------------------------------------------------------------------------------
+
     def where(self, condition: Condition) -> "Query":
-        """The same query over fewer rows: those for which `condition` is true as well.
+        """The same query over fewer rows: those for which `condition` is true as well. It may be called repeatedly.
 
         Raises:
             ArgumentError: not a condition, or it reads a table that is not in the query.
@@ -104,12 +97,64 @@ class Query:
             raise ArgumentError(f"expected a condition such as col('health.hp') < 20, found {condition!r}")
         for path in condition.paths():
             self._locate(path)
-        joined = condition if self._condition is None else self._condition & condition
-        return Query(self._source, self._tables, self._without, joined)
+        before = self._terms.condition
+        return self._with(condition=condition if before is None else before & condition)
 
-    def join(self, table: str, /, *, on: object = None) -> Any:
-        """Planned."""
-        raise NotBuiltError("joining over a foreign key", "query each table by itself and match the column with numpy")
+    def join(
+        self, table: Any, /, *, on: Column | str | None = None, left: bool = False, name: str | None = None
+    ) -> "Query":
+        """One table more, over a reference: `view.query("item").join("transform", on="item.holder")`.
+
+        The reference leads from a table of the query to this one (each row gets the one row that it refers to), or
+        from this one to a table of the query (each row is repeated for every row that refers to it). Rows without a
+        partner are left out. In a transaction, columns of joined tables are read-only, and so are all columns
+        where rows are repeated: which of them to write back nobody could say.
+
+        Args:
+            table: a component, for references to entities; a table with keys of its own; or `entities` itself.
+            on: the field with the foreign key. It may be left out where only one reference fits.
+            left: keep rows without a partner: `present` says which, as for `maybe`.
+            name: what the table is called in this query, where it is in it twice: `join("item", on="item.inside",
+                name="box")` is reached as "box.kind".
+
+        Raises:
+            UnknownNameError: no such table or field.
+            ArgumentError: no reference, or not between these tables; several fit; the name is taken.
+        """
+        names = self._source.names
+        found = names.table(table)
+        path = None if on is None else column_path(on)
+        return self._with(tables=(*self._terms.tables, join_term(names, self._terms, found, path, left, name)))
+
+    def order_by(self, *columns: Order | Column | str) -> "Query":
+        """The same rows sorted by these columns, the first counting most: `order_by("health.hp", desc("transform.x"))`.
+        It replaces an earlier order. Rows that are equal in all of them stay in the order they had; NaN comes last.
+
+        Raises:
+            ArgumentError, UnknownNameError: no column, one of arrays, or of a table that is not in the query.
+        """
+        orders = tuple([Order.of(column) for column in columns])
+        for order in orders:
+            field = self._locate(order.path)
+            if field.shape and not field.text:
+                raise ArgumentError(f"{field.path} holds arrays, which have no order")
+        return self._with(order=orders)
+
+    def limit(self, rows: int | None, offset: int = 0) -> "Query":
+        """Only the first `rows` rows (None: all) after the first `offset`, counted when they are sorted. Without
+        `order_by` which rows are first is not defined. It replaces an earlier limit.
+
+        Raises:
+            ArgumentError: not an integer, or below zero.
+        """
+        for number in (rows, offset):
+            if number is not None and (not isinstance(number, int) or isinstance(number, bool) or number < 0):
+                raise ArgumentError(
+                    f"limit takes a number of rows, and an offset: integers from 0 on, found {number!r}"
+                )
+        return self._with(limit=rows, offset=offset)
+
+    # --- the rows ----------------------------------------------------------------------------------------------------
 
     @property
     def entity(self) -> NDArray[np.uint64]:
@@ -118,8 +163,8 @@ class Query:
         Raises:
             ArgumentError: the table has keys of its own; `.key` gives them.
         """
-        if self._tables[0].keyed:
-            raise ArgumentError(f"rows of {self._tables[0].name} belong to no entity: use .key")
+        if self._terms.tables[0].table.keyed:
+            raise ArgumentError(f"rows of {self._terms.tables[0].name} belong to no entity: use .key")
         return self.resolve().keys
 
     @property
@@ -127,101 +172,115 @@ class Query:
         """The keys, u64, in the order of the rows: entities, or a table's own keys."""
         return self.resolve().keys
 
+    def __len__(self) -> int:
+        """How many tables, as for the tuple that it unpacks into; `count()` counts rows."""
+        return len(self._terms.tables)
+
+    def __iter__(self) -> Iterator[Rows]:
+        selection = self.resolve()
+        return iter([Rows(self._source, selection, position) for position in range(len(self._terms.tables))])
+
+    def __getitem__(self, position: int) -> Rows:
+        return Rows(self._source, self.resolve(), range(len(self._terms.tables))[position])
+
+    def select(self, *columns: Column | str, **named: Column | str) -> Result:
+        """The cells of these columns, copied out of the view or transaction, under their paths or the names given:
+        `select("health.hp", x="transform.x")`. Without any: all columns of all tables, and "key".
+
+        Raises:
+            ArgumentError, UnknownNameError: no column, of a table that is not in the query, or a name twice.
+        """
+        return result_of(self._source, self._terms, self.resolve(), columns, named)
+
+    # --- numbers over the rows ---------------------------------------------------------------------------------------
+
     def count(self) -> int:
         """How many rows."""
         return self.resolve().count
 
-    def __len__(self) -> int:
-        """How many tables, as for the tuple that it unpacks into; `count()` counts rows."""
-        return len(self._tables)
+    def sum(self, column: Column | str) -> int | float:
+        """The sum over all rows: of integers exact modulo 2**64, of floats in f64; 0 of none."""
+        found: int | float = self._aggregate(sum_(column))
+        return found
 
-    def __iter__(self) -> Iterator[Rows]:
-        selection = self.resolve()
-        return iter([Rows(self._source, selection, position) for position in range(len(self._tables))])
+    def min(self, column: Column | str) -> Any:
+        """The least value, as its Python value; None of no rows, NaN where one of them is."""
+        return self._aggregate(min_(column))
 
-    def __getitem__(self, position: int) -> Rows:
-        return Rows(self._source, self.resolve(), range(len(self._tables))[position])
+    def max(self, column: Column | str) -> Any:
+        """The greatest value, as its Python value; None of no rows, NaN where one of them is."""
+        return self._aggregate(max_(column))
+
+    def mean(self, column: Column | str) -> float | None:
+        """The arithmetic mean, in f64; None of no rows."""
+        found: float | None = self._aggregate(mean(column))
+        return found
+
+    def aggregate(self, **wanted: Aggregate) -> dict[str, Any]:
+        """Several at once: `aggregate(n=count(), total=sum_("health.hp"))` gives a dict of Python values.
+
+        Raises:
+            ArgumentError, UnknownNameError: not an aggregate, or of a column that is not in the query or has none.
+        """
+        return aggregate_rows(self._source, self._terms, self.resolve(), wanted)
+
+    def group_by(self, *columns: Column | str) -> Grouped:
+        """The rows put together by equal values of these columns: `.group_by("item.holder").aggregate(n=count())`.
+
+        Raises:
+            ArgumentError, UnknownNameError: none, no column, one of arrays, or of a table that is not in the query.
+        """
+        return Grouped(self._source, self._terms, self.resolve, columns)
+
+    # --- about it ----------------------------------------------------------------------------------------------------
+
+    def explain(self) -> Explanation:
+        """How the rows are found: it resolves the query anew and tells what was done, over how many rows, which index
+        was used, and which tables' columns are copied."""
+        resolver = Resolver(self._source, self._terms)
+        selection = resolver.run()
+        copied = {
+            term.name: not isinstance(selection.rows[position], slice) or selection.present(position) is not None
+            for position, term in enumerate(self._terms.tables)
+        }
+        return Explanation(self.text(), tuple(resolver.steps), copied, selection.count)
+
+    def text(self) -> str:
+        """The query in the language of `view.query_text` and `ecsnet query`, which reads it back."""
+        return self._terms.text()
 
     def __repr__(self) -> str:
-        text = ", ".join(repr(table.name) for table in self._tables)
-        if self._without:
-            text += f", without={[table.name for table in self._without]!r}"
-        return f"query({text})" + (f".where({self._condition!r})" if self._condition is not None else "")
+        return f"<query {self.text()}>"
+
+    # --- inside ------------------------------------------------------------------------------------------------------
 
     def resolve(self) -> Selection:
         """Find the rows, once for as long as they stand still."""
         selection = self._selection
         if selection is None or not self._source.holds(selection):
-            selection = self._source.join(self._tables, self._without)
-            if self._condition is not None:
-                selection = self._narrow(selection, self._condition)
+            terms = self._terms
+            if terms.plain:
+                selection = self._source.join(tuple([term.table for term in terms.tables]), terms.without)
+            else:
+                selection = Resolver(self._source, terms).run()
             self._selection = selection
         return selection
 
-    def _narrow(self, selection: Selection, condition: Condition) -> Selection:
-        source = self._source
+    def _aggregate(self, wanted: Aggregate) -> Any:
+        return self.aggregate(it=wanted)["it"]
 
-        def fetch(path: str) -> tuple[FieldName, NDArray[Any]]:
-            position, field = self._locate(path)
-            return field, source.read(selection, position, field)
+    def _locate(self, path: str) -> FieldName:
+        return self._terms.locate(self._source.names, path)[1]
 
-        chosen = np.flatnonzero(evaluate(condition, fetch))
-        if len(chosen) == selection.count:
-            return selection
-        rows: list[RowSet] = []
-        for row_set in selection.rows:
-            if isinstance(row_set, slice):
-                rows.append(chosen + row_set.start if row_set.start else chosen)
-            else:
-                rows.append(row_set[chosen])
-        keys = selection.keys[chosen]
-        keys.flags.writeable = False
-        return Selection(selection.tables, tuple(rows), keys, selection.structure)
-
-    def _locate(self, path: str) -> tuple[int, FieldName]:
-        """The table's position in this query, and the field."""
-        if "." not in path:
-            if len(self._tables) == 1:
-                return 0, self._tables[0].field(path)
-            known = [field.path for table in self._tables for field in table.fields.values()]
-            raise UnknownNameError("field", path, known)
-        field = self._source.names.path(path)
-        for position, table in enumerate(self._tables):
-            if table is field.table:
-                return position, field
-        raise ArgumentError(
-            f"the condition reads {path}, and the query has only {', '.join(table.name for table in self._tables)}: "
-            f"add {field.table.name!r} to the query"
-        )
-
-
-def maybe(table: str) -> Any:
-    """Planned: a table that not all entities of a query have."""
-    raise NotBuiltError("maybe(table) in a query", "query with and without it: query(..., without=[table])")
+    def _with(self, **changes: Any) -> "Query":
+        return Query(self._source, replace(self._terms, **changes))
 
 
 def query_of(source: Source, tables: Sequence[Selector], without: Sequence[Selector]) -> Query:
     """Check the names of a query and make it.
 
     Raises:
-        UnknownNameError, ArgumentError: no such table, none at all, or the same one twice.
-        NotBuiltError: tables that do not share a key space.
+        UnknownNameError, ArgumentError: no such table, none that every row has, the same one twice, or tables that do
+            not share their keys.
     """
-    if not tables:
-        raise ArgumentError("a query names at least one table")
-    if isinstance(without, str | type):
-        raise ArgumentError(f"without takes a list of tables: without=[{without!r}]")
-    names = source.names
-    wanted = tuple(names.table(name) for name in tables)
-    unwanted = tuple(names.table(name) for name in without)
-    if len(set(wanted + unwanted)) < len(wanted) + len(unwanted):
-        raise ArgumentError(
-            f"the same table twice in one query: {', '.join(table.name for table in wanted + unwanted)}"
-        )
-    spaces = {table.key_space for table in wanted + unwanted}
-    if len(spaces) > 1:
-        raise NotBuiltError(
-            f"joining tables with different keys ({', '.join(sorted(spaces))})",
-            "query each by itself and match a foreign key's column with numpy",
-        )
-    return Query(source, wanted, unwanted)
+    return Query(source, terms_of(source.names, tables, without))

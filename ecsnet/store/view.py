@@ -22,11 +22,14 @@ from ecsnet.store.lookup import Lookup
 from ecsnet.store.names import Names, TableName, as_key
 from ecsnet.store.places import INDEX_MASK, READS_BEFORE_PLACES
 from ecsnet.store.query import Query, Selection, query_of
+from ecsnet.store.result import structured, text_of, text_table
+from ecsnet.store.selection import cells_at
 from ecsnet.store.spatial import Axes, Found, Search
 from ecsnet.store.typed import Selector
 
 if TYPE_CHECKING:
     from ecsnet._kernel.kernel import Pin
+    from ecsnet.store.indexes import Index
     from ecsnet.store.joins import Joins
     from ecsnet.store.places import PlacesCache
 
@@ -128,9 +131,12 @@ class View(Lookup):
     def query(self, *tables: Selector, without: Sequence[Selector] = ()) -> Query:
         """The rows of entities that have all of `tables` and none of `without`, aligned.
 
+        A table that not every row has is `maybe(table)`; a table with keys of its own is queried by itself, and joined
+        to others over a reference. See `Query`.
+
         Raises:
-            UnknownNameError, ArgumentError: no such table, or the same one twice.
-            NotBuiltError: tables with keys of their own beside others.
+            UnknownNameError, ArgumentError: no such table, none that every row has, the same one twice, or tables that
+                do not share their keys.
         """
         self._open()
         return query_of(self, tables, without)
@@ -163,16 +169,21 @@ class View(Lookup):
         """Always: a version never changes."""
         return True
 
+    def rows_of(self, table: TableName, keys: NDArray[np.uint64]) -> NDArray[np.uint32]:
+        """The row of each key in one table, `resolve.NO_ROW` where it has none."""
+        return self._joins.rows_of(self._open(), table, keys)
+
+    def index_of(self, field: FieldName, *, must: bool) -> "Index | None":
+        """The rows of a stored field by its value; None where none `must` be made and it would not pay."""
+        return self._joins.index_of_pin(self._open(), field, self._column(field), must)
+
     def read(self, selection: Selection, position: int, field: FieldName) -> NDArray[Any]:
         """The cells of one field, aligned with the selection, read-only."""
-        rows = selection.rows[position]
         if field.kind != "stored":
-            cells = selection.keys if field.kind == "key" else _generations(selection.keys)
-        elif isinstance(rows, slice):
-            cells = self._column(field)
-            return cells if len(cells) == selection.count else cells[rows]
+            keys = selection.keys_of(position)
+            cells = keys if field.kind == "key" else _generations(keys)
         else:
-            cells = self._column(field).take(rows, axis=0)
+            cells = cells_at(self._column(field), selection, position, field)
         cells.flags.writeable = False
         return cells
 
@@ -259,26 +270,25 @@ class ViewTable:
         columns = {"key": self.key} if "key" not in self._table.fields else {}
         return columns | {name: self[name] for name in self._table.fields}
 
-    def __getattr__(self, name: str) -> Any:
-        if name == "__arrow_c_stream__":
-            raise AttributeError("Arrow export is not built yet: to_dict() gives numpy columns")
-        raise AttributeError(name)
+    def to_numpy(self) -> NDArray[Any]:
+        """One structured array, a record per row, of what `to_dict` has."""
+        return structured(self.to_dict())
+
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+        """The columns for pyarrow, polars, pandas and DuckDB, by the Arrow C stream interface. Numbers are not copied,
+        and hold this version for as long as the other side has them."""
+        from ecsnet._kernel.arrow import stream
+
+        return stream(self.to_dict())
 
     def __str__(self) -> str:
         rows = min(len(self), _PRINTED_ROWS)
         shown = [("key", [f"{key:#x}" for key in self.key[:rows].tolist()])]
         for field in self._table.fields.values():
-            if field.kind == "key":
-                continue
-            shown.append((field.name, [_text(field, cell) for cell in self[field.name][:rows]]))
-        widths = [max(len(name), *map(len, cells), 0) if cells else len(name) for name, cells in shown]
-        lines = [f"{self._table.name}: {len(self)} rows at version {self._view.version}"]
-        lines.append("  ".join(name.rjust(width) for (name, _), width in zip(shown, widths, strict=True)).rstrip())
-        for row in range(rows):
-            lines.append("  ".join(cells[row].rjust(width) for (_, cells), width in zip(shown, widths, strict=True)))
-        if len(self) > rows:
-            lines.append(f"... {len(self) - rows} more")
-        return "\n".join(lines)
+            if field.kind != "key":
+                shown.append((field.name, [text_of(field, cell) for cell in self[field.name][:rows]]))
+        title = f"{self._table.name}: {len(self)} rows at version {self._view.version}"
+        return text_table(title, shown, len(self))
 
     def __repr__(self) -> str:
         return f"<{len(self)} rows of {self._table.name} at version {self._view.version}>"
@@ -286,14 +296,3 @@ class ViewTable:
 
 def _generations(keys: NDArray[np.uint64]) -> NDArray[np.uint32]:
     return (keys >> np.uint64(INDEX_BITS)).astype(np.uint32)
-
-
-def _text(field: FieldName, cell: Any) -> str:
-    if field.text:
-        return repr(cell.tobytes().rstrip(b"\0"))[1:]
-    if field.shape:
-        return "[" + " ".join(f"{part:g}" for part in cell.tolist()) + "]"
-    if field.enum is not None:
-        number = cell.item()
-        return next((name for name, value in field.enum.items() if value == number), str(number))
-    return f"{cell:g}" if field.dtype.kind == "f" else str(cell)

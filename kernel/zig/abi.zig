@@ -43,6 +43,7 @@ comptime {
     _ = @import("abi_text.zig");
     _ = abi_spatial;
     _ = @import("abi_events.zig");
+    _ = @import("abi_query.zig");
 }
 
 fn status(result: failure.Error!void) i32 {
@@ -56,7 +57,7 @@ fn forget(store: *Store) void {
 }
 
 /// `n` elements at a caller's address. None may lie anywhere, at 0 too; any must be aligned as their type is.
-fn at(comptime T: type, address: u64, n: u64) error{BadArgument}![]T {
+pub fn at(comptime T: type, address: u64, n: u64) error{BadArgument}![]T {
     if (n == 0) return &.{};
     const place = std.math.cast(usize, address) orelse return error.BadArgument;
     const count = std.math.cast(usize, n) orelse return error.BadArgument;
@@ -65,7 +66,7 @@ fn at(comptime T: type, address: u64, n: u64) error{BadArgument}![]T {
 }
 
 /// A slot that holds a version. Any other number is a mistake of the caller.
-fn slotAt(store: *Store, slot: u64) error{BadArgument}!*view.Slot {
+pub fn slotAt(store: *Store, slot: u64) error{BadArgument}!*view.Slot {
     if (slot >= limits.slots_max) return error.BadArgument;
     const found = &store.views.slots[@intCast(slot)];
     if (found.tables.len == 0) return error.BadArgument;
@@ -73,7 +74,7 @@ fn slotAt(store: *Store, slot: u64) error{BadArgument}!*view.Slot {
 }
 
 /// An id that came as u32. Cut to 16 bits a wrong one would name another table; 0xffff names none.
-fn narrow(id: u32) u16 {
+pub fn narrow(id: u32) u16 {
     return std.math.cast(u16, id) orelse 0xffff;
 }
 
@@ -437,7 +438,7 @@ export fn ecs_join(
     return 0;
 }
 
-fn side(store: *Store, slot: i32, table: u16) error{ UnknownTable, BadArgument }!join.Side {
+pub fn side(store: *Store, slot: i32, table: u16) error{ UnknownTable, BadArgument }!join.Side {
     const number = store.head.catalogue.tableIndex(table) orelse return error.UnknownTable;
     if (slot < 0) {
         const t = &store.head.tables[number];

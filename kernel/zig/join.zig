@@ -7,14 +7,18 @@
 const std = @import("std");
 const sparse = @import("sparse.zig");
 
-pub const Side = struct { keys: []const u64, pages: sparse.Directory };
+pub const Side = struct {
+    keys: []const u64,
+    pages: sparse.Directory,
+
+    /// The row of exactly this key.
+    pub fn find(side: Side, key: u64) ?u32 {
+        const row = sparse.find(side.pages, @truncate(key)) orelse return null;
+        return if (side.keys[row] == key) row else null;
+    }
+};
 
 pub const Result = struct { count: u32, aligned: bool };
-
-fn has(side: Side, key: u64) ?u32 {
-    const row = sparse.find(side.pages, @truncate(key)) orelse return null;
-    return if (side.keys[row] == key) row else null;
-}
 
 /// `rows[t]` receives the rows of `with[t]`; each has room for the rows of the smallest table.
 /// Nothing is written when the result is aligned. Order: that of the smallest table's rows.
@@ -36,9 +40,9 @@ pub fn join(with: []const Side, without: []const Side, rows: []const [*]u32) Res
 
     var count: u32 = 0;
     next: for (first, 0..) |key, row| {
-        for (without) |side| if (has(side, key) != null) continue :next;
+        for (without) |side| if (side.find(key) != null) continue :next;
         for (with, rows, 0..) |side, into, i| {
-            into[count] = if (i == smallest) @intCast(row) else has(side, key) orelse continue :next;
+            into[count] = if (i == smallest) @intCast(row) else side.find(key) orelse continue :next;
         }
         count += 1;
     }

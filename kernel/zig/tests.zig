@@ -5,6 +5,7 @@ comptime {
     _ = @import("abi_frame.zig");
     _ = @import("abi_journal.zig");
     _ = @import("abi_text.zig");
+    _ = @import("abi_query.zig");
     _ = @import("block.zig");
     _ = @import("catalogue.zig");
     _ = @import("changes.zig");

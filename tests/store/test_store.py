@@ -18,7 +18,7 @@ from ecsnet.errors import (
     UnknownNameError,
 )
 from ecsnet.schema import Schema, loads
-from ecsnet.store import Store, col, maybe
+from ecsnet.store import Store, col
 
 
 def test_a_store_opens_from_a_file(tmp_path: Path, schema: Schema) -> None:
@@ -250,10 +250,6 @@ def test_what_is_not_built_says_so(schema: Schema, store: Store, tmp_path: Path)
             coroutine.send(None)
     with pytest.raises(NotBuiltError, match="wait=False"):
         store.transaction().commit(wait=False)
-    with pytest.raises(NotBuiltError, match="maybe"):
-        maybe("health")
-    with store.view() as view, pytest.raises(NotBuiltError, match="foreign key"):
-        view.query("item").join("transform", on="item.holder")
 
 
 def test_100000_spawn_despawn_cycles_leave_memory_flat(schema: Schema) -> None:

@@ -370,7 +370,7 @@ def test_what_a_verb_cannot_do_it_says(store: Store) -> None:
         with pytest.raises(ArgumentError, match="describes the schema"):
             tables.name = b""
         assert repr(tx) == "<transaction 'transaction', open>"
-        assert repr(tx.query("health", without=["velocity"])) == "query('health', without=['velocity'])"
+        assert repr(tx.query("health", without=["velocity"])) == "<query from health without velocity>"
         with pytest.raises(ArgumentError, match="inside a tick"):
             tx.random.random()
 
