@@ -41,8 +41,6 @@ def _demand_built(schema: Schema) -> None:
             if getattr(table, what, None):
                 raise NotBuiltError(f"{what} of table {table.name}", "leave it out")
         for field in table.fields:
-            if field.type == "string":
-                raise NotBuiltError(f"strings ({table.name}.{field.name})", "use bytes[N]")
             if len(field.shape) > 1:
                 raise NotBuiltError(f"arrays of arrays ({table.name}.{field.name})", "use one array, e.g. [f32; 12]")
             if field.foreign_key is not None and field.foreign_key.table != "entities":
@@ -91,9 +89,12 @@ def _bits(field: Field, bound: float) -> int:
 
 
 def pack_cell(field: Field, value: Any) -> bytes:
-    """One cell as the kernel stores it."""
+    """One cell as the kernel takes it: of a string its length and its UTF-8."""
     import numpy as np
 
     if field.type == "bytes":
         return bytes(value).ljust(field.count, b"\0")
+    if field.type == "string":
+        raw = str(value).encode()
+        return struct.pack("<I", len(raw)) + raw
     return np.array(value, field.dtype).tobytes()

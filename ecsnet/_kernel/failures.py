@@ -4,6 +4,7 @@ The kernel knows numbers; the schema knows names. `failure.zig` says what happen
 """
 
 import struct
+from collections.abc import Callable
 from typing import Final
 
 from ecsnet._kernel import abi
@@ -21,6 +22,7 @@ from ecsnet.errors import (
     StaleEntityError,
     StorageError,
 )
+from ecsnet.limits import CELL_BYTES_MAX
 from ecsnet.schema.model import ENTITIES, Field, Schema
 
 _RULES: Final = {
@@ -34,12 +36,18 @@ _RULES: Final = {
 }
 
 
+TEXT_BYTES_MAX: Final = 4 << 30
+"""What the heap's directory has places for (`heap.zig`)."""
+
+
 class Failures:
     """The errors of one store."""
 
-    __slots__ = ("_entities_max", "_fields", "_info", "_tables")
+    __slots__ = ("_entities_max", "_fields", "_info", "_tables", "_text")
 
-    def __init__(self, schema: Schema, info: abi.Info, entities_max: int) -> None:
+    def __init__(self, schema: Schema, info: abi.Info, entities_max: int, text: Callable[[int], str]) -> None:
+        # What a string's reference stands for.
+        self._text = text
         self._info = info
         self._entities_max = entities_max
         self._tables = {table.id: table for table in schema.tables}
@@ -82,12 +90,20 @@ class Failures:
             limit = table.rows_max if table and table.rows_max else self._entities_max
             return LimitExceededError(f"{table_name}.rows_max", limit)
         if status == codes["ReadOnly"]:
-            return ArgumentError(f"{table_name}.{field_name} is read-only as a column: it is unique or a reference")
+            why = "its cells are strings" if field and field.type == "string" else "it is unique or a reference"
+            return ArgumentError(f"{table_name}.{field_name} is read-only as a column: {why}")
         if status == codes["EventRow"]:
             return ArgumentError(
                 f"{table_name} is an event table: its rows are inserted, never changed or deleted, and are gone with "
                 f"the next version; nothing changed"
             )
+        if status == codes["Text"]:
+            kind = field.type_text if field else f"string[{CELL_BYTES_MAX}]"
+            return ArgumentError(
+                f"{table_name}.{field_name} ({kind}): {info.found} bytes are too many, or are no UTF-8"
+            )
+        if status == codes["HeapFull"]:
+            return LimitExceededError("bytes of distinct strings", TEXT_BYTES_MAX)
         return InternalError(
             f"the kernel refused a call (status {status}, table {table_name}, field {field_name!r}, key {key:#x}, "
             f"offset {info.offset})"
@@ -110,21 +126,32 @@ class Failures:
                 expected = " and ".join(part for part in (low, high) if part) or f"a {field.type_text}"
         elif rule == "unique":
             expected = f"a value that row {info.expected:#x} does not have"
-            found = _value(field, info.found)
+            found = self._value(field, info.found)
         elif rule == "foreign_key":
             target = _target(field)
             expected = "a living entity, or null" if target is None else f"a value that a row of {target} has, or null"
-            found = _value(field, info.found)
+            found = self._value(field, info.found)
         elif rule == "required":
             expected = "a value: it has no default and is not optional"
         elif rule == "restrict":
             target = _target(field)
             what = "entity" if target is None else f"{target} row"
             gone = "despawned" if target is None else "deleted"
-            expected = f"no reference to {what} {_value(field, info.found)}, which is {gone}"
+            expected = f"no reference to {what} {self._value(field, info.found)}, which is {gone}"
         elif rule == "reference":
             expected, found = "a value that others can refer to", "zero, which is the null reference"
         return ConstraintError(table_name, key, names, rule, expected, found)
+
+    def _value(self, field: Field | None, word: int) -> object:
+        """A cell by its first eight bytes, as messages show it: keys in hexadecimal, like everywhere; None where eight
+        bytes do not tell."""
+        if field is None or (field.foreign_key is not None and _target(field) is None):
+            return f"{word:#x}"
+        if field.type == "string":
+            return self._text(word)
+        if field.shape or field.type == "bytes":
+            return None
+        return struct.unpack_from(f"<{CODES[field.type]}", struct.pack("<Q", word))[0]
 
     def refused_changes(self, status: int, base: int, version: int, held: int) -> EcsnetError:
         codes = abi.STATUS
@@ -149,13 +176,3 @@ def _target(field: Field | None) -> str | None:
     if field is None or field.foreign_key is None or field.foreign_key.table == ENTITIES:
         return None
     return field.foreign_key.table
-
-
-def _value(field: Field | None, word: int) -> object:
-    """A cell by its first eight bytes, as messages show it: keys in hexadecimal, like everywhere; None where eight
-    bytes do not tell."""
-    if field is None or (field.foreign_key is not None and _target(field) is None):
-        return f"{word:#x}"
-    if field.shape or field.type in ("bytes", "string"):
-        return None
-    return struct.unpack_from(f"<{CODES[field.type]}", struct.pack("<Q", word))[0]

@@ -28,6 +28,7 @@ from ecsnet._kernel.memory import array, owner
 from ecsnet._kernel.pin import Handle, Pin
 from ecsnet._kernel.records import Delta, HistoryGone, JoinRows, Statistics, TableInfo, TakenDelta
 from ecsnet._kernel.shape import DELETE, HEADER_BYTES, Shape
+from ecsnet._kernel.texts import Texts, intern, text_at
 from ecsnet.errors import (
     ArgumentError,
     ClosedError,
@@ -104,7 +105,9 @@ class KernelStore:
         self._handle = Handle(pointer, self._library)
         self._pointer = pointer
         info: abi.Info = self._library.ecs_store_failure(pointer).contents
-        self._failures = Failures(schema, info, entities_max)
+        # Bound to the library, not to `self`: a store in a cycle would be freed late.
+        self.text: Callable[[int], str] = partial(text_at, self._fast, pointer)
+        self._failures = Failures(schema, info, entities_max, self.text)
         length = ctypes.c_uint64()
         address = self._library.ecs_tx_operations(pointer, length)
         self._buffer = (ctypes.c_char * length.value).from_address(address)
@@ -327,7 +330,7 @@ class KernelStore:
         keep = []
         for description, (field_id, given) in zip(descriptions, columns.items(), strict=False):
             field = self._fields[table_id][field_id][1]
-            cells = np.asarray(given, field.dtype, order="C")
+            cells = intern(self, given) if field.type == "string" else np.asarray(given, field.dtype, order="C")
             single = cells.shape == field.shape
             if not single and cells.shape != (len(keys), *field.shape):
                 raise ArgumentError(
@@ -372,10 +375,16 @@ class KernelStore:
         if status < 0:
             raise self._failures.error(status)
         field = self._fields[table_id][field_id][1]
+        if field.type == "string":
+            return self.text(ctypes.c_uint64.from_address(self._key.value).value)
         if not field.shape:
             return _SCALARS[field.type].from_address(self._key.value).value
         cell = ctypes.string_at(self._key.value, field.width)
         return cell if field.type == "bytes" else np.frombuffer(cell, field.dtype).copy()
+
+    def texts(self, references: NDArray[np.uint64]) -> Texts:
+        """The strings of these cells: of a column that this transaction reads, or of a version that is pinned."""
+        return Texts(self, references)
 
     def head_table(self, table_id: int) -> TableInfo:
         """A table of the head as it is now."""

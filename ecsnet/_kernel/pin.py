@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from ecsnet._kernel import abi
 from ecsnet._kernel.memory import array
 from ecsnet._kernel.records import HistoryGone
+from ecsnet._kernel.texts import Texts
 from ecsnet.errors import ArgumentError, ClosedError
 
 if TYPE_CHECKING:
@@ -114,6 +115,14 @@ class Pin:
         if self._hold is None:
             raise ClosedError("this view was closed")
         return array(columns[position], field.dtype.str, (rows, *field.shape), self._hold)
+
+    def texts(self, table_id: int, field_id: int) -> Texts:
+        """The strings of a field, whose cells `column` gives as references."""
+        return Texts(self._store, self.column(table_id, field_id))
+
+    def text(self, table_id: int, field_id: int, row: int) -> str:
+        """One string of a field."""
+        return self._store.text(int(self.column(table_id, field_id)[row]))
 
     def row(self, table_id: int, key: int) -> int:
         """The row of a key.

@@ -20,18 +20,22 @@ CODES: Final = {
     "f64": "d",
     "bool": "?",
     "bytes": "s",
+    "string": "s",
 }
 """Codes of `struct` by the name of the type."""
 
 
 def cell_codes(field: Field) -> str:
     """How `struct` packs one cell of a field."""
-    return f"{field.count}{CODES[field.type]}" if field.shape or field.type == "bytes" else CODES[field.type]
+    if field.type == "string":
+        # How long it is, and its UTF-8, filled up to what the field may hold.
+        return f"I{field.count}s"
+    return f"{field.count}{CODES[field.type]}" if field.shape else CODES[field.type]
 
 
 def value_count(field: Field) -> int:
     """From how many values one cell of a field is packed."""
-    return 1 if field.type == "bytes" else field.count
+    return {"bytes": 1, "string": 2}.get(field.type, field.count)
 
 
 class Shape:

@@ -17,13 +17,15 @@ from numpy.typing import NDArray
 from ecsnet.errors import ArgumentError, InternalError, UnknownNameError
 from ecsnet.expressions import Both, Comparison, Condition, Either, Membership, Not, Path
 from ecsnet.store.fields import FieldName
+from ecsnet.store.strings import compare_columns, compare_texts, member_texts
 
 __all__ = ["Fetch", "compare", "evaluate", "lookup_values"]
 
 Mask = NDArray[np.bool_]
 
-# What evaluating asks for: the field that a path means, and its column.
-Fetch = Callable[[str], tuple[FieldName, NDArray[Any]]]
+# What evaluating asks for: the field that a path means, and its column; of a field of strings
+# its `Texts`, or an array of `str` where that is at hand.
+Fetch = Callable[[str], tuple[FieldName, Any]]
 
 _COMPARE: Final[dict[str, Callable[[Any, Any], Any]]] = {
     "<": np.less,
@@ -46,6 +48,8 @@ def evaluate(condition: Condition, fetch: Fetch) -> Mask:
         case Comparison(path, operator, Path(other_path)):
             field, cells = fetch(path)
             other, others = fetch(other_path)
+            if field.string or other.string:
+                return compare_columns(field, cells, operator, other, others)
             if field.shape or other.shape:
                 raise ArgumentError(f"{condition!r}: columns of arrays or bytes cannot be compared with each other")
             return np.asarray(_COMPARE[operator](cells, others), np.bool_)
@@ -70,8 +74,10 @@ def evaluate(condition: Condition, fetch: Fetch) -> Mask:
     raise InternalError(f"a condition that cannot be evaluated: {condition!r}")
 
 
-def compare(field: FieldName, cells: NDArray[Any], operator: str, value: Any) -> Mask:
+def compare(field: FieldName, cells: Any, operator: str, value: Any) -> Mask:
     """One column against one value."""
+    if field.string:
+        return compare_texts(field, cells, operator, value)
     if field.text:
         return _compare_bytes(field, cells, operator, value)
     if operator == "startswith":
@@ -122,7 +128,9 @@ def _compare_bytes(field: FieldName, cells: NDArray[Any], operator: str, value: 
     return equal if operator == "==" else ~equal
 
 
-def _member(field: FieldName, cells: NDArray[Any], values: tuple[Any, ...]) -> Mask:
+def _member(field: FieldName, cells: Any, values: tuple[Any, ...]) -> Mask:
+    if field.string:
+        return member_texts(field, cells, values)
     found = np.zeros(len(cells), np.bool_)
     if field.text or field.shape or field.dtype.kind not in "iu":
         for value in values:

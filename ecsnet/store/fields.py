@@ -47,6 +47,7 @@ class FieldName:
         "path",
         "plain",
         "shape",
+        "string",
         "table",
         "text",
     )
@@ -57,6 +58,7 @@ class FieldName:
         self.table = table
         self.name = name
         self.path = f"{table.name}.{name}"
+        self.string = False
         self.kind: Final = kind
         self.field = field
         if field is None:

@@ -5,7 +5,7 @@ operation was done.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,9 @@ from ecsnet.store.query import Query, Selection, query_of
 from ecsnet.store.shapes import changeable
 from ecsnet.store.spatial import Axes, Found, Search, scan
 from ecsnet.store.typed import Selector
+
+if TYPE_CHECKING:
+    from ecsnet._kernel.texts import Texts
 
 __all__ = ["QuerySource"]
 
@@ -78,8 +81,13 @@ class QuerySource(Lifecycle):
             return _virtual(field, selection.keys_of(position))
         return self._lending.read(selection, position, field)
 
+    def texts(self, selection: Selection, position: int, field: FieldName) -> "Texts":
+        """The cells of a field of strings that all rows have, for asking at once."""
+        self._enter()
+        return self._lending.texts(selection, position, field)
+
     def column(self, selection: Selection, position: int, field: FieldName) -> NDArray[Any]:
-        """The cells of one field for the game: writable unless they are keys, foreign keys or unique."""
+        """The cells of one field for the game: writable unless they are keys, foreign keys, unique or strings."""
         if self._state == IDLE or self._state == CLOSED:
             self._enter()
         if selection.structure != self._structure:
@@ -117,6 +125,8 @@ class QuerySource(Lifecycle):
         if not field.lendable:
             changeable(field.table)
             why = "follows from the key" if field.kind != "stored" else "is a foreign key or unique"
+            if field.string:
+                why = "holds strings"
             raise ArgumentError(f"{field.path} {why} and is read-only as a column: use tx.update(key, ...)")
         if selection.read_only(position):
             raise ArgumentError(

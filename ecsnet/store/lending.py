@@ -15,7 +15,7 @@ say: `BorrowError`, and the transaction can only be rolled back.
 Invariants:
 - the same cells handed out twice are the same array, brought up to date;
 - rows stand still from the first array on: structural operations wait until the arrays are back (`queued`);
-- keys, foreign keys and unique fields are handed out read-only and never come back.
+- keys, foreign keys, unique fields and strings are handed out read-only and never come back.
 """
 
 import sys
@@ -32,6 +32,7 @@ from ecsnet.store.selection import Selection, cells_at
 
 if TYPE_CHECKING:
     from ecsnet._kernel.kernel import KernelStore
+    from ecsnet._kernel.texts import Texts
 
 __all__ = ["Lending"]
 
@@ -102,6 +103,10 @@ class Lending:
 
     def read(self, selection: Selection, position: int, field: FieldName) -> NDArray[Any]:
         """The cells of a stored field, for reading at once: a copy or a slice that must not be kept."""
+        if field.string:
+            if selection.present(position) is None:
+                return self.texts(selection, position, field).decode()
+            return cells_at(self._kernel.texts(self._cells(field)).decode(), selection, position, field)
         self._scatter_if_any(field.table)
         return cells_at(self._cells(field), selection, position, field)
 
@@ -112,6 +117,10 @@ class Lending:
         if not any(field in self._lent for field in fields):
             return None
         return [self._cells(field) for field in fields]
+
+    def texts(self, selection: Selection, position: int, field: FieldName) -> "Texts":
+        """The cells of a field of strings that all rows have, for asking at once."""
+        return self._kernel.texts(self._cells(field)[selection.rows[position]])
 
     def _slice(self, field: FieldName, start: int, stop: int) -> NDArray[Any]:
         known = self._slices.get((field, start, stop))

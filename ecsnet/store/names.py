@@ -17,6 +17,7 @@ from ecsnet.errors import ArgumentError, ConstraintError, NoRowError, UnknownNam
 from ecsnet.expressions import Column
 from ecsnet.schema.model import Schema, Table
 from ecsnet.store.fields import FieldName, show
+from ecsnet.store.strings import field_name
 from ecsnet.store.typed import demand_fits
 
 __all__ = ["Names", "TableName", "as_key", "as_keys", "no_such_row"]
@@ -51,7 +52,7 @@ class TableName:
         self.event = table.kind == "event"
         # The schema describes itself in these; a game that could write them could make them lie.
         self.read_only = table.system and table.name.startswith("schema_")
-        self.stored = tuple(FieldName(self, field.name, "stored", field) for field in table.fields)
+        self.stored = tuple(field_name(self, field) for field in table.fields)
         self.fields = {field.name: field for field in self.stored}
         for name, kind in table.virtual.items():
             self.fields[name] = FieldName(self, name, kind, None)

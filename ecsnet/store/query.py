@@ -36,6 +36,7 @@ from ecsnet.store.terms import Terms, join_term, maybe, terms_of
 from ecsnet.store.typed import Selector
 
 if TYPE_CHECKING:
+    from ecsnet._kernel.texts import Texts
     from ecsnet.store.indexes import Index
 
 __all__ = ["Query", "RowSet", "Selection", "Source", "maybe", "query_of"]
@@ -62,6 +63,9 @@ class Source(Protocol):
 
     def read(self, selection: Selection, position: int, field: FieldName) -> NDArray[Any]:
         """The cells of one field of table `position`, for reading only, aligned with the selection's keys."""
+
+    def texts(self, selection: Selection, position: int, field: FieldName) -> "Texts":
+        """The cells of a field of strings that all rows have, which are asked without being decoded."""
 
     def column(self, selection: Selection, position: int, field: FieldName) -> NDArray[Any]:
         """As `read`, to be handed to the game: writable where the source and the field are."""

@@ -235,9 +235,12 @@ class Resolver:
         return selection
 
     def _ask(self, selection: Selection, part: Condition) -> NDArray[np.bool_]:
-        def fetch(path: str) -> tuple[FieldName, NDArray[Any]]:
+        def fetch(path: str) -> tuple[FieldName, Any]:
             position, field = self._locate(path)
-            return field, self._source.read(selection, self._places[position], field)
+            place = self._places[position]
+            everywhere = selection.present(place) is None
+            read = self._source.texts if field.string and everywhere else self._source.read
+            return field, read(selection, place, field)
 
         return evaluate(part, fetch)
 

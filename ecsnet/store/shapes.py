@@ -6,7 +6,8 @@ which values must be checked one by one) is worked out once; after that a write 
 Invariants:
 - where a recipe is `plain`, Python's values go to the kernel's packing as they are, which refuses wrong types and
   numbers out of range; `explain` then finds out which field it was;
-- the values of a recipe are in the order of its shape's fields; an array field is one flat run of its cells.
+- the values of a recipe are in the order of its shape's fields; an array field is one flat run of its cells, a
+  string its length and its UTF-8.
 """
 
 import struct
@@ -17,6 +18,7 @@ from ecsnet._kernel.prepared import DELETE, INSERT, READ, UPDATE, Prepared
 from ecsnet.errors import ArgumentError, EcsnetError
 from ecsnet.store.fields import FieldName
 from ecsnet.store.names import Names, TableName
+from ecsnet.store.strings import StringField
 from ecsnet.store.typed import Selector
 
 if TYPE_CHECKING:
@@ -182,11 +184,13 @@ def changeable(table: TableName) -> TableName:
 
 
 def _flat(cells: list[Any], fields: tuple[FieldName, ...]) -> tuple[Any, ...]:
-    if not any(field.shape and not field.text for field in fields):
+    if not any(field.string or (field.shape and not field.text) for field in fields):
         return tuple(cells)
     flat: list[Any] = []
     for cell, field in zip(cells, fields, strict=True):
-        if field.shape and not field.text:
+        if isinstance(field, StringField):
+            flat.extend(field.packed(cell))
+        elif field.shape and not field.text:
             flat.extend(cell)
         else:
             flat.append(cell)

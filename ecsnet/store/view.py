@@ -29,6 +29,7 @@ from ecsnet.store.typed import Selector
 
 if TYPE_CHECKING:
     from ecsnet._kernel.kernel import Pin
+    from ecsnet._kernel.texts import Texts
     from ecsnet.store.indexes import Index
     from ecsnet.store.joins import Joins
     from ecsnet.store.places import PlacesCache
@@ -197,6 +198,10 @@ class View(Lookup):
         """How a search finds its rows."""
         return f"spatial index of {axes.table.name}"
 
+    def texts(self, selection: Selection, position: int, field: FieldName) -> "Texts":
+        """The cells of a field of strings that all rows have, aligned with the selection, for asking."""
+        return self._open().texts(field.table.id, field.id).take(selection.rows[position])
+
     def assign(self, selection: Selection, position: int, field: FieldName, value: object) -> None:
         """Refused: a view is read-only."""
         raise ArgumentError(f"{field.path} belongs to a view, which is read-only: write in a transaction")
@@ -216,7 +221,10 @@ class View(Lookup):
         column = self._columns.get(field.path)
         if column is None:
             pin = self._open()
-            if field.kind == "stored":
+            if field.string:
+                column = pin.texts(field.table.id, field.id).decode()
+                column.flags.writeable = False
+            elif field.kind == "stored":
                 column = pin.column(field.table.id, field.id)
             else:
                 column = pin.keys(field.table.id)
@@ -229,6 +237,9 @@ class View(Lookup):
     def _cell(self, key: Any, path: str) -> Any:
         """Read a cell through the kernel; after some of them, do without it."""
         field = self._names.path(path)
+        if field.string:
+            pin = self._open()
+            return pin.text(field.table.id, field.id, pin.row(field.table.id, as_key(key)))
         column, table_id = self._column(field), field.table.id
         row = self._open().row(table_id, as_key(key))
         reads = self._reads[path] = self._reads.get(path, 0) + 1
