@@ -14,12 +14,42 @@ if TYPE_CHECKING:
     from ecsnet.embed import connect as connect
     from ecsnet.errors import EcsnetError as EcsnetError
     from ecsnet.errors import Reject as Reject
+    from ecsnet.expressions import asc as asc
     from ecsnet.expressions import col as col
+    from ecsnet.expressions import count as count
+    from ecsnet.expressions import desc as desc
+    from ecsnet.expressions import max_ as max_
+    from ecsnet.expressions import mean as mean
+    from ecsnet.expressions import min_ as min_
+    from ecsnet.expressions import sum_ as sum_
     from ecsnet.ids import Entity as Entity
     from ecsnet.node import open_client as open_client
     from ecsnet.node import open_node as open_node
     from ecsnet.node import run as run
     from ecsnet.schema import Schema as Schema
+    from ecsnet.schema.columns import array as array
+    from ecsnet.schema.columns import auto as auto
+    from ecsnet.schema.columns import bool_ as bool_
+    from ecsnet.schema.columns import bytes_ as bytes_
+    from ecsnet.schema.columns import enum as enum
+    from ecsnet.schema.columns import f32 as f32
+    from ecsnet.schema.columns import f64 as f64
+    from ecsnet.schema.columns import field as field
+    from ecsnet.schema.columns import i8 as i8
+    from ecsnet.schema.columns import i16 as i16
+    from ecsnet.schema.columns import i32 as i32
+    from ecsnet.schema.columns import i64 as i64
+    from ecsnet.schema.columns import ref as ref
+    from ecsnet.schema.columns import string as string
+    from ecsnet.schema.columns import u8 as u8
+    from ecsnet.schema.columns import u16 as u16
+    from ecsnet.schema.columns import u32 as u32
+    from ecsnet.schema.columns import u64 as u64
+    from ecsnet.schema.model import Spatial as Spatial
+    from ecsnet.schema.python import Component as Component
+    from ecsnet.schema.python import Event as Event
+    from ecsnet.schema.python import Struct as Struct
+    from ecsnet.schema.python import Table as Table
     from ecsnet.store import Store as Store
     from ecsnet.store import Transaction as Transaction
     from ecsnet.store import View as View
@@ -30,30 +60,55 @@ if TYPE_CHECKING:
 # public name -> the module that has it ("" means: the name is a module of the package itself)
 _HOMES = {
     "Client": "ecsnet.world",
+    "Component": "ecsnet.schema.python",
     "EcsnetError": "ecsnet.errors",
     "Entity": "ecsnet.ids",
+    "Event": "ecsnet.schema.python",
     "Reject": "ecsnet.errors",
     "Schema": "ecsnet.schema",
+    "Spatial": "ecsnet.schema.model",
     "Store": "ecsnet.store",
+    "Struct": "ecsnet.schema.python",
+    "Table": "ecsnet.schema.python",
     "Transaction": "ecsnet.store",
     "View": "ecsnet.store",
     "World": "ecsnet.world",
+    "array": "ecsnet.schema.columns",
+    "asc": "ecsnet.expressions",
+    "auto": "ecsnet.schema.columns",
+    "bool_": "ecsnet.schema.columns",
+    "bytes_": "ecsnet.schema.columns",
     "col": "ecsnet.expressions",
     "connect": "ecsnet.embed",
+    "count": "ecsnet.expressions",
+    "desc": "ecsnet.expressions",
+    "enum": "ecsnet.schema.columns",
     "errors": "",
+    "f32": "ecsnet.schema.columns",
+    "f64": "ecsnet.schema.columns",
+    "field": "ecsnet.schema.columns",
+    "i16": "ecsnet.schema.columns",
+    "i32": "ecsnet.schema.columns",
+    "i64": "ecsnet.schema.columns",
+    "i8": "ecsnet.schema.columns",
+    "max_": "ecsnet.expressions",
     "maybe": "ecsnet.store",
+    "mean": "ecsnet.expressions",
+    "min_": "ecsnet.expressions",
     "open_client": "ecsnet.node",
     "open_node": "ecsnet.node",
+    "ref": "ecsnet.schema.columns",
     "run": "ecsnet.node",
+    "string": "ecsnet.schema.columns",
+    "sum_": "ecsnet.expressions",
+    "u16": "ecsnet.schema.columns",
+    "u32": "ecsnet.schema.columns",
+    "u64": "ecsnet.schema.columns",
+    "u8": "ecsnet.schema.columns",
 }
 
-# The names of a schema written as Python classes. `from ecsnet import Component` is how a reader of the design begins,
-# and shall hear more than that there is no such name.
-_PLANNED = {"Component", "Event", "Table", "auto", "enum", "field", "read", "ref"} | {
-    f"{kind}{bits}"
-    for kind, widths in (("u", (8, 16, 32, 64)), ("i", (8, 16, 32, 64)), ("f", (32, 64)))
-    for bits in widths
-}
+# What the design promises and nobody has built: a reader of it shall hear more than that there is no such name.
+_PLANNED = {"read": "leave it out: columns that were not changed are not written"}
 
 __all__ = ["__version__", *sorted(_HOMES)]  # noqa: PLE0604  (all of them are strings)
 
@@ -65,10 +120,7 @@ if not TYPE_CHECKING:  # a type checker knows the names from above, and shall no
         if name in _PLANNED:
             from ecsnet.errors import NotBuiltError
 
-            raise NotBuiltError(
-                f"ecsnet.{name} (a schema of Python classes)",
-                "write the schema in TOML and name tables and fields by strings, as in query('transform')",
-            )
+            raise NotBuiltError(f"ecsnet.{name}", _PLANNED[name])
         if home is None:
             raise AttributeError(f"module 'ecsnet' has no attribute {name!r}")
         # Imported here: `importlib` is loaded anyway, the name would otherwise be public.

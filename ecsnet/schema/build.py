@@ -5,6 +5,8 @@ sorted names, never in the order of a file, so two files that say the same in an
 """
 
 from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+from typing import Any
 
 from ecsnet.schema.builtin import ENTITIES_TABLE, SYSTEM_TABLES
 from ecsnet.schema.canonical import canonical_text
@@ -33,10 +35,17 @@ def assign_ids(explicit: Mapping[str, int | None], first: int) -> dict[str, int]
     return ids
 
 
-def build_schema(name: str, version: str, doc: str, entities: Table | None, tables: Iterable[Table]) -> Schema:
+def build_schema(
+    name: str,
+    version: str,
+    doc: str,
+    entities: Table | None,
+    tables: Iterable[Table],
+    classes: Mapping[str, type[Any]] = MappingProxyType({}),
+) -> Schema:
     """Put a schema together from its own tables, which the caller has checked. `entities` replaces the built-in
     registry where a schema says more about it (a bound on its rows)."""
     registry = ENTITIES_TABLE if entities is None else entities
     everything = tuple(sorted((registry, *SYSTEM_TABLES, *tables), key=lambda table: table.id))
     text = canonical_text(name, version, everything)
-    return Schema(name, version, everything, text, fingerprint_of(text), doc)
+    return Schema.checked(name, version, everything, text, fingerprint_of(text), doc, classes)

@@ -39,7 +39,7 @@ def read_name(node: Node, what: str, name: str, key: str | None, pattern: re.Pat
         reason = f"a name of {len(name.encode())} bytes is above the limit of {NAME_BYTES_MAX}"
         raise at("bad-name", path, reason, at=place)
     if not pattern.fullmatch(name):
-        better = _spelled(name)
+        better = spelled(name)
         hint = f'write "{better}"' if NAME.fullmatch(better) else "begin with a letter"
         reason = f'"{shorten(name)}" is no name for a {what}: lower-case letters, digits and _ only'
         raise at("bad-name", path, reason, hint, at=place)
@@ -49,8 +49,8 @@ def read_name(node: Node, what: str, name: str, key: str | None, pattern: re.Pat
             raise at("reserved-name", path, f'"{part}" is a word of Python', hint, at=place)
 
 
-def _spelled(name: str) -> str:
-    """`MaxHP` → `max_hp`, as a suggestion."""
+def spelled(name: str) -> str:
+    """`MaxHP` → `max_hp`, `PlayerShip` → `player_ship`."""
     out = ""
     for index, character in enumerate(name):
         if character.isupper() and index and (name[index - 1].islower() or name[index + 1 : index + 2].islower()):

@@ -1,6 +1,7 @@
 """The schema as the rest of ecsnet knows it: frozen, typed, checked, the same on every node.
 
-A `Schema` is made by `ecsnet.schema.load` or `loads` and by nothing else, so whoever holds one holds a valid one.
+A `Schema` is made from TOML by `ecsnet.schema.load` or `loads`, or from classes by calling it, and checked by one
+reader in either case, so whoever holds one holds a valid one.
 
 Invariants:
 - tables are sorted by table id, fields by field id; neither depends on the order in a file;
@@ -12,8 +13,9 @@ Invariants:
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from enum import Enum
+from itertools import pairwise
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Literal
@@ -23,6 +25,8 @@ from ecsnet.schema.types import SCALARS, type_text
 
 if TYPE_CHECKING:
     import numpy as np
+
+    from ecsnet.schema.python import Row
 
 TableKind = Literal["entities", "component", "keyed", "event"]
 OnDelete = Literal["cascade", "set_null", "restrict"]
@@ -201,25 +205,69 @@ class Table:
         raise TypeError("a Table is pickled with its Schema only")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, init=False)
 class Schema:
-    """A database's name and version, its tables (the built-in ones included), and what identifies it to others."""
+    """A database's name and version, its tables (the built-in ones included), and what identifies it to others.
+
+    Called, it makes a schema of the classes of tables: `Schema("arena", "1.0.0", Transform, Health)`. `load` reads one
+    from a TOML file. `classes` are those that it was made of, by table: none for a schema from TOML.
+    """
 
     name: str
     version: str
     tables: tuple[Table, ...] = field(hash=False)
     canonical: str = field(hash=False, repr=False)
     fingerprint: bytes
-    doc: str = field(default="", hash=False)
-    _by_name: dict[str, Table] = field(init=False, repr=False, compare=False)
-    _by_id: dict[int, Table] = field(init=False, repr=False, compare=False)
+    doc: str = field(hash=False)
+    classes: "Mapping[str, type[Row]]" = field(hash=False, compare=False, repr=False)
+    _by_name: dict[str, Table] = field(repr=False, compare=False)
+    _by_id: dict[int, Table] = field(repr=False, compare=False)
 
-    def __post_init__(self) -> None:
-        assert all(a.id < b.id for a, b in zip(self.tables, self.tables[1:], strict=False))
-        assert self.tables[0].name == ENTITIES
-        assert len(self.fingerprint) == 16
-        object.__setattr__(self, "_by_name", {table.name: table for table in self.tables})
-        object.__setattr__(self, "_by_id", {table.id: table for table in self.tables})
+    def __init__(
+        self, name: str, version: str, /, *classes: "type[Row]", doc: str = "", entities_max: int | None = None
+    ) -> None:
+        """Make a schema of the classes of its tables.
+
+        Args:
+            name: of the database; lower-case letters, digits and `_`.
+            version: three numbers, "1.0.0".
+            classes: the tables, in any order: subclasses of `Component`, `Table` and `Event`.
+            doc: a note for people.
+            entities_max: how many entities may live at once; 4194304 by default.
+
+        Raises:
+            SchemaError: any of them says what the schema language does not allow; it names file, line and field.
+        """
+        from ecsnet.schema.classes import schema_of
+
+        made = schema_of(name, version, classes, doc=doc, entities_max=entities_max)
+        for one in fields(made):
+            object.__setattr__(self, one.name, getattr(made, one.name))
+
+    @classmethod
+    def checked(
+        cls,
+        name: str,
+        version: str,
+        tables: tuple[Table, ...],
+        canonical: str,
+        fingerprint: bytes,
+        doc: str,
+        classes: "Mapping[str, type[Row]]",
+    ) -> "Schema":
+        """The schema of tables that `document` has checked; for `build_schema` and nobody else."""
+        assert all(a.id < b.id for a, b in pairwise(tables))
+        assert tables[0].name == ENTITIES
+        assert len(fingerprint) == 16
+        values = {
+            "name": name, "version": version, "tables": tables, "canonical": canonical, "fingerprint": fingerprint,
+            "doc": doc, "classes": MappingProxyType(dict(classes)),
+            "_by_name": {table.name: table for table in tables}, "_by_id": {table.id: table for table in tables},
+        }  # fmt: skip
+        schema = cls.__new__(cls)
+        for attribute, value in values.items():
+            object.__setattr__(schema, attribute, value)
+        return schema
 
     @staticmethod
     def resolve(schema: "Schema | str | Path") -> "Schema":

@@ -26,21 +26,18 @@ def component(*fields: str, extra: str = "") -> Schema:
     return loads(f'{HEAD}[tables.thing]\nparent_table = "entities"\n{extra}fields = [{", ".join((KEY, *fields))}]\n')
 
 
-def without_notes(schema: Schema) -> Schema:
-    """Stripped of what is not part of the fingerprint."""
-    return replace(
-        schema,
-        doc="",
-        tables=tuple(
-            replace(
-                table,
-                doc="",
-                rows_expected=0,
-                fields=tuple(replace(field, doc="") for field in table.fields),
-            )
-            for table in schema.tables
-        ),
+def without_notes(schema: Schema) -> tuple[object, ...]:
+    """All that it consists of, but for what is not part of the fingerprint."""
+    tables = tuple(
+        replace(
+            table,
+            doc="",
+            rows_expected=0,
+            fields=tuple(replace(field, doc="") for field in table.fields),
+        )
+        for table in schema.tables
     )
+    return schema.name, schema.version, tables, schema.canonical, schema.fingerprint
 
 
 # --- the examples -----------------------------------------------------------------------------------------------------
