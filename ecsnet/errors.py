@@ -30,6 +30,7 @@ __all__ = [
     "NoRowError",
     "NotBuiltError",
     "ProtocolError",
+    "QueueFullError",
     "Reject",
     "RemoteProtocolError",
     "RowExistsError",
@@ -263,6 +264,11 @@ class LimitExceededError(EcsnetError):
         self.limit = limit
         self.value = value
         self.found = found
+
+
+class QueueFullError(LimitExceededError):
+    """As much waits to be committed as may. Nothing was handed in: try again when whoever is writing has ended, or wait
+    for it (`commit(wait=True)`, `await ....committed()`)."""
 
 
 class Reject(EcsnetError):

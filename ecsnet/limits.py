@@ -249,6 +249,13 @@ BATON_WAIT_S_DEFAULT: Final = 5.0
 """How long a transaction waits for another thread's, unless it says otherwise: the busy timeout of Python's sqlite3. A
 tick takes milliseconds, so whoever waits for so long waits for a mistake."""
 
+QUEUE_TRANSACTIONS_MAX: Final = 1 << 16
+"""Transactions that wait for the writer: what ten fast threads hand in during a tick of 100 ms. Beyond it producers are
+told, or wait."""
+
+QUEUE_BYTES_MAX: Final = 64 * MIB
+"""Bytes of them: a spawn of three components takes some 100, so only bulk reaches this before the number above."""
+
 CHANGES_BYTES_DEFAULT: Final = 16 * MIB
 """What is kept of the changes that somebody follows: a quarter of a minute of 1000 rows of 20 bytes at 60 Hz."""
 

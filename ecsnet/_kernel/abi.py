@@ -267,6 +267,16 @@ class ChunkOut(Structure):
     )
 
 
+class PumpOut(Structure):
+    __slots__ = ()
+    _fields_ = tuple((name, c_uint64) for name in ("results", "count", "keys", "key_count"))
+
+
+class Result(Structure):
+    __slots__ = ()
+    _fields_ = (("ticket", c_uint64), ("status", c_int32), ("keys", c_uint32), ("info", Info))
+
+
 STRUCTURES: Final[tuple[type[Structure], ...]] = (
     FieldIn,
     TableIn,
@@ -287,6 +297,8 @@ STRUCTURES: Final[tuple[type[Structure], ...]] = (
     FoundOut,
     SpatialOut,
     ChunkOut,
+    PumpOut,
+    Result,
 )
 
 _u64p = POINTER(c_uint64)
@@ -302,7 +314,7 @@ _SIGNATURES: Final[dict[str, tuple[Any, tuple[Any, ...]]]] = {
     "ecs_store_statistics": (None, (c_void_p, POINTER(Statistics))),
     "ecs_memory_free": (None, (c_void_p, c_uint64)),
     "ecs_baton_take": (c_int32, (c_void_p,)),
-    "ecs_baton_give": (None, (c_void_p,)),
+    "ecs_baton_give": (c_int32, (c_void_p,)),
     "ecs_tx_begin": (c_int32, (c_void_p,)),
     "ecs_tx_commit": (c_int32, (c_void_p,)),
     "ecs_tx_rollback": (c_int32, (c_void_p,)),
@@ -356,6 +368,10 @@ _SIGNATURES: Final[dict[str, tuple[Any, tuple[Any, ...]]]] = {
     "ecs_journal_watch": (c_int32, (c_void_p, c_void_p, c_uint32, c_uint64)),
     "ecs_journal_take": (c_void_p, (c_void_p, POINTER(ChunkOut))),
     "ecs_journal_next": (c_void_p, (c_void_p, POINTER(ChunkOut))),
+    "ecs_queue_limit": (None, (c_void_p, c_uint64, c_uint64)),
+    "ecs_queue_put": (c_int32, (c_void_p, c_uint64, c_uint32, c_char_p, c_uint64)),
+    "ecs_queue_waiting": (c_uint64, (c_void_p,)),
+    "ecs_queue_pump": (c_int32, (c_void_p, POINTER(PumpOut))),
     "ecs_take_delta": (c_int32, (c_void_p, c_void_p, c_uint32, POINTER(Taken))),
     "ecs_spatial_create": (c_int32, (c_void_p, POINTER(SpatialIn), POINTER(c_void_p))),
     "ecs_spatial_copy": (c_int32, (c_void_p, POINTER(c_void_p))),

@@ -3,6 +3,7 @@
 The kernel knows numbers; the schema knows names. `failure.zig` says what happened, here it is put into words.
 """
 
+import ctypes
 import struct
 from collections.abc import Callable
 from typing import Final
@@ -57,6 +58,10 @@ class Failures:
     def info(self) -> abi.Info:
         """Where the last call went wrong."""
         return self._info
+
+    def recall(self, info: bytes) -> None:
+        """Have `error` speak of an earlier failure, whose `Info` was kept. Needs the baton."""
+        ctypes.memmove(ctypes.addressof(self._info), info, ctypes.sizeof(abi.Info))
 
     def missing(self, status: int, table_id: int, key: int) -> EcsnetError:
         table = self._tables[table_id]

@@ -200,9 +200,10 @@ class KernelStore:
             raise ClosedError("this store was closed")
         self._check(self._fast.ecs_baton_take(self._pointer))
 
-    def release_baton(self) -> None:
-        """Give the role back."""
-        self._fast.ecs_baton_give(self._pointer)
+    def release_baton(self) -> bool:
+        """Give the role back. Returns whether transactions wait in the queue, which somebody should see to."""
+        waits: int = self._fast.ecs_baton_give(self._pointer)
+        return waits == 1
 
     def begin(self) -> None:
         """Begin a transaction."""

@@ -36,13 +36,17 @@ def checked_wait(wait_s: float) -> float:
 class Baton:
     """The right to be the writer of one store."""
 
-    __slots__ = ("_kernel", "_wakers", "owner")
+    __slots__ = ("_kernel", "_wakers", "owner", "pump", "task")
 
     def __init__(self, kernel: "KernelStore"):
         self._kernel = kernel
         self._wakers: dict[object, Callable[[], None]] = {}
         self.owner = 0
         """The thread that took it; 0 while it is free, or in the hands of a frame that is being applied."""
+        self.task: object = None
+        """The Trio task that waited for it and has it."""
+        self.pump: Callable[[], None] | None = None
+        """Commits what waits in the queue: called when the baton was given back and something waits."""
 
     def take(self, wait_s: float = 0.0) -> None:
         """Become the writer; where somebody on another thread is, wait so long for it.
@@ -59,12 +63,18 @@ class Baton:
         self.owner = threading.get_ident()
 
     def give(self) -> None:
-        """Give it back, and wake who waits for it."""
-        self.owner = 0
-        self._kernel.release_baton()
+        """Give it back, wake who waits for it, and see to the queue."""
+        if self.hand_over() and self.pump is not None:
+            self.pump()
+
+    def hand_over(self) -> bool:
+        """Give it back and wake who waits for it. Returns whether transactions wait in the queue."""
+        self.owner, self.task = 0, None
+        waits = self._kernel.release_baton()
         if self._wakers:
             for wake in tuple(self._wakers.values()):
                 wake()
+        return waits
 
     def register(self, wake: Callable[[], None]) -> Callable[[], None]:
         """Have `wake` called whenever the baton was given back, on that thread. Returns how to end it."""

@@ -16,7 +16,7 @@ Invariants:
 
 import warnings
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Literal, Self, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,7 @@ from ecsnet.ids import Tick, Version
 from ecsnet.store.lending import Lending
 from ecsnet.store.names import Names, TableName
 from ecsnet.store.queued import Queue
+from ecsnet.store.tickets import Ticket
 
 if TYPE_CHECKING:
     from ecsnet.store.store import Writer
@@ -120,8 +121,17 @@ class Lifecycle:
 
     # --- ending ------------------------------------------------------------------------------------------------------
 
-    def commit(self, *, wait: bool = True) -> Version | None:
+    @overload
+    def commit(self, *, wait: Literal[True] = True) -> Version | None: ...
+    @overload
+    def commit(self, *, wait: Literal[False]) -> Ticket: ...
+
+    def commit(self, *, wait: bool = True) -> Version | Ticket | None:
         """Make it so: lent cells come back, waiting operations are done, everything is checked, then all of it counts.
+
+        Args:
+            wait: False returns a ticket instead of waiting until it is durable. In memory there is nothing to wait for:
+                the ticket is done.
 
         Returns:
             the version that contains it; None inside a tick, whose transactions become one version when it ends. Where
@@ -129,7 +139,7 @@ class Lifecycle:
 
         Raises:
             ConstraintError, BorrowError, LimitExceededError: refused. Nothing has changed; the transaction is closed.
-            ClosedError: it was ended before. NotBuiltError: `wait=False`; nothing has happened.
+            ClosedError: it was ended before. ArgumentError: `wait=False` inside a tick; it is still open.
 
         Warns:
             ResourceWarning: somebody still holds a lent array; it is theirs now and changes nothing. The commit stands,
@@ -138,9 +148,7 @@ class Lifecycle:
         if self._state == CLOSED:
             raise self._closed_error()
         if not wait:
-            raise NotBuiltError(
-                "commit(wait=False)", "commit() returns at once: nothing in memory has to be waited for"
-            )
+            return self._ticket()
         if self._state == IDLE:
             self._state = CLOSED
             self.version = self._writer.version
@@ -168,6 +176,13 @@ class Lifecycle:
                 stacklevel=3,
             )
         return self.version
+
+    def _ticket(self) -> Ticket:
+        if self._writer.in_tick:
+            raise ArgumentError("commit(wait=False): the tick makes the version; look at tx.version when it has ended")
+        ticket = Ticket(None, self.label)
+        ticket.resolve(self.commit(), (), None)
+        return ticket
 
     def rollback(self) -> None:
         """Undo everything. Ids that it handed out are stale, arrays that it lent are their holder's own memory. Again,
@@ -199,11 +214,20 @@ class Lifecycle:
             self.commit()
 
     async def __aenter__(self) -> Self:
-        """Planned."""
-        raise NotBuiltError("`async with` a transaction", "use `with`: nothing in memory blocks")
+        """As `with`, under Trio: the baton is taken here, and other tasks run while it is waited for.
 
-    async def __aexit__(self, *failure: object) -> None:
-        """Planned."""
+        Raises:
+            BusyError: somebody else still writes after `wait_s`, or this very task does. ClosedError.
+        """
+        if self._state == CLOSED:
+            raise self._closed_error()
+        if self._state == IDLE:
+            await self._writer.begin_async(self)
+            self._state = DIRECT
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        self.__exit__(kind, error, trace)
 
     def __del__(self) -> None:
         # `_state` is missing where the constructor itself failed.

@@ -11,7 +11,7 @@ Invariants:
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Self
 
 from ecsnet._kernel.events import EventEncoder
 from ecsnet._kernel.kernel import KernelStore
@@ -26,6 +26,8 @@ from ecsnet.store.joins import Joins
 from ecsnet.store.lifecycle import Lifecycle, Randomness
 from ecsnet.store.names import Names
 from ecsnet.store.places import PlacesCache
+from ecsnet.store.producers import Batching, Producers
+from ecsnet.store.queueing import QueuedTransaction
 from ecsnet.store.shapes import Recipes
 from ecsnet.store.table import TableHandle
 from ecsnet.store.transaction import Transaction
@@ -48,6 +50,9 @@ class Writer:
 
     __slots__ = ("_store", "joins", "kernel", "names", "recipes")
 
+    in_tick: ClassVar[bool] = False
+    """Whether a tick makes the version."""
+
     def __init__(self, store: "Store"):
         self._store = store
         self.kernel: KernelStore = store.kernel
@@ -64,6 +69,17 @@ class Writer:
         """Take the baton. Raises BusyError, ClosedError."""
         self._store.demand_open()
         self._store.baton.take(transaction.wait_s)
+        self._start()
+
+    async def begin_async(self, transaction: Lifecycle) -> None:
+        """The same under Trio: other tasks run while it waits."""
+        from ecsnet.store.waiting import taken
+
+        self._store.demand_open()
+        await taken(self._store.baton, transaction.wait_s)
+        self._start()
+
+    def _start(self) -> None:
         try:
             self.kernel.begin()
         except BaseException:
@@ -91,6 +107,8 @@ class TickScope(Writer):
     """
 
     __slots__ = ("_held", "_open", "_tick", "_unpublished")
+
+    in_tick = True
 
     def __init__(self, store: "Store", tick: Tick):
         super().__init__(store)
@@ -145,6 +163,10 @@ class TickScope(Writer):
         self.kernel.begin()
         self._open = transaction
 
+    async def begin_async(self, transaction: Lifecycle) -> None:
+        """Nothing to wait for: the tick has the baton."""
+        self.begin(transaction)
+
     def committed(self, transaction: Lifecycle) -> None:
         """Remember whom to tell the version."""
         self._open = None
@@ -192,6 +214,7 @@ class Store:
         "joins",
         "kernel",
         "names",
+        "producers",
         "recipes",
         "schema",
         "wait_s",
@@ -205,6 +228,8 @@ class Store:
         durability: str = "memory",
         changes_bytes: int | None = None,
         wait_s: float = BATON_WAIT_S_DEFAULT,
+        batch_ms: float | None = None,
+        batch_size: int | None = None,
     ):
         """Make an empty store: no entities, and the schema's own metadata in the tables `schema_*`.
 
@@ -216,6 +241,9 @@ class Store:
                 `changes` and `subscribe`. Without, a table is recorded from the first question about it on.
             wait_s: how long a transaction waits at its first operation while another thread writes, unless it says so
                 itself: `store.transaction(wait_s=...)`.
+            batch_ms, batch_size: a queued transaction waits for others, until the first has waited so many milliseconds
+                or there are so many of them, and all become one version; `flush()` does not wait. With neither it is
+                committed as soon as nobody else is writing.
 
         Raises:
             SchemaError: the file is no valid schema. NotBuiltError: a store on disk, another durability.
@@ -241,8 +269,10 @@ class Store:
         self._history = new_history(changes_bytes)
         self._events: EventEncoder | None = None
         self._on_events: OnEvents | None = None
+        self.producers = Producers(self, Batching(batch_ms, batch_size))
         self._write_metadata()
         self._writer = Writer(self)
+        self.baton.pump = self.producers.pump
         if changes_bytes is not None:
             self._history.follow(self, [table for table in self.names.tables.values() if not table.read_only])
 
@@ -302,6 +332,29 @@ class Store:
         transaction.wait_s = self.wait_s if wait_s is None else checked_wait(wait_s)
         return transaction
 
+    def queue(self, label: str = "queued transaction") -> QueuedTransaction:
+        """A transaction that is written down now, on any thread, also while another writes or a tick runs, and
+        committed by whoever writes next: `commit()` gives a ticket.
+
+        ```python
+        ticket = store.queue().update(ship, "health", hp=90).commit()
+        version = ticket.wait()                 # or `await ticket`; raises what refused it
+        ```
+
+        Args:
+            label: what errors about it call it.
+
+        Raises:
+            ClosedError.
+        """
+        self.demand_open()
+        return QueuedTransaction(self, label)
+
+    def flush(self) -> None:
+        """Commit what waits in the queue, batched or not; where somebody is writing, they will when they have ended."""
+        self.demand_open()
+        self.producers.pump(now=True)
+
     def tick(self, tick: Tick) -> TickScope:
         """One step of the game, for whoever drives it: see `TickScope`. Entering it raises BusyError."""
         self.demand_open()
@@ -328,7 +381,9 @@ class Store:
             return
         self.baton.take()
         self.baton.give()
+        self.producers.close()
         self._closed = True
+        self.producers.abandon()
         self._history.close()
         self.kernel.on_version = None
         if self._events is not None:
@@ -398,16 +453,19 @@ class Store:
         """What is recorded, for whoever follows it."""
         return self._history
 
-    # --- planned -----------------------------------------------------------------------------------------------------
-
-    async def __aenter__(self) -> Any:
-        """Planned."""
-        raise NotBuiltError("waiting for a store under Trio", "use `with`: nothing in memory blocks")
+    async def __aenter__(self) -> Self:
+        """As `with`: a store in memory opens and closes at once."""
+        return self.__enter__()
 
     async def __aexit__(self, *failure: object) -> None:
-        """Planned."""
+        self.close()
 
     # --- for transactions, ticks and the cores ------------------------------------------------------------------------
+
+    @property
+    def current_tick(self) -> Tick:
+        """The tick that versions made outside of one belong to."""
+        return self._tick
 
     def demand_open(self) -> None:
         """Raise ClosedError after `close`."""

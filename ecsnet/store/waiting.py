@@ -4,11 +4,15 @@ The one module of the store that knows Trio, imported when somebody first waits.
 thread; it is told to Trio through its token, which is made for that.
 """
 
+import threading
 from collections.abc import Callable
 
 import trio
 
-__all__ = ["woken"]
+from ecsnet.errors import BusyError
+from ecsnet.store.baton import Baton
+
+__all__ = ["taken", "woken"]
 
 
 async def woken(register: Callable[[Callable[[], None]], Callable[[], None]], timeout_s: float | None) -> bool:
@@ -34,3 +38,39 @@ async def woken(register: Callable[[Callable[[], None]], Callable[[], None]], ti
     finally:
         forget()
     return event.is_set()
+
+
+async def taken(baton: Baton, wait_s: float) -> None:
+    """Take the baton, waiting so long for whoever has it: another thread, or another task of this one.
+
+    Raises:
+        BusyError: still taken then, or taken by this very task (at once).
+    """
+    await trio.lowlevel.checkpoint()
+    task = trio.lowlevel.current_task()
+    until = trio.current_time() + wait_s
+    while True:
+        try:
+            baton.take()
+            baton.task = task
+            return
+        except BusyError:
+            if baton.task is task and baton.owner == threading.get_ident():
+                raise BusyError(
+                    "this task has a transaction open already: end it, then begin another; nothing changed"
+                ) from None
+            left = until - trio.current_time()
+            if left <= 0:
+                raise BusyError(
+                    f"somebody else's transaction or tick is still open after {wait_s:g} s; nothing changed: try "
+                    f"again, wait longer (wait_s=), or hand the work to store.queue()"
+                ) from None
+
+            def register(wake: Callable[[], None]) -> Callable[[], None]:
+                forget = baton.register(wake)
+                if baton.owner == 0:
+                    # Given back before we were registered.
+                    wake()
+                return forget
+
+            await woken(register, left)

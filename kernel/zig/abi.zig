@@ -11,6 +11,7 @@
 const std = @import("std");
 const abi_spatial = @import("abi_spatial.zig");
 const abi_journal = @import("abi_journal.zig");
+const abi_queue = @import("abi_queue.zig");
 const apply = @import("apply.zig");
 const block = @import("block.zig");
 const catalogue = @import("catalogue.zig");
@@ -25,6 +26,7 @@ const lend = @import("lend.zig");
 const limits = @import("limits.zig");
 const operations = @import("operations.zig");
 const prepared = @import("prepared.zig");
+const queue = @import("queue.zig");
 const view = @import("view.zig");
 const weigh = @import("weigh.zig");
 const Store = @import("store.zig").Store;
@@ -178,8 +180,10 @@ export fn ecs_baton_take(store: *Store) i32 {
     return status(store.takeBaton());
 }
 
-export fn ecs_baton_give(store: *Store) void {
+/// Give the baton back. 1 when orders wait in the queue, which whoever has it next should pump.
+export fn ecs_baton_give(store: *Store) i32 {
     store.giveBaton();
+    return @intFromBool(store.queue.waits());
 }
 
 export fn ecs_tx_begin(store: *Store) i32 {
@@ -615,6 +619,8 @@ const manifest: []const u8 = text: {
         .{ "FoundOut", abi_spatial.FoundOut },
         .{ "SpatialOut", abi_spatial.SpatialOut },
         .{ "ChunkOut", abi_journal.ChunkOut },
+        .{ "PumpOut", abi_queue.PumpOut },
+        .{ "Result", queue.Result },
     }) |entry| {
         out = out ++ std.fmt.comptimePrint("{s}={d}", .{ entry[0], @sizeOf(entry[1]) });
         for (@typeInfo(entry[1]).@"struct".fields) |field| {
@@ -675,7 +681,7 @@ test "numbers that name nothing and addresses of nothing are refused" {
 
     // Ids that are no u16: cut to 16 bits they would name what is there.
     try std.testing.expectEqual(0, ecs_baton_take(store));
-    defer ecs_baton_give(store);
+    defer _ = ecs_baton_give(store);
     try std.testing.expectEqual(0, ecs_tx_begin(store));
     var lent: LentOut = undefined;
     try std.testing.expectEqual(failure.code(error.UnknownTable), ecs_tx_lend(store, 1 << 16 | 16, 0, &lent));
@@ -713,13 +719,13 @@ test "numbers that name nothing and addresses of nothing are refused" {
     const empty = [_]BlockIn{.{ .bytes = 0, .length = 0 }};
     try std.testing.expectEqual(failure.code(error.InTransaction), blk: {
         try std.testing.expectEqual(0, ecs_tx_begin(store));
-        ecs_baton_give(store);
+        _ = ecs_baton_give(store);
         const refused = ecs_apply(store, 0, 1, 0, &empty, 1);
         try std.testing.expectEqual(0, ecs_baton_take(store));
         try std.testing.expectEqual(0, ecs_tx_rollback(store));
         break :blk refused;
     });
-    ecs_baton_give(store);
+    _ = ecs_baton_give(store);
     try std.testing.expectEqual(failure.code(error.BadBlock), ecs_apply(store, 0, 1, 0, &empty, 1));
     const missing = [_]BlockIn{.{ .bytes = 0, .length = 8 }};
     try std.testing.expectEqual(bad, ecs_apply(store, 0, 1, 0, &missing, 1));

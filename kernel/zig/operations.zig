@@ -32,13 +32,18 @@ pub fn run(head: *Head, bytes: []const u8, key_out: *u64) failure.Error!void {
     var at: usize = 0;
     while (at < bytes.len) {
         errdefer head.info.offset = at;
-        if (bytes.len - at < header_bytes) return error.BadArgument;
+        const length = lengthAt(bytes[at..]) orelse return error.BadArgument;
         const header = bytes[at..][0..header_bytes];
-        const length = std.mem.readInt(u32, header[4..8], .little);
-        if (length < header_bytes or length > bytes.len - at) return error.BadArgument;
         try one(head, header, bytes[at + header_bytes .. at + length], key_out);
         at += length;
     }
+}
+
+/// How long the first operation is; null where these bytes begin with none.
+pub fn lengthAt(bytes: []const u8) ?usize {
+    if (bytes.len < header_bytes) return null;
+    const length = std.mem.readInt(u32, bytes[4..8], .little);
+    return if (length < header_bytes or length > bytes.len) null else length;
 }
 
 fn one(head: *Head, header: *const [header_bytes]u8, after: []const u8, key_out: *u64) failure.Error!void {

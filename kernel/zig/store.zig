@@ -15,6 +15,7 @@ const limits = @import("limits.zig");
 const sweep = @import("sweep.zig");
 const Head = @import("head.zig").Head;
 const Journal = @import("journal.zig").Journal;
+const Queue = @import("queue.zig").Queue;
 const Views = @import("view.zig").Views;
 
 pub const Store = struct {
@@ -35,6 +36,8 @@ pub const Store = struct {
     digester: digest.Follower,
     /// What transactions changed, for those who follow it.
     journal: Journal,
+    /// Transactions that other threads handed in.
+    queue: Queue,
     /// What applying needs for as long as it lasts.
     scratch: std.heap.ArenaAllocator,
 
@@ -48,6 +51,7 @@ pub const Store = struct {
             .operations = &.{},
             .digester = undefined,
             .journal = undefined,
+            .queue = undefined,
             .scratch = undefined,
         };
         const gpa = store.counting.allocator();
@@ -57,6 +61,7 @@ pub const Store = struct {
         store.views = .{ .gpa = gpa };
         store.digester = .{ .gpa = gpa };
         store.journal = .init(child, gpa);
+        store.queue = .init(child, gpa);
         store.scratch = .init(gpa);
         return store;
     }
@@ -71,17 +76,20 @@ pub const Store = struct {
         gpa.free(store.operations);
         store.digester.deinit();
         store.journal.deinit();
+        store.queue.deinit();
         store.scratch.deinit();
         // Orphaned scratch memory is its holder's and frees through the child.
         child.destroy(store);
     }
 
     pub fn takeBaton(store: *Store) error{Busy}!void {
-        if (store.baton.cmpxchgStrong(0, 1, .acquire, .monotonic) != null) return error.Busy;
+        // Sequentially consistent, also where it fails: see `queue.zig`.
+        if (store.baton.cmpxchgStrong(0, 1, .seq_cst, .seq_cst) != null) return error.Busy;
     }
 
+    /// Whoever has given it back looks whether something waits in the queue: nobody else may be going to.
     pub fn giveBaton(store: *Store) void {
-        const before = store.baton.swap(0, .release);
+        const before = store.baton.swap(0, .seq_cst);
         assert(before == 1);
     }
 

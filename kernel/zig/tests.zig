@@ -4,6 +4,7 @@ comptime {
     _ = @import("abi.zig");
     _ = @import("abi_frame.zig");
     _ = @import("abi_journal.zig");
+    _ = @import("abi_queue.zig");
     _ = @import("abi_text.zig");
     _ = @import("abi_query.zig");
     _ = @import("block.zig");
@@ -23,6 +24,7 @@ comptime {
     _ = @import("nearby.zig");
     _ = @import("oom_test.zig");
     _ = @import("prepared.zig");
+    _ = @import("queue_test.zig");
     _ = @import("sparse.zig");
     _ = @import("text_test.zig");
     _ = @import("view_test.zig");

@@ -245,11 +245,6 @@ def test_what_is_not_built_says_so(schema: Schema, store: Store, tmp_path: Path)
             Store(schema, durability=durability)
     with pytest.raises(ArgumentError, match="durability"):
         Store(schema, durability="perhaps")
-    for coroutine in (store.__aenter__(), store.transaction().__aenter__()):
-        with pytest.raises(NotBuiltError, match="use `with`"):
-            coroutine.send(None)
-    with pytest.raises(NotBuiltError, match="wait=False"):
-        store.transaction().commit(wait=False)
 
 
 def test_100000_spawn_despawn_cycles_leave_memory_flat(schema: Schema) -> None:
