@@ -73,6 +73,13 @@ class Pin:
         self.tick: int = out.tick
         self._tables: dict[int, tuple[int, int, int, list[int]]] = {}
 
+    def again(self) -> "Pin":
+        """The same version, held for itself: it stays when this one is released."""
+        pin = Pin.__new__(Pin)
+        pin._store, pin._hold, pin._tables = self._store, self._hold, dict(self._tables)
+        pin.version, pin.tick = self.version, self.tick
+        return pin
+
     @property
     def slot(self) -> int:
         if self._hold is None:

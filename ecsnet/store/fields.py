@@ -99,6 +99,11 @@ class FieldName:
             word = f"an integer from {self._low} to {self._high}"
         return f"{self.shape[0]} of {word}" if self.shape else word
 
+    @property
+    def number(self) -> bool:
+        """Whether a cell is one number or bool in memory, which a memoryview gives as Python does."""
+        return not self.text and not self.shape and self.dtype.kind in "iufb"
+
     def refuse(self, found: object, expected: str | None = None) -> NoReturn:
         """Raise the `ArgumentError` for this field."""
         raise ArgumentError(f"{self.path} ({self._type()}): expected {expected or self.expected}, found {show(found)}")

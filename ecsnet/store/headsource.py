@@ -14,7 +14,7 @@ from ecsnet.errors import ArgumentError, BorrowError
 from ecsnet.ids import INDEX_BITS
 from ecsnet.store.fields import FieldName
 from ecsnet.store.indexes import Index, flat
-from ecsnet.store.lifecycle import CLOSED, DIRECT, IDLE, LENDING, Lifecycle
+from ecsnet.store.lifecycle import BUFFERED, DIRECT, LENDING, Lifecycle
 from ecsnet.store.names import TableName
 from ecsnet.store.query import Query, Selection, query_of
 from ecsnet.store.shapes import changeable
@@ -72,6 +72,8 @@ class QuerySource(Lifecycle):
 
     def holds(self, selection: Selection) -> bool:
         """Whether no structural operation was done since."""
+        if self._state == BUFFERED:
+            self._enter()
         return selection.structure == self._structure
 
     def read(self, selection: Selection, position: int, field: FieldName) -> NDArray[Any]:
@@ -88,7 +90,7 @@ class QuerySource(Lifecycle):
 
     def column(self, selection: Selection, position: int, field: FieldName) -> NDArray[Any]:
         """The cells of one field for the game: writable unless they are keys, foreign keys, unique or strings."""
-        if self._state == IDLE or self._state == CLOSED:
+        if self._state != DIRECT and self._state != LENDING:
             self._enter()
         if selection.structure != self._structure:
             raise BorrowError(

@@ -4,13 +4,18 @@ It is applied to the kernel's private head as it goes, so that it reads its own 
 before the commit, and an exception undoes all of it. The writer's baton is taken at the first operation and given back
 at the end, so an unused transaction costs nothing and holds nobody up.
 
-    idle ──first operation──► direct ──first lent array──► lending
-      │                          │                            │
-      └──────────────────────────┴───commit or rollback───────┴──► closed
+                                buffered
+                                 │    ▲ a prepared writer holds something back
+                any other verb   ▼    │
+    idle ──first operation──►   direct   ──first lent array──► lending
+      │                          │                               │
+      └──────────────────────────┴───commit or rollback──────────┴──► closed
 
 Invariants:
 - a commit that raises has changed nothing, and the transaction is closed;
 - while *lending*, rows stand still: structural operations are noted down (`queued`) and done at commit, in call order;
+- while *buffered*, some calls of prepared writers have not reached the kernel (`writers`): whatever else is done first
+  hands them over;
 - whether a row is there is answered with what waits to be done (`_has`, `_demand`).
 """
 
@@ -30,13 +35,15 @@ from ecsnet.store.tickets import Ticket
 
 if TYPE_CHECKING:
     from ecsnet.store.store import Writer
+    from ecsnet.store.writers import HeldBack
 
-__all__ = ["CLOSED", "DIRECT", "IDLE", "LENDING", "Lifecycle", "Randomness"]
+__all__ = ["BUFFERED", "CLOSED", "DIRECT", "IDLE", "LENDING", "Lifecycle", "Randomness"]
 
 IDLE: Final = 0
 DIRECT: Final = 1
 LENDING: Final = 2
 CLOSED: Final = 3
+BUFFERED: Final = 4
 
 Randomness = np.random.Generator | Callable[[], np.random.Generator] | None
 
@@ -48,6 +55,7 @@ class Lifecycle:
         "__weakref__",
         "_cells",
         "_deletes",
+        "_held",
         "_inserts",
         "_kernel",
         "_lending",
@@ -78,6 +86,7 @@ class Lifecycle:
         self._reads = writer.recipes.reads
         self._deletes = writer.recipes.deletes
         self._state = IDLE
+        self._held: HeldBack | None = None
         self._structure = 0
         self._queue = Queue(writer.kernel)
         self._lending = Lending(writer.kernel, label)
@@ -155,6 +164,8 @@ class Lifecycle:
             return self.version
         kept: list[str] = []
         try:
+            if self._state == BUFFERED:
+                self._enter()
             if self._state == LENDING:
                 kept = self._lending.finish()
                 if self._queue:
@@ -191,6 +202,8 @@ class Lifecycle:
             return
         begun = self._state != IDLE
         self._state = CLOSED
+        if self._held is not None:
+            self._held.forget()
         if begun:
             self._lending.forget()
             try:
@@ -231,7 +244,7 @@ class Lifecycle:
 
     def __del__(self) -> None:
         # `_state` is missing where the constructor itself failed.
-        if getattr(self, "_state", CLOSED) in (DIRECT, LENDING):
+        if getattr(self, "_state", CLOSED) in (DIRECT, LENDING, BUFFERED):
             if self._kernel.gone:
                 # Store and transaction were garbage together, and the store was finalised first.
                 self._state = CLOSED
@@ -243,17 +256,25 @@ class Lifecycle:
             )
 
     def __repr__(self) -> str:
-        state = ("idle", "open", "open, lending", "closed")[self._state]
+        state = ("idle", "open", "open, lending", "closed", "open")[self._state]
         return f"<transaction {self.label!r}, {state}>"
 
     # --- inside ------------------------------------------------------------------------------------------------------
 
     def _enter(self) -> None:
-        """Be open: take the baton and begin at the first operation."""
+        """Be open, with nothing held back: take the baton and begin at the first operation."""
         if self._state == IDLE:
             self._writer.begin(self)
             self._state = DIRECT
+        elif self._state == BUFFERED:
+            assert self._held is not None
+            self._held.hand_all_over()
+            self._state = DIRECT
         elif self._state == CLOSED:
+            raise self._closed_error()
+
+    def _demand_not_closed(self) -> None:
+        if self._state == CLOSED:
             raise self._closed_error()
 
     def _closed_error(self) -> ClosedError:

@@ -23,8 +23,9 @@ from ecsnet.store.typed import Selector
 
 if TYPE_CHECKING:
     from ecsnet._kernel.kernel import KernelStore, Shape
+    from ecsnet.store.writers import WriterRecipe
 
-__all__ = ["PACKING_ERRORS", "InsertRecipe", "Recipes", "UpdateRecipe"]
+__all__ = ["PACKING_ERRORS", "InsertRecipe", "Recipes", "UpdateRecipe", "flat_values"]
 
 # What packing raises for a value of a wrong type or out of range.
 PACKING_ERRORS: Final = (struct.error, TypeError, OverflowError, ValueError)
@@ -52,7 +53,7 @@ class UpdateRecipe:
 
     def values(self, given: Iterable[Any]) -> tuple[Any, ...]:
         """The values to pack. Raises ArgumentError for one that is wrong."""
-        return _flat([field.cell(value) for field, value in zip(self.fields, given, strict=True)], self.fields)
+        return flat_values([field.cell(value) for field, value in zip(self.fields, given, strict=True)], self.fields)
 
     def explain(self, given: Iterable[Any], error: Exception) -> EcsnetError:
         """The typed error for values that packing refused."""
@@ -82,7 +83,7 @@ class InsertRecipe:
         """The values to pack. Raises ArgumentError for one that is wrong and not left to packing to refuse."""
         if self.plain:
             return tuple(given)
-        return _flat([field.cell(value) for field, value in zip(self.fields, given, strict=True)], self.fields)
+        return flat_values([field.cell(value) for field, value in zip(self.fields, given, strict=True)], self.fields)
 
     def cells(self, given: Iterable[Any]) -> dict[str, Any]:
         """The checked values by the names of their fields. Raises ArgumentError."""
@@ -100,7 +101,7 @@ class InsertRecipe:
 class Recipes:
     """The remembered recipes of one store. Bounded by the combinations of fields that the game's source names."""
 
-    __slots__ = ("_kernel", "_names", "cells", "deletes", "inserts", "reads", "updates")
+    __slots__ = ("_kernel", "_names", "cells", "deletes", "inserts", "reads", "updates", "writers")
 
     def __init__(self, kernel: "KernelStore", names: Names):
         self._kernel = kernel
@@ -109,6 +110,8 @@ class Recipes:
         """How to write a cell of each path, and the name of its field."""
         self.updates: dict[Selector, dict[tuple[str, ...], UpdateRecipe]] = {}
         self.inserts: dict[Selector, dict[tuple[str, ...], InsertRecipe]] = {}
+        self.writers: dict[tuple[int, TableName, tuple[FieldName, ...]], WriterRecipe] = {}
+        """What prepared writers of the same fields share."""
         self.deletes: dict[Selector, Run] = {}
         """Functions of a key that remove its row, or its entity with all rows."""
         self.reads: dict[str, tuple[Run, memoryview]] = {}
@@ -183,7 +186,8 @@ def changeable(table: TableName) -> TableName:
     return writable(table)
 
 
-def _flat(cells: list[Any], fields: tuple[FieldName, ...]) -> tuple[Any, ...]:
+def flat_values(cells: list[Any], fields: tuple[FieldName, ...]) -> tuple[Any, ...]:
+    """Checked cells as they are packed: the cells of an array one after the other."""
     if not any(field.string or (field.shape and not field.text) for field in fields):
         return tuple(cells)
     flat: list[Any] = []

@@ -7,16 +7,27 @@ asked, so the store knows tables by what they say and not by where they were mad
 Invariant: everywhere a table may be named by a string it may be named by its class, and a path by a column.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ecsnet.errors import ArgumentError
 from ecsnet.expressions import Column
 
 if TYPE_CHECKING:
-    from ecsnet.store.names import TableName
+    from ecsnet.store.fields import FieldName
+    from ecsnet.store.names import Names, TableName
 
-__all__ = ["Path", "RowLike", "Selector", "demand_fits", "given_by", "row_parts", "selects"]
+__all__ = [
+    "Path",
+    "RowLike",
+    "Selector",
+    "demand_fits",
+    "given_by",
+    "named_fields",
+    "names_table",
+    "row_parts",
+    "selects",
+]
 
 
 class RowLike(Protocol):
@@ -99,3 +110,48 @@ def _attribute(declared: type[Any], name: str) -> object:
         return getattr(declared, name)
     except AttributeError:
         return None
+
+
+def names_table(what: Selector | Path) -> bool:
+    """Whether it names a table rather than a field."""
+    return isinstance(what, type) or (isinstance(what, str) and "." not in what)
+
+
+def named_fields(names: "Names", what: tuple[Selector | Path, ...]) -> tuple["TableName", tuple["FieldName", ...]]:
+    """One table with all its stored fields, or the fields that are named, all of one table.
+
+    The fields of a class come in the order of the class; of a table that is named by a string, in the order of their
+    names, since a schema keeps no other.
+
+    Raises:
+        UnknownNameError, ArgumentError: nothing named, no such name, or fields of different tables.
+    """
+    if not what:
+        raise ArgumentError("name a table, or fields of one: Velocity, or Velocity.x, Velocity.y")
+    if names_table(what[0]):
+        if len(what) > 1:
+            raise ArgumentError("name one table, or fields of one")
+        table = names.table(what[0])
+        if not isinstance(what[0], type):
+            return table, table.stored
+        declared = [names.path(column) for column in _declared_columns(what[0])]
+        return table, tuple([field for field in declared if field.kind == "stored"]) or table.stored
+    fields = tuple([names.path(path) for named in what for path in _columns_in(named)])
+    if any(field.table is not fields[0].table for field in fields):
+        raise ArgumentError(f"fields of different tables: {', '.join(field.path for field in fields)}")
+    if len(set(fields)) < len(fields):
+        raise ArgumentError(f"a field twice: {', '.join(field.path for field in fields)}")
+    return fields[0].table, fields
+
+
+def _declared_columns(declared: type[Any]) -> list[Column]:
+    """The columns of a class in its own order, those of structs within it too."""
+    names = getattr(declared, "ecsnet_columns", vars(declared))
+    found = [_attribute(declared, name) for name in names]
+    return [column for named in found for column in _columns_in(named) if isinstance(column, Column)]
+
+
+def _columns_in(named: object) -> Iterable[object]:
+    """The columns of a struct such as `Transform.place`, else what is named itself."""
+    is_struct = isinstance(named, Iterable) and not isinstance(named, str | bytes | type | Column | Mapping)
+    return list(named) if is_struct and isinstance(named, Iterable) else (named,)

@@ -8,7 +8,7 @@ Invariants:
 - no array of a view can be made writable.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -22,10 +22,11 @@ from ecsnet.store.lookup import Lookup
 from ecsnet.store.names import Names, TableName, as_key
 from ecsnet.store.places import INDEX_MASK, READS_BEFORE_PLACES
 from ecsnet.store.query import Query, Selection, query_of
+from ecsnet.store.readers import reader_of
 from ecsnet.store.result import structured, text_of, text_table
 from ecsnet.store.selection import cells_at
 from ecsnet.store.spatial import Axes, Found, Search
-from ecsnet.store.typed import Selector
+from ecsnet.store.typed import Path, Selector, named_fields, names_table
 
 if TYPE_CHECKING:
     from ecsnet._kernel.kernel import Pin
@@ -141,6 +142,21 @@ class View(Lookup):
         """
         self._open()
         return query_of(self, tables, without)
+
+    def reader(self, /, *what: Selector | Path) -> Callable[[int], Any]:
+        """Prepare a read: `hp = view.reader(Health.hp)`, then `hp(ship)` is what `view[ship, Health.hp]` is, for less.
+        Of a table, or of several fields of one, it is a tuple: `place = view.reader(Transform.x, Transform.y)`.
+
+        The reader holds the version like an array: it goes on after `close()`.
+
+        Raises:
+            UnknownNameError, ArgumentError: no such table or field, or fields of different tables. The function raises
+            StaleEntityError, NoRowError, ArgumentError (no key).
+        """
+        pin = self._open()
+        table, fields = named_fields(self._names, what)
+        single = len(fields) == 1 and not names_table(what[0])
+        return reader_of(pin.again(), self._places.of(pin, table.id), table, fields, single)
 
     def close(self) -> None:
         """Let go of the version. Arrays taken from the view stay valid while they are held. Again is harmless."""
