@@ -18,6 +18,7 @@ def describe(schema: Schema, entities_max: int) -> tuple[abi.CatalogueIn, list[A
     _demand_built(schema)
     keep: list[Any] = []
     tables = (abi.TableIn * len(schema.tables))()
+    groups = sorted({table.group for table in schema.tables if table.group is not None})
     for into, table in zip(tables, schema.tables, strict=True):
         fields = (abi.FieldIn * max(1, len(table.fields)))()
         keep.append(fields)
@@ -28,6 +29,8 @@ def describe(schema: Schema, entities_max: int) -> tuple[abi.CatalogueIn, list[A
         into.replicated = table.replicated
         into.field_count = len(table.fields)
         into.rows_max = table.rows_max
+        # Numbered from 1; 0 is none.
+        into.group = 0 if table.group is None else 1 + groups.index(table.group)
         into.fields = ctypes.addressof(fields)
     keep.append(tables)
     catalogue = abi.CatalogueIn(ctypes.addressof(tables), len(schema.tables), entities_max)
@@ -37,9 +40,8 @@ def describe(schema: Schema, entities_max: int) -> tuple[abi.CatalogueIn, list[A
 def _demand_built(schema: Schema) -> None:
     """Refuse what the schema language knows and the kernel does not hold yet."""
     for table in schema.tables:
-        for what in ("group", "uniques"):
-            if getattr(table, what, None):
-                raise NotBuiltError(f"{what} of table {table.name}", "leave it out")
+        if table.uniques:
+            raise NotBuiltError(f"uniques of table {table.name}", "leave it out")
         for field in table.fields:
             if len(field.shape) > 1:
                 raise NotBuiltError(f"arrays of arrays ({table.name}.{field.name})", "use one array, e.g. [f32; 12]")

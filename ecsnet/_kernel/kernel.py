@@ -473,7 +473,7 @@ class KernelStore:
             )
         )
         if aligned.value:
-            return JoinRows(count.value, True, None, first)
+            return JoinRows(count.value, True, None, first[: count.value])
         found = [one[: count.value] for one in rows]
         sized = [len(self.head_table(t).keys if pin is None else pin.keys(t)) for t in tables]
         driver = sized.index(smallest)

@@ -47,7 +47,8 @@ class TableInfo:
 
 @dataclass(frozen=True, slots=True)
 class JoinRows:
-    """A join: `rows` has the row numbers (u32) in each table, or is None where all tables are aligned as they are."""
+    """A join: `rows` has the row numbers (u32) in each table, or is None where they are the first `count` rows of every
+    table, in one order (`aligned`)."""
 
     count: int
     aligned: bool

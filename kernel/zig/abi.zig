@@ -416,7 +416,7 @@ export fn ecs_view_row(store: *Store, slot: u32, table: u16, key: u64) i64 {
 
 /// Join tables in a view, or in the head when `slot` is below zero. `rows` are addresses of u32
 /// arrays, one per table in `with`, each with room for the smallest table. Result: how many, and
-/// whether rows equal the tables' own order (nothing was written then).
+/// whether they are the first rows of each table, in its own order (nothing was written then).
 export fn ecs_join(
     store: *Store,
     slot: i32,
@@ -436,10 +436,27 @@ export fn ecs_join(
     var room = sides[0].keys.len;
     for (sides[0..with_count]) |s| room = @min(room, s.keys.len);
     for (0..with_count) |i| into[i] = (at(u32, rows[i], room) catch |err| return failure.code(err)).ptr;
-    const result = join.join(sides[0..with_count], sides[64..][0..without_count], into[0..with_count]);
+    const members = membersAmong(store, slot, with[0..with_count]) catch |err| return failure.code(err);
+    const result = join.join(sides[0..with_count], sides[64..][0..without_count], into[0..with_count], members);
     count.* = result.count;
     aligned.* = @intFromBool(result.aligned);
     return 0;
+}
+
+/// The members of the group whose tables are all in `with`, if there is one.
+fn membersAmong(store: *Store, slot: i32, with: []const u16) error{ UnknownTable, BadArgument }!?join.Members {
+    const head = &store.head;
+    if (head.groups.all.len == 0) return null;
+    var room: [64]u16 = undefined;
+    const tables = room[0..with.len];
+    for (with, tables) |id, *number| number.* = head.catalogue.tableIndex(id) orelse return error.UnknownTable;
+    const of = head.groups.covered(tables) orelse return null;
+    const group = head.groups.of(tables[of]).?;
+    return .{
+        .count = if (slot < 0) group.members else (try slotAt(store, @intCast(slot))).tables[tables[of]].members,
+        .side = of,
+        .tables = group.tables.len,
+    };
 }
 
 pub fn side(store: *Store, slot: i32, table: u16) error{ UnknownTable, BadArgument }!join.Side {

@@ -66,7 +66,7 @@ fn newStore() !*Store {
 
 /// An empty store at version 0, its memory taken from `child`.
 pub fn newStoreIn(child: std.mem.Allocator) !*Store {
-    const tables = [_]catalogue.TableIn{
+    var tables = [_]catalogue.TableIn{
         table(0, .entities, &entities_fields),
         table(16, .component, &body_fields),
         table(17, .component, &bond_fields),
@@ -74,6 +74,7 @@ pub fn newStoreIn(child: std.mem.Allocator) !*Store {
         table(19, .keyed, &body_fields),
         table(20, .component, &note_fields),
     };
+    for (tables[1..4]) |*of| of.group = 1;
     const in: catalogue.CatalogueIn = .{ .tables = @intFromPtr(&tables), .table_count = tables.len, .entities_max = 4096 };
     const store = try Store.create(child, &in);
     errdefer store.destroy() catch unreachable;
@@ -117,6 +118,20 @@ pub fn checkHead(store: *Store) !void {
                 try std.testing.expect(target == 0 or head.tables[0].find(target) != null);
             }
         }
+    }
+    for (head.groups.all) |group| {
+        var members: u32 = 0;
+        for (head.tables[group.tables[0]].keyList()) |key| {
+            for (group.tables) |number| {
+                if (head.tables[number].find(key) == null) break;
+            } else members += 1;
+        }
+        try std.testing.expectEqual(members, group.members);
+        for (group.tables) |number| try std.testing.expectEqualSlices(
+            u64,
+            head.tables[group.tables[0]].keyList()[0..members],
+            head.tables[number].keyList()[0..members],
+        );
     }
 }
 

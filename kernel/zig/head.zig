@@ -14,6 +14,7 @@ const changes = @import("changes.zig");
 const entity = @import("entity.zig");
 const events = @import("events.zig");
 const failure = @import("failure.zig");
+const group = @import("group.zig");
 const limits = @import("limits.zig");
 const references = @import("references.zig");
 const sparse = @import("sparse.zig");
@@ -21,7 +22,7 @@ const Heap = @import("heap.zig").Heap;
 const Column = @import("column.zig").Column;
 const Table = @import("table.zig").Table;
 
-pub const Undo = enum(u8) { write, insert, remove, reserve, release, occupy, cells, insert_many, lent };
+pub const Undo = enum(u8) { write, insert, remove, reserve, release, occupy, cells, insert_many, lent, swap, members };
 
 /// Follows its payload in the log, so that the log is read backwards.
 pub const UndoEntry = extern struct {
@@ -72,6 +73,7 @@ pub const Head = struct {
     events: events.Order = .{},
     undo: std.ArrayList(u8) = .empty,
     references: references.References,
+    groups: group.Groups,
     in_transaction: bool = false,
     /// The open transaction changed cells that the undo log does not show.
     applied: bool = false,
@@ -118,6 +120,8 @@ pub const Head = struct {
         errdefer gpa.free(cells);
         const texts = try gpa.alloc(u64, widest);
         errdefer gpa.free(texts);
+        var groups = try group.Groups.init(gpa, &cat);
+        errdefer groups.deinit(gpa);
         return .{
             .gpa = gpa,
             .catalogue = cat,
@@ -126,6 +130,7 @@ pub const Head = struct {
             .spaces = spaces,
             .noted = noted,
             .references = try .init(gpa, &cat),
+            .groups = groups,
             .given = given,
             .cells = cells,
             .texts = texts,
@@ -143,6 +148,7 @@ pub const Head = struct {
         head.events.deinit(head.gpa);
         head.undo.deinit(head.gpa);
         head.references.deinit();
+        head.groups.deinit(head.gpa);
         head.gpa.free(head.given);
         head.gpa.free(head.cells);
         head.gpa.free(head.texts);
@@ -212,7 +218,7 @@ pub const Head = struct {
 
     // The undo log.
 
-    fn pushUndo(head: *Head, kind: Undo, table: u16, field: usize, row: u32, key: u64, payload: u64) void {
+    pub fn pushUndo(head: *Head, kind: Undo, table: u16, field: usize, row: u32, key: u64, payload: u64) void {
         const entry: UndoEntry = .{
             .key = key,
             .payload = payload,
@@ -224,7 +230,12 @@ pub const Head = struct {
         head.undo.appendSliceAssumeCapacity(std.mem.asBytes(&entry));
     }
 
-    fn ensureUndo(head: *Head, payload: usize) error{OutOfMemory}!void {
+    /// Room for `n` entries without a payload.
+    pub fn ensureUndoEntries(head: *Head, n: usize) error{OutOfMemory}!void {
+        try head.undo.ensureUnusedCapacity(head.gpa, n * UndoEntry.bytes);
+    }
+
+    pub fn ensureUndo(head: *Head, payload: usize) error{OutOfMemory}!void {
         try head.undo.ensureUnusedCapacity(head.gpa, payload + UndoEntry.bytes);
     }
 
@@ -291,6 +302,8 @@ pub const Head = struct {
                     const column = &table.columns[entry.field];
                     if (column.scratch.lent) @memcpy(column.lentCell(entry.row), payload);
                 },
+                .swap => table.swapRows(entry.row, @intCast(entry.key)),
+                .members => group.undoMembers(head, entry.table, entry.row),
             }
             head.undo.items.len = at;
         }
@@ -349,10 +362,13 @@ pub const Head = struct {
         const touched = head.references.touched.items.len;
         try head.references.touchRows(t.spec, table, &.{key});
         if (t.spec.kind == .event) try head.events.ensure(head.gpa);
+        const from = head.mark();
         t.insertRow(key, cells[0..t.spec.fields.len]);
         if (t.spec.kind == .event) events.came(head, table, 1, touched);
         noteAuto(t, t.rows - 1);
         head.pushUndo(.insert, table, 0, 0, key, 0);
+        errdefer head.undoTo(from);
+        try group.admit(head, table, &.{key});
     }
 
     /// Refuse `n` more numbers of a counter that the field has no room for.
@@ -409,8 +425,11 @@ pub const Head = struct {
         return references.delete(head, table, key);
     }
 
-    pub fn removeRow(head: *Head, table: u16, row: u32) error{OutOfMemory}!void {
+    pub fn removeRow(head: *Head, table: u16, at: u32) error{OutOfMemory}!void {
         const t = &head.tables[table];
+        const from = head.mark();
+        errdefer head.undoTo(from);
+        const row = try group.dismiss(head, table, at);
         const key = t.keyAt(row);
         const bytes = t.rowBytes();
         try head.ensureUndo(bytes);
@@ -524,6 +543,7 @@ pub const Head = struct {
                 };
             }
         }
+        const before = head.mark();
         t.ensureRows(n) catch |err| return head.failKey(@as(failure.Error, err), table, keys[0]);
         try head.ensureUndo(if (t.journaled) keys.len * 8 else 0);
         const touched = head.references.touched.items.len;
@@ -571,6 +591,12 @@ pub const Head = struct {
         if (t.has_auto) for (first..first + n) |row| noteAuto(t, @intCast(row));
         if (t.journaled) head.undo.appendSliceAssumeCapacity(std.mem.sliceAsBytes(keys));
         head.pushUndo(.insert_many, table, 0, n, 0, if (t.journaled) keys.len * 8 else 0);
+        // Behind the insertion, which undoes itself: the placed keys are no longer this function's to take back.
+        group.admit(head, table, keys) catch |err| {
+            head.undoTo(before);
+            placed = 0;
+            return err;
+        };
     }
 
     /// How many of the first keys are alive, of consecutive indices, and in one page.

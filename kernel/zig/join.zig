@@ -1,8 +1,9 @@
 //! Joining component tables: the entities that have all of some tables and none of others, with the
 //! row of each in every table.
 //!
-//! Where the tables hold the same keys in the same order, the join is the tables as they are
-//! (`aligned`), and whoever asked can use whole columns without a copy.
+//! Where the first rows of the tables are those entities, in one order, the join is those rows as they are
+//! (`aligned`), and whoever asked can use slices of whole columns without a copy. So it is where the tables hold the
+//! same keys in the same order, where one holds the first of another's, and where they are all of a group.
 
 const std = @import("std");
 const sparse = @import("sparse.zig");
@@ -18,25 +19,30 @@ pub const Side = struct {
     }
 };
 
+/// All of a group's tables are among those to join: their first `count` rows are its members, and nobody else has a
+/// row in all of them. `side` is one of them.
+pub const Members = struct { count: u32, side: usize, tables: usize };
+
 pub const Result = struct { count: u32, aligned: bool };
 
 /// `rows[t]` receives the rows of `with[t]`; each has room for the rows of the smallest table.
-/// Nothing is written when the result is aligned. Order: that of the smallest table's rows.
-pub fn join(with: []const Side, without: []const Side, rows: []const [*]u32) Result {
+/// Nothing is written when the result is aligned. Order: that of the smallest table's rows, or of the members.
+pub fn join(with: []const Side, without: []const Side, rows: []const [*]u32, members: ?Members) Result {
     var smallest: usize = 0;
     for (with, 0..) |side, i| if (side.keys.len < with[smallest].keys.len) {
         smallest = i;
     };
-    const first = with[smallest].keys;
-    var aligned = without.len == 0;
-    if (aligned) for (with) |side| {
-        if (side.keys.ptr == first.ptr) continue;
-        if (!std.mem.eql(u64, side.keys, first)) {
-            aligned = false;
-            break;
+    var first = with[smallest].keys;
+    if (members) |m| {
+        if (m.tables == with.len and without.len == 0) return .{ .count = m.count, .aligned = true };
+        if (m.count <= first.len) {
+            smallest = m.side;
+            first = with[m.side].keys[0..m.count];
         }
-    };
-    if (aligned) return .{ .count = @intCast(first.len), .aligned = true };
+    }
+    if (without.len == 0) for (with) |side| {
+        if (!std.mem.eql(u64, side.keys[0..first.len], first)) break;
+    } else return .{ .count = @intCast(first.len), .aligned = true };
 
     var count: u32 = 0;
     next: for (first, 0..) |key, row| {

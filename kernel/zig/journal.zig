@@ -174,6 +174,8 @@ pub const Journal = struct {
                 .write, .cells, .insert, .insert_many, .remove => {},
                 // Keys that nobody has a row of; cells of a scratch, which come as `cells` once they are settled.
                 .reserve, .release, .occupy, .lent => continue,
+                // Rows are named by their keys.
+                .swap, .members => continue,
             }
             const net = nets[table] orelse made: {
                 const net = try arena.create(Net);
@@ -264,7 +266,7 @@ const Net = struct {
                 const at = net.index(found) * net.row_bytes;
                 @memcpy(net.olds.items[at..][0..net.row_bytes], item.payload);
             },
-            .reserve, .release, .occupy, .lent => unreachable,
+            .reserve, .release, .occupy, .lent, .swap, .members => unreachable,
         }
     }
 

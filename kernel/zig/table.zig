@@ -10,6 +10,7 @@ const catalogue = @import("catalogue.zig");
 const changes = @import("changes.zig");
 const sparse = @import("sparse.zig");
 const entity = @import("entity.zig");
+const limits = @import("limits.zig");
 const Column = @import("column.zig").Column;
 const KeyIndex = @import("key_index.zig").KeyIndex;
 const hashCell = @import("key_index.zig").hashCell;
@@ -213,6 +214,25 @@ pub const Table = struct {
         table.struct_seq += 1;
         const newest = table.removed.pop();
         assert(newest == key);
+    }
+
+    /// Two rows change places. Call `index.ensure` for both keys first.
+    pub fn swapRows(table: *Table, a: u32, b: u32) void {
+        assert(a != b and a < table.rows and b < table.rows);
+        table.note();
+        const keys = [2]u64{ table.keyAt(a), table.keyAt(b) };
+        table.keys.write(table.gpa, a, table.rows, std.mem.asBytes(&keys[1]));
+        table.keys.write(table.gpa, b, table.rows, std.mem.asBytes(&keys[0]));
+        var room: [limits.cell_bytes_max]u8 = undefined;
+        for (table.columns) |*column| {
+            const cell = room[0..column.width];
+            @memcpy(cell, column.cell(a));
+            column.write(table.gpa, a, table.rows, column.cell(b));
+            column.write(table.gpa, b, table.rows, cell);
+        }
+        table.index.move(entity.Key.of(keys[0]).index, b);
+        table.index.move(entity.Key.of(keys[1]).index, a);
+        table.struct_seq += 1;
     }
 
     /// Make room so that writing one cell of a field, and undoing it, cannot fail.

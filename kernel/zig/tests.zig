@@ -16,8 +16,8 @@ comptime {
     _ = @import("events_test.zig");
     _ = @import("frame.zig");
     _ = @import("fuzz.zig");
-    _ = @import("heap.zig");
     _ = @import("grid.zig");
+    _ = @import("heap.zig");
     _ = @import("inbox.zig");
     _ = @import("journal.zig");
     _ = @import("key_index.zig");

@@ -37,6 +37,8 @@ const Directory = struct { refs: u32, pages: []?*sparse.Page };
 /// One table in a run of versions that nothing of it changed in: their slots share it.
 pub const TableView = struct {
     rows: u32,
+    /// The first rows that are those of its group's members.
+    members: u32,
     struct_seq: u64,
     keys: *Buffer,
     directory: *Directory,
@@ -428,6 +430,7 @@ pub const Views = struct {
             filled += 1;
         }
         view.rows = table.rows;
+        view.members = head.groups.membersOf(number);
         view.struct_seq = table.struct_seq;
         view.keys = keys;
         view.directory = directory;

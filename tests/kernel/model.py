@@ -1,7 +1,8 @@
 """A store in plain Python: what the kernel must equal, and a driver that does the same to both.
 
 The schema has one of everything that the kernel treats differently: narrow and wide cells, arrays, bytes, ranges, a
-unique field, references that cascade and clear, a tag without fields.
+unique field, references that cascade and clear, a tag without fields. Three of its components are a group, which must
+show in nothing but the order of rows.
 """
 
 import random
@@ -21,6 +22,7 @@ version = "1.0.0"
 
 [tables.body]
 parent_table = "entities"
+group = "living"
 fields = [{ name = "entity", type = "u64", foreign_key = "entities.id" },
           { name = "x", type = "f32", default = 0.0 },
           { name = "tag", type = "u8", default = 7 },
@@ -29,6 +31,7 @@ fields = [{ name = "entity", type = "u64", foreign_key = "entities.id" },
 
 [tables.health]
 parent_table = "entities"
+group = "living"
 fields = [{ name = "entity", type = "u64", foreign_key = "entities.id" },
           { name = "hp", type = "i16", minimum = -5, maximum = 100 },
           { name = "badge", type = "u32", constraint = "unique", auto_increment = false }]
@@ -41,8 +44,11 @@ fields = [{ name = "entity", type = "u64", foreign_key = "entities.id" },
 
 [tables.frozen]
 parent_table = "entities"
+group = "living"
 fields = [{ name = "entity", type = "u64", foreign_key = "entities.id" }]
 """)
+
+GROUP = [table.id for table in SCHEMA.tables if table.group == "living"]
 
 Cells = dict[int, Any]
 
@@ -107,6 +113,36 @@ def plain(cell: Any) -> Any:
 def assert_equal(pin: Pin, model: Model) -> None:
     for table_id, rows in model.rows.items():
         assert cells_of(pin, table_id) == rows, SCHEMA.table_by_id(table_id).name
+    assert_members(pin._store, pin, model)
+
+
+def assert_members(kernel: KernelStore, pin: Pin | None, model: Model) -> None:
+    """The group's members lie in the first rows of its tables, in one order; others of a join are the same rows too."""
+    members = set.intersection(*[set(model.rows[table_id]) for table_id in GROUP])
+    whole = kernel.join(GROUP, [], pin)
+    assert whole.aligned
+    assert set(whole.keys.tolist()) == members
+    assert len(whole.keys) == len(members)
+    for table_id in GROUP:
+        keys = kernel.head_table(table_id).keys if pin is None else pin.keys(table_id)
+        assert keys[: len(members)].tolist() == whole.keys.tolist()
+    bond = SCHEMA.table("bond").id
+    for with_ids, without_ids in (
+        ([bond, *GROUP], []),
+        (GROUP, [bond]),
+        (GROUP[:2], []),
+        ([GROUP[2], bond], [GROUP[0]]),
+    ):
+        found = kernel.join(with_ids, without_ids, pin)
+        keys = set.intersection(*[set(model.rows[table_id]) for table_id in with_ids])
+        for table_id in without_ids:
+            keys -= set(model.rows[table_id])
+        assert set(found.keys.tolist()) == keys
+        assert found.count == len(keys)
+        for place, table_id in enumerate(with_ids):
+            theirs = kernel.head_table(table_id).keys if pin is None else pin.keys(table_id)
+            rows = slice(0, found.count) if found.rows is None else found.rows[place]
+            assert theirs[rows].tolist() == found.keys.tolist()
 
 
 class Driver:
@@ -168,17 +204,20 @@ class Driver:
         try:
             for _ in range(r.randrange(1, 12)):
                 self.operation()
+            assert_members(kernel, None, self.model)
             if r.random() < 0.3:
                 self.lend()
             if r.random() < 0.15:
                 kernel.rollback()
                 self.model = before
+                assert_members(kernel, None, before)
                 return
             kernel.commit()
         except ConstraintError:
             self.refused += 1
             kernel.rollback()
             self.model = before
+            assert_members(kernel, None, before)
             return
         assert not self.model.problems()
 
@@ -190,11 +229,16 @@ class Driver:
         alive = list(model.rows[0])
         kind = r.choice(["spawn", "spawn", "bulk", "insert", "update", "update_many", "delete", "despawn", "despawn"])
         if kind == "spawn" or not alive:
-            owner, cells = r.randrange(3), self.give(table)
-            key = kernel.spawn(owner, [(shape, self.packed(table, cells))])
+            # Half of them with a few components, so that some are members of the group.
+            given = [t for t in tables if t is table or r.random() < 0.8] if r.random() < 0.5 else [table]
+            r.shuffle(given)
+            owner, rows = r.randrange(3), [(t, self.give(t)) for t in given]
+            shapes = [kernel.shape(t.id, tuple(f.id for f in t.fields)) for t in given]
+            key = kernel.spawn(owner, [(s, self.packed(t, c)) for s, (t, c) in zip(shapes, rows, strict=True)])
             assert key not in model.rows[0]
             model.rows[0][key] = {0: owner}
-            model.rows[table.id][key] = cells
+            for t, cells in rows:
+                model.rows[t.id][key] = cells
         elif kind == "bulk":
             n = r.choice([1, 3, 70, 150])
             keys = kernel.reserve(0, n)
