@@ -53,11 +53,12 @@ class Client(BaseClient):
         if threaded:
             self._thread = threading.Thread(target=network.run, name="ecsnet client", daemon=True)
             self._thread.start()
-        self._swap()
+        self._start()
 
     def poll(self, *, budget_ms: float = POLL_BUDGET_MS) -> list[Event]:
         """Swap in the newest whole version, and return what happened since the last time: answers to commands
-        (`CommandAnswered`), changes of state (`StateChanged`). Never waits for the network.
+        (`CommandAnswered`), changes of state (`StateChanged`), rows of event tables (`EventRow`, or instances of the
+        schema's own classes where it has some): each once, in order. Never waits for the network.
 
         With `threaded=False` this is also where the network runs, for about `budget_ms` at most.
         """
@@ -286,9 +287,6 @@ def connect(
             raise no_world_in_time(address, wait_s)
         if replica.state != "live":
             raise_why_not_live(replica, address)
-        # What led to the world is no news to somebody who is handed it.
-        while replica.next_event() is not None:
-            pass
         return Client(network, threaded=threaded)
     except BaseException:
         network.close()

@@ -190,7 +190,7 @@ async def open_client(
                         raise no_world_in_time(address, wait_s)
                     if replica.state != "live":
                         raise_why_not_live(replica, address)
-                    client._swap()
+                    client._start()
                     yield client
                 finally:
                     await client._leave()

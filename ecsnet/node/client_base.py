@@ -19,7 +19,7 @@ from ecsnet.errors import (
 )
 from ecsnet.ids import EMPTY_VERSION, ClientId, Entity, Epoch, SessionId, Version
 from ecsnet.node.replica_link import ReplicaLink
-from ecsnet.replica import Event, Replica, ReplicaState, ReplicaStatistics, StateChanged, Ticket
+from ecsnet.replica import Event, Replica, ReplicaState, ReplicaStatistics, StateChanged, Ticket, is_event_row
 from ecsnet.schema import Schema
 from ecsnet.store import Store, View
 
@@ -37,6 +37,7 @@ class BaseClient:
         self._epoch = Epoch(0)
         self._state: ReplicaState = "joining"
         self._reason = ""
+        self._unread: list[Event] = []
 
     # --- what it is --------------------------------------------------------------------------------------------------
 
@@ -157,11 +158,16 @@ class BaseClient:
         """A command waits to be sent."""
         raise NotImplementedError
 
+    def _start(self) -> None:
+        """Show the first version. What led to it is no news to somebody who is handed it; what the game says has
+        happened since is, and waits for the first `poll`."""
+        self._unread = [event for event in self._swap() if is_event_row(event)]
+
     def _swap(self) -> list[Event]:
         """Take the newest whole version and everything that happened up to it."""
         if self._link.replica.store is None or (self._view is None and self._reason):
             return []
-        events = []
+        events, self._unread = self._unread, []
         with self._link.lock:
             while (event := self._replica.next_event()) is not None:
                 events.append(event)

@@ -18,6 +18,7 @@ from ecsnet.replica.events import (
     StateChanged,
     Ticket,
     TicketStatus,
+    is_event_row,
 )
 
 __all__ = [
@@ -32,4 +33,5 @@ __all__ = [
     "StateChanged",
     "Ticket",
     "TicketStatus",
+    "is_event_row",
 ]

@@ -30,7 +30,16 @@ from ecsnet.errors import (
 from ecsnet.ids import EMPTY_VERSION, NULL_ENTITY, ClientId, CommandSeq, Entity, Epoch, SessionId, Tick, Version
 from ecsnet.limits import ACK_INTERVAL_NS, ACK_VERSIONS_MAX, EVENT_ROWS_UNREAD_MAX, FRAME_HEADER_BYTES
 from ecsnet.replica.event_rows import EventReader, EventRow, EventRows
-from ecsnet.replica.events import CommandAnswered, Diverged, EpochChanged, Event, ReplicaState, StateChanged, Ticket
+from ecsnet.replica.events import (
+    CommandAnswered,
+    Diverged,
+    EpochChanged,
+    Event,
+    ReplicaState,
+    StateChanged,
+    Ticket,
+    is_event_row,
+)
 from ecsnet.replica.parts import Parts
 from ecsnet.replica.staging import Block, Staging
 from ecsnet.schema import Schema, loads
@@ -412,7 +421,7 @@ class Replica:
         if not self.events:
             return None
         event = self.events.popleft()
-        if event.__class__ is EventRow:
+        if is_event_row(event):
             self._event_rows_read += 1
         return event
 
@@ -626,7 +635,7 @@ class Replica:
         self._event_rows_dropped += rows
         kept: deque[Event] = deque()
         for event in self.events:
-            if rows and event.__class__ is EventRow:
+            if rows and is_event_row(event):
                 rows -= 1
             else:
                 kept.append(event)

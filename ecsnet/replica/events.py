@@ -6,7 +6,7 @@ Invariants: an event is about something that has happened already; a ticket chan
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 from ecsnet.ids import CommandSeq, Epoch, Version
 from ecsnet.replica.event_rows import EventRow
@@ -75,3 +75,10 @@ class EpochChanged:
 
 
 Event = StateChanged | CommandAnswered | Diverged | EpochChanged | EventRow
+
+_OWN: Final = frozenset({StateChanged, CommandAnswered, Diverged, EpochChanged})
+
+
+def is_event_row(event: Event) -> bool:
+    """Whether it is the game's own: a row of an event table, and not what happened to the client."""
+    return event.__class__ not in _OWN
