@@ -24,6 +24,7 @@ from ecsnet.wire import messages as m  # noqa: E402
 SESSION = 0x0123_4567_89AB_CDEF
 FINGERPRINT = bytes(range(16))
 BLOCK = bytes(range(1, 14))  # opaque here; 13 bytes, so that padding shows
+EVENT_BLOCK = bytes.fromhex(json.loads((FOLDER / "events.json").read_text())["block"])
 
 COMMANDS = (
     m.CommandSignature(0, "attack", (m.Parameter("target", m.ParameterKind.ENTITY),)),
@@ -143,6 +144,7 @@ VECTORS: dict[str, m.Message] = {
         flags=1,
         block=BLOCK,
     ),
+    "event-rows": m.Event(session=SESSION, sequence=1, version=1003, tick=2003, key=0, epoch=3, block=EVENT_BLOCK),
     "event-empty": m.Event(session=1, sequence=1, version=0, tick=0, key=0, epoch=0),
     "ping": m.Ping(nonce=1, sent_ns=1_700_000_000_000_000_000),
     "ping-empty": m.Ping(nonce=0, sent_ns=0),

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from ecsnet._kernel.kernel import KernelStore
-from ecsnet.schema import load
+from ecsnet.schema import load, loads
 from ecsnet.schema.model import Schema
+from ecsnet.store import Store
 
 ROOT = Path(__file__).resolve().parents[2]
 VECTORS = ROOT / "schema" / "vectors"
@@ -76,6 +77,47 @@ def make() -> dict[str, Any]:
     }
 
 
+EVENTS = """[database]
+name = "events"
+version = "1.0.0"
+
+[tables.hit]
+event = true
+fields = [{ name = "target", type = "u64", foreign_key = "entities.id", optional = true },
+          { name = "damage", type = "u16" },
+          { name = "at", type = "[f32; 2]" }]
+
+[tables.word]
+event = true
+fields = [{ name = "loud", type = "bool" },
+          { name = "what", type = "bytes[3]" }]
+"""
+
+
+def make_events() -> dict[str, Any]:
+    """One block of event rows: two tables, in turns, with a column whose cells are equal."""
+    rows: list[list[Any]] = [
+        ["hit", {"target": 0, "damage": 7, "at": [0.5, -1.0]}],
+        ["word", {"loud": True, "what": "616800"}],
+        ["word", {"loud": True, "what": "6f6800"}],
+        ["hit", {"target": 0, "damage": 65535, "at": [0.0, 2.0]}],
+    ]
+    blocks: list[bytes] = []
+    with Store(loads(EVENTS)) as store:
+        store.follow_events(lambda version, tick, made: blocks.extend(made))
+        with store.transaction() as tx:
+            for table, cells in rows:
+                tx.insert(table, {**cells, "what": bytes.fromhex(cells["what"])} if "what" in cells else cells)
+        ids = {table.name: table.id for table in store.schema.tables if table.kind == "event"}
+    (block,) = blocks
+    return {"schema": EVENTS, "tables": ids, "rows": rows, "block": block.hex()}
+
+
+def read_events() -> dict[str, Any]:
+    result: dict[str, Any] = json.loads((VECTORS / "events.json").read_text())
+    return result
+
+
 def read() -> dict[str, Any]:
     result: dict[str, Any] = json.loads((VECTORS / "blocks.json").read_text())
     return result
@@ -83,3 +125,4 @@ def read() -> dict[str, Any]:
 
 if __name__ == "__main__":
     (VECTORS / "blocks.json").write_text(json.dumps(make(), indent=1) + "\n")
+    (VECTORS / "events.json").write_text(json.dumps(make_events(), indent=1) + "\n")

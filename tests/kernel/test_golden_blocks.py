@@ -1,5 +1,12 @@
 """The block format is fixed: the same world gives the same bytes, and every build reads them alike."""
 
+import struct
+from typing import Any
+
+from ecsnet.replica.event_rows import EventReader
+from ecsnet.schema import loads
+from ecsnet.store.names import Names
+from ecsnet.wire.messages import Event
 from tests.kernel import golden
 
 
@@ -13,3 +20,55 @@ def test_a_replica_of_the_golden_blocks_has_the_golden_digests() -> None:
     for entry in golden.read()["blocks"]:
         replica.apply([bytes.fromhex(entry["block"])], entry["base"], entry["version"], 0)
         assert replica.acquire().digest().hex() == entry["digest"]
+
+
+def test_the_golden_events_encode_to_the_golden_bytes() -> None:
+    assert golden.make_events() == golden.read_events()
+
+
+def test_the_golden_events_are_read_as_they_were_inserted() -> None:
+    given = golden.read_events()
+    reader = EventReader(Names(loads(given["schema"])))
+    block = bytes.fromhex(given["block"])
+    message = Event(session=1, sequence=1, version=3, tick=4, key=0, epoch=1, block=block)
+    found = [
+        [row.table, {name: _plain(cell) for name, cell in row.to_dict().items()}]
+        for row in reader.read_untrusted(message)
+    ]
+    assert found == [[table, cells | {}] for table, cells in given["rows"]]
+
+
+def test_a_reader_that_knows_only_the_page_reads_the_golden_events() -> None:
+    """`schema/wire.md`, "Event rows", for these two tables: columns by field id, which are in the order of names."""
+    given = golden.read_events()
+    block = bytes.fromhex(given["block"])
+    version, zero, tables, length = struct.unpack_from("<BBHI", block)
+    assert (version, zero, tables, length) == (1, 0, 2, len(block) - 8)
+    names = {number: name for name, number in given["tables"].items()}
+    formats = {"hit": {"at": "2f", "damage": "H", "target": "Q"}, "word": {"loud": "?", "what": "3s"}}
+    at, told = 8, []
+    for _ in range(tables):
+        number, rows = struct.unpack_from("<HI", block, at)
+        at += 6
+        columns: dict[str, list[Any]] = {}
+        for field, form in formats[names[number]].items():
+            encoding, at = block[at], at + 1
+            width = struct.calcsize("<" + form)
+            cells = [struct.unpack_from("<" + form, block, at + width * i) for i in range(1 if encoding else rows)]
+            at += width * len(cells)
+            columns[field] = (cells * rows)[:rows]
+        told.append([[names[number], {field: columns[field][i] for field in columns}] for i in range(rows)])
+    order = [(block[i], block[i + 1]) for i in range(at, len(block), 2)]
+    assert order == [(0, 1), (1, 2), (0, 1)]
+    rows_in_order = [told[place].pop(0) for place, count in order for _ in range(count)]
+    assert rows_in_order == [
+        [table, {field: _packed(cell) for field, cell in cells.items()}] for table, cells in given["rows"]
+    ]
+
+
+def _plain(cell: Any) -> Any:
+    return cell.hex() if isinstance(cell, bytes) else cell.tolist() if hasattr(cell, "tolist") else cell
+
+
+def _packed(cell: Any) -> tuple[Any, ...]:
+    return tuple(cell) if isinstance(cell, list) else (bytes.fromhex(cell),) if isinstance(cell, str) else (cell,)
