@@ -7,6 +7,7 @@
 | whoever has a spark has its glow; the clock counts them | a despawn or spawn in part, an index reused |
 | the numbers that an honest client counts by only grow | a command run twice, or out of order |
 | an item's holder has a purse | a reference that outlived what it names |
+| the clock counts the deals that were done | an event row that outlived its version, or its transaction |
 
 `Market` is the same game without a store. `play` is what players do in it; they check on the way that they can read
 what they were told was done, and that it was done as often as they were told.
@@ -107,6 +108,8 @@ def give(tx: Transaction, client: Client, target: Entity, amount: int) -> None:
     if not 0 < amount <= coins:
         raise Reject("not that much")
     tx[client.entity, "purse.coins"] = coins - amount
+    if target in tx:
+        tx.insert("deal", {"giver": client.entity, "taker": target, "amount": amount})
     if (target, "purse") not in tx:
         raise Reject("has no purse")
     tx[target, "purse.coins"] = int(tx[target, "purse.coins"]) + amount
@@ -162,6 +165,7 @@ def quench(tx: Transaction) -> None:
     ends = sparks.born.astype(np.int64) + 5 + sparks.serial.astype(np.int64) * 7 % 40
     due = sparks.key[ends <= tx.tick]
     if len(due):
+        tx.insert_many("crack", {"spark": due, "serial": sparks.serial[ends <= tx.tick]})
         tx.despawn(due)
 
 
@@ -210,7 +214,9 @@ def wear(tx: Transaction) -> None:
 
 @world.system
 def stamp(tx: Transaction) -> None:
-    tx.update(tx.key("clock.id", 1), "clock", tick=tx.tick, sparks=tx.query("spark").count())
+    clock = tx.key("clock.id", 1)
+    deals = int(tx[clock, "clock.deals"]) + tx.query("deal").count()
+    tx.update(clock, "clock", tick=tx.tick, sparks=tx.query("spark").count(), deals=deals)
 
 
 SYSTEMS = {"quench": 1, "kindle": 1, "heat": 2, "drift": 1, "tax": 7, "wear": 3, "stamp": 1}
@@ -226,6 +232,7 @@ class Market(GameModel):
         self.bank = 0
         self.tick = 0
         self.made = 0
+        self.deals = 0
         self.coins: dict[int, int] = {}
         self.counters: dict[int, dict[str, Any]] = {}
         self.bodies: dict[int, dict[str, Any]] = {}
@@ -271,6 +278,7 @@ class Market(GameModel):
                 self.counters[me]["again"] += arguments["number"] <= self.counters[me]["last"]
                 self.counters[me]["last"] = arguments["number"]
             case "give":
+                self.deals += 1
                 self.coins[me] -= arguments["amount"]
                 self.coins[arguments["target"]] += arguments["amount"]
             case "push":
@@ -350,8 +358,9 @@ class Market(GameModel):
             for number in sorted(theirs.keys() | ours.keys()):
                 if theirs.get(number) != ours.get(number):
                     found.append(f"{what} {number} is {theirs.get(number)}, the model has {ours.get(number)}")
-        clock = {name: int(view["clock"][name][0]) for name in ("tick", "sparks", "made")}
-        if clock != (ours_now := {"tick": self.tick, "sparks": len(self.sparks), "made": self.made}):
+        clock = {name: int(view["clock"][name][0]) for name in ("tick", "sparks", "made", "deals")}
+        ours_now = {"tick": self.tick, "sparks": len(self.sparks), "made": self.made, "deals": self.deals}
+        if clock != ours_now:
             found.append(f"the clock shows {clock}, the model has {ours_now}")
         for key, serial in zip(view["spark"].key.tolist(), spark["serial"].tolist(), strict=True):
             if self.seen.setdefault(key, serial) != serial:

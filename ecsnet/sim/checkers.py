@@ -8,6 +8,7 @@
 | protocol | between an honest node and an honest player nobody breaks the protocol |
 | command | a session's commands have their outcome once each, in the order of their numbers |
 | answer | a ticket is answered once, as the node decided, and when the version with its effect can be read |
+| event | each event row after a session's first version is told once, in order, and when its version is held |
 | bounds | what a link, a session or a store holds stays within its limits |
 | model | reads give what a model of the game in plain Python has |
 | converged | once the network has healed and the world stands still, everybody holds the same |
@@ -114,6 +115,10 @@ class Checkers:
             decided = self._outcomes.get((player.session, ticket.sequence))
             if decided is not None and decided != ticket.status:
                 self.violated("answer", f"{where} was {decided} by the node and is {ticket.status} here")
+
+    def event(self, player: "Player", what: str) -> None:
+        """A player was not told of what happened as it must be."""
+        self.violated("event", f"{player.name} {what}")
 
     # --- at the node -------------------------------------------------------------------------------------------------
 

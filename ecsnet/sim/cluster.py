@@ -634,6 +634,7 @@ class Cluster:
     def _check_at_the_end(self) -> None:
         self._check_bounds()
         for player in self.players:
+            player.settled()
             statistics = player.replica.statistics()
             # A version that came in while views deferred its publication cannot be looked at; here nobody holds views.
             if statistics.digests_verified < 0.99 * statistics.versions_applied - 2:

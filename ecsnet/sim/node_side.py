@@ -14,6 +14,7 @@ from ecsnet.authority.core import Observer
 from ecsnet.ids import Version
 from ecsnet.sim.connection import StreamConnection
 from ecsnet.sim.datagram_connection import DatagramConnection
+from ecsnet.sim.event_rows import EventsMade
 from ecsnet.store import Store
 from ecsnet.world import World
 
@@ -50,6 +51,8 @@ class NodeSide:
         self._seed = seed
         self._setup = setup
         self._observer = observer
+        self.events = EventsMade(world.schema)
+        """What the game said has happened, by epoch."""
 
     @property
     def is_up(self) -> bool:
@@ -119,6 +122,9 @@ class NodeSide:
             self.touched[self.incarnation][version] = tables
         self.version = authority.version
         self.versions += self.version - before
+        if self.events.tables:
+            with authority.store.view() as view:
+                self.events.note(self.epoch, view)
 
     def serve(self, now_ns: int) -> None:
         """Hand out what there is to say, and close what is to be closed."""

@@ -15,11 +15,12 @@ from typing import Any
 
 from ecsnet.ids import Entity, Tick, Version
 from ecsnet.limits import NS_PER_S
-from ecsnet.replica import CommandAnswered, Diverged, Event, Replica, StateChanged, Ticket
+from ecsnet.replica import CommandAnswered, Diverged, Event, EventRow, Replica, StateChanged, Ticket
 from ecsnet.replica.events import ReplicaState
 from ecsnet.sim.checkers import Checkers
 from ecsnet.sim.clock import PlayerClock
 from ecsnet.sim.datagram_connection import DatagramConnection
+from ecsnet.sim.event_rows import EventsTold
 from ecsnet.sim.link import Outages
 from ecsnet.sim.node_side import Connection, NodeSide
 from ecsnet.sim.profile import Profile
@@ -102,6 +103,7 @@ class Player:
         self._shown: tuple[int, int] = (0, 0)
         self._tickets: dict[int, int] = {}
         self._events: deque[Event] = deque(maxlen=EVENTS_KEPT)
+        self._told = EventsTold(node.events, lambda what: checkers.event(self, what))
 
     # --- what a game uses --------------------------------------------------------------------------------------------
 
@@ -270,6 +272,8 @@ class Player:
             before = 0
         elif not (self.same_session and before < version <= node.version):
             self._checkers.applied(self, before, version, node.version)
+        if not self.same_session:
+            self._told.begin(self.replica.epoch, version)
         self.same_session = True
         self._retry_ns = RETRY_NS
         if self._check is not None:
@@ -294,7 +298,15 @@ class Player:
                     self._checkers.answered(self, event.ticket, times)
                 case Diverged():
                     self._checkers.diverged(self, event)
+                case EventRow():
+                    self._told.row(event, self.replica.version)
             self._events.append(event)
+
+    def settled(self) -> None:
+        """The world stands still: what was to be told was told."""
+        if self.replica.state == "live":
+            self._take_events()
+            self._told.settled(self.replica.version)
 
     def _note_state(self, event: StateChanged) -> None:
         if event.new == "live":

@@ -1,0 +1,95 @@
+"""The checker of event rows notices what it is there for, and nothing else."""
+
+import pytest
+
+from ecsnet.ids import Tick, Version
+from ecsnet.replica import EventRow
+from ecsnet.schema import loads
+from ecsnet.sim.event_rows import EventsMade, EventsTold
+from ecsnet.store import Store
+
+SCHEMA = loads(
+    """
+[database]
+name = "events"
+version = "1.0.0"
+
+[tables.hit]
+event = true
+fields = [{ name = "number", type = "u32" }, { name = "word", type = "bytes[2]", default = "" }]
+
+[tables.noise]
+event = true
+fields = [{ name = "number", type = "u32" }]
+"""
+)
+EPOCH = 3
+
+
+class Run:
+    """Three versions with events, 2, 3 and 5 (4 has none), and a player whose session began with version 1."""
+
+    def __init__(self) -> None:
+        made = EventsMade(SCHEMA)
+        with Store(SCHEMA) as store:
+            for rows in ([], ["hit", "noise", "hit"], ["hit"], None, ["noise"]):
+                with store.transaction() as tx:
+                    if not rows:
+                        tx.spawn()
+                    for number, table in enumerate(rows or []):
+                        tx.insert(table, {"number": number})
+                with store.view() as view:
+                    made.note(EPOCH, view)
+        self.found: list[str] = []
+        self.told = EventsTold(made, self.found.append)
+        self.told.begin(EPOCH, 1)
+
+    def tell(self, *rows: tuple[int, str, int], held: int = 9) -> "Run":
+        for version, table, number in rows:
+            cells = {"number": number} | ({"word": bytes(2)} if table == "hit" else {})
+            self.told.row(EventRow(table, Version(version), Tick(version), cells), held)
+        return self
+
+
+ALL = [(2, "hit", 0), (2, "noise", 1), (2, "hit", 2), (3, "hit", 0), (5, "noise", 0)]
+
+
+def test_all_of_it_once_and_in_order_is_no_violation() -> None:
+    run = Run().tell(*ALL)
+    run.told.settled(9)
+    assert run.found == []
+
+
+def test_what_is_not_due_yet_is_not_missing() -> None:
+    run = Run().tell(*ALL[:3])
+    run.told.settled(2)
+    assert run.found == []
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        (ALL[:1] + ALL[3:], "1 of 2 rows of hit of version 2"),
+        (ALL[:3] + ALL[4:], "0 of 1 rows of hit of version 3"),
+        (ALL[:4], "0 of 1 rows of noise of version 5"),
+        ([*ALL, ALL[4]], "noise"),
+        ([*ALL[:4], ALL[3], ALL[4]], "hit"),
+        ([ALL[0], ALL[0], *ALL[1:]], "where"),
+        ([ALL[2], ALL[1], ALL[0], *ALL[3:]], "where"),
+        ([*ALL[3:4], *ALL[:3], ALL[4]], "told again, or too late"),
+        ([(2, "hit", 7), *ALL[1:]], "where"),
+        ([*ALL[:4], (4, "hit", 0), ALL[4]], "nothing that happened"),
+        ([(1, "hit", 0), *ALL], "its session began with 1"),
+    ],
+)
+def test_what_is_missing_or_comes_twice_or_too_late_or_never_was_is_found(
+    rows: list[tuple[int, str, int]], words: str
+) -> None:
+    run = Run().tell(*rows)
+    run.told.settled(9)
+    assert any(words in what for what in run.found), run.found
+
+
+def test_what_is_told_before_its_version_is_held_is_found() -> None:
+    run = Run().tell(ALL[0], held=1)
+    assert run.found == ["was told of version 2 and holds 1"]
