@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ecsnet._kernel import abi
+from ecsnet._kernel.texts import objects, unpack
 from ecsnet.schema.model import Field
 
 if TYPE_CHECKING:
@@ -43,7 +44,8 @@ class TableChanges:
     """What one transaction came to in one table: inserted rows first, then updated, then deleted ones.
 
     `columns` has by field id a cell of each row: as the transaction left it, for a deleted row as it was before.
-    `changed` has by field id one bool for each updated row. All arrays are read-only, over the chunk's bytes.
+    `changed` has by field id one bool for each updated row. Arrays are read-only, over the chunk's bytes; those of
+    strings are of `str`, and their own.
     """
 
     table_id: int
@@ -102,13 +104,23 @@ def _table(data: bytes, at: int, fields: dict[int, dict[int, Field]]) -> tuple[T
     for _ in range(field_count):
         field_id, _, width = _FIELD.unpack_from(data, at)
         at += _FIELD.size
-        if wanted is not None:
-            field = wanted[field_id]
-            cells = np.frombuffer(data, field.dtype, rows * width // field.dtype.itemsize, at)
-            columns[field_id] = cells.reshape((rows, *field.shape))
-            bits = np.frombuffer(data, np.uint8, words * 8, at + -(-rows * width // 8) * 8)
+        field = None if wanted is None else wanted[field_id]
+        if width == 0:
+            ends = np.frombuffer(data, np.uint64, rows, at)
+            at += rows * 8
+            bytes_ = int(ends[-1])
+            if field is not None:
+                columns[field_id] = objects(unpack(data[at : at + bytes_], ends))
+        else:
+            bytes_ = rows * width
+            if field is not None:
+                cells = np.frombuffer(data, field.dtype, bytes_ // field.dtype.itemsize, at)
+                columns[field_id] = cells.reshape((rows, *field.shape))
+        at += -(-bytes_ // 8) * 8
+        if field is not None:
+            bits = np.frombuffer(data, np.uint8, words * 8, at)
             changed[field_id] = np.unpackbits(bits, count=updated, bitorder="little").view(np.bool_)
-        at += -(-rows * width // 8) * 8 + words * 8
+        at += words * 8
     if wanted is None:
         return None, at
     return TableChanges(table_id, inserted, updated, deleted, keys, columns, changed), at

@@ -19,7 +19,7 @@ from ecsnet.errors import InternalError
 if TYPE_CHECKING:
     from ecsnet._kernel.kernel import KernelStore
 
-__all__ = ["Texts", "intern", "text_at"]
+__all__ = ["Texts", "intern", "objects", "text_at", "unpack"]
 
 Question = Literal["in", "<", "<=", "startswith"]
 
@@ -49,9 +49,9 @@ class Texts:
     def decode(self) -> NDArray[np.object_]:
         """The texts: Python strings, shape `(rows,)`, equal ones the same object. The array is the caller's own."""
         if len(self.references) == 1:
-            return _objects([self._store.text(int(self.references[0]))])
+            return objects([self._store.text(int(self.references[0]))])
         codes, texts = self.codes()
-        return _objects(texts).take(codes)
+        return objects(texts).take(codes)
 
     def codes(self) -> tuple[NDArray[np.uint32], list[str]]:
         """A number for each cell, equal for equal texts, and the texts by that number, in the order of first rows."""
@@ -119,13 +119,24 @@ def _gather(store: "KernelStore", references: NDArray[np.uint64]) -> list[str]:
         if total <= len(buffer):
             break
         buffer = np.empty(total, np.uint8)
-    raw = buffer[:total].tobytes()
+    return unpack(buffer[:total].tobytes(), ends)
+
+
+def unpack(raw: bytes, ends: NDArray[np.uint64]) -> list[str]:
+    """The texts of one run of UTF-8, of which it is said where each ends."""
     text = raw.decode()
     stops = [0, *ends.tolist()]
-    if len(text) == total:
+    if len(text) == len(raw):
         # ASCII: places in the bytes are places in the text.
         return [text[start:stop] for start, stop in pairwise(stops)]
     return [raw[start:stop].decode() for start, stop in pairwise(stops)]
+
+
+def objects(texts: list[str]) -> NDArray[np.object_]:
+    """An array of these very strings."""
+    array = np.empty(len(texts), np.object_)
+    array[:] = texts
+    return array
 
 
 def _pack(texts: Sequence[str]) -> tuple[bytes, NDArray[np.uint64]]:
@@ -134,9 +145,3 @@ def _pack(texts: Sequence[str]) -> tuple[bytes, NDArray[np.uint64]]:
     raw = joined.encode()
     lengths = map(len, texts) if len(raw) == len(joined) else (len(text.encode()) for text in texts)
     return raw, np.cumsum(np.fromiter(lengths, np.uint64, len(texts)), dtype=np.uint64)
-
-
-def _objects(texts: list[str]) -> NDArray[np.object_]:
-    array = np.empty(len(texts), np.object_)
-    array[:] = texts
-    return array

@@ -15,6 +15,9 @@
 //!              u64 key * (inserted + updated + deleted) | field*
 //!     field    u16 field id | u16 zero | u32 bytes of a cell | cells, padded | u64 changed * ceil(updated / 64)
 //!
+//! A field of strings has 0 bytes of a cell, and in place of the cells: u64 where each text ends * rows | UTF-8, padded.
+//! References would not outlive the texts that a later version forgets.
+//!
 //! Tables come by ascending id. A field has a cell of each row, in the order of the keys: as the transaction left it,
 //! or, for a deleted row, as it was before the transaction. Bit i of `changed` says whether the i-th updated row
 //! changed there. A log on disk can leave out the cells that did not.
@@ -29,6 +32,7 @@ const head_file = @import("head.zig");
 const limits = @import("limits.zig");
 const Inbox = @import("inbox.zig").Inbox;
 const Head = head_file.Head;
+const Heap = @import("heap.zig").Heap;
 const Table = @import("table.zig").Table;
 
 pub const record_header_bytes = 16;
@@ -196,7 +200,7 @@ pub const Journal = struct {
         try journal.records.appendNTimes(journal.gpa, 0, record_header_bytes);
         for (nets) |maybe| if (maybe) |net| {
             if (journal.records.items.len > journal.bytes_max) return false;
-            if (try net.write(journal.gpa, &journal.records)) tables += 1;
+            if (try net.write(journal.gpa, &head.heap, &journal.records)) tables += 1;
         };
         if (tables == 0) {
             journal.records.items.len = at;
@@ -317,10 +321,30 @@ const Net = struct {
         return differ;
     }
 
+    const Row = struct { key: u64, cells: union(enum) { row: u32, old: usize } };
+
+    fn cellOf(net: *const Net, row: Row, f: usize) []const u8 {
+        return switch (row.cells) {
+            .row => |number| net.table.columns[f].cell(number),
+            .old => |start| net.olds.items[start + net.offsets[f] ..][0..net.table.columns[f].width],
+        };
+    }
+
+    fn textOf(net: *const Net, heap: *const Heap, row: Row, f: usize) []const u8 {
+        return heap.get(std.mem.readInt(u64, net.cellOf(row, f)[0..8], .little));
+    }
+
+    fn textBytes(net: *const Net, heap: *const Heap, lists: []const []const Row, f: usize) usize {
+        var bytes: usize = 0;
+        for (lists) |list| for (list) |row| {
+            bytes += net.textOf(heap, row, f).len;
+        };
+        return bytes;
+    }
+
     /// Append the table's part of the record. False when nothing is left to say.
-    fn write(net: *Net, gpa: std.mem.Allocator, out: *std.ArrayList(u8)) error{OutOfMemory}!bool {
+    fn write(net: *Net, gpa: std.mem.Allocator, heap: *const Heap, out: *std.ArrayList(u8)) error{OutOfMemory}!bool {
         const t = net.table;
-        const Row = struct { key: u64, cells: union(enum) { row: u32, old: usize } };
         var inserted: std.ArrayList(Row) = .empty;
         var updated: std.ArrayList(Row) = .empty;
         var deleted: std.ArrayList(Row) = .empty;
@@ -350,22 +374,33 @@ const Net = struct {
 
         const words = (updated.items.len + 63) / 64;
         var bytes: usize = table_header_bytes + rows * 8;
-        for (t.spec.fields) |*field| bytes += field_header_bytes + padded(rows * field.width) + words * 8;
+        for (t.spec.fields, 0..) |*field, f| {
+            const cells = if (field.type == .string) rows * 8 + padded(net.textBytes(heap, &lists, f)) else padded(rows * field.width);
+            bytes += field_header_bytes + cells + words * 8;
+        }
         try out.ensureUnusedCapacity(gpa, bytes);
         var w: Writer = .{ .to = out };
         w.int(u16, t.spec.id);
         w.int(u16, @intCast(t.spec.fields.len));
         for (lists) |list| w.int(u32, @intCast(list.len));
         for (lists) |list| for (list) |row| w.int(u64, row.key);
-        for (t.spec.fields, t.columns[0..t.spec.fields.len], 0..) |*field, *column, f| {
+        for (t.spec.fields, 0..) |*field, f| {
             w.int(u16, field.id);
             w.int(u16, 0);
-            w.int(u32, field.width);
-            for (lists) |list| for (list) |row| out.appendSliceAssumeCapacity(switch (row.cells) {
-                .row => |number| column.cell(number),
-                .old => |start| net.olds.items[start + net.offsets[f] ..][0..field.width],
-            });
-            out.appendNTimesAssumeCapacity(0, padded(rows * field.width) - rows * field.width);
+            if (field.type == .string) {
+                w.int(u32, 0);
+                var end: usize = 0;
+                for (lists) |list| for (list) |row| {
+                    end += net.textOf(heap, row, f).len;
+                    w.int(u64, end);
+                };
+                for (lists) |list| for (list) |row| out.appendSliceAssumeCapacity(net.textOf(heap, row, f));
+                out.appendNTimesAssumeCapacity(0, padded(end) - end);
+            } else {
+                w.int(u32, field.width);
+                for (lists) |list| for (list) |row| out.appendSliceAssumeCapacity(net.cellOf(row, f));
+                out.appendNTimesAssumeCapacity(0, padded(rows * field.width) - rows * field.width);
+            }
             var word: u64 = 0;
             for (differ.items, 0..) |fields, i| {
                 if (fields[f / 64] & bit(f) != 0) word |= bit(i);

@@ -334,3 +334,27 @@ fields = [{{ name = "id", type = "u64", auto_increment = true }}, {fields}]
             tx.insert("page", page)
         tx.insert_many("page", {name: [text] for name, text in page.items()})
     assert store.view()["page.f19"].tolist() == ["x" * 4096]
+
+
+def test_changes_tell_the_texts_that_were_long_after_they_are_forgotten(store: Store) -> None:
+    assert list(store.changes("name")) == []
+    since = store.view().version
+    with store.transaction() as tx:
+        first = tx.spawn(name={"text": "é first", "title": ""})
+        second = tx.spawn(name={"text": "second"})
+    with store.transaction() as tx:
+        tx.update(first, "name", text="changed")
+        tx.delete(second, "name")
+    for turn in range(4000):
+        with store.transaction() as tx:
+            tx.update(first, "name", text=f"{turn:024}", title=f"{turn:012}")
+    told = [(c.kind, c.key, dict(c.fields)) for c in store.changes("name", since=since)]
+    assert told[:4] == [
+        ("insert", first, {"text": "é first", "title": "", "rank": 1}),
+        ("insert", second, {"text": "second", "title": "höher", "rank": 1}),
+        ("update", first, {"text": "changed"}),
+        ("delete", second, {"text": "second", "title": "höher", "rank": 1}),
+    ]
+    assert told[-1] == ("update", first, {"text": f"{3999:024}", "title": f"{3999:012}"})
+    found = list(store.changes("name", where=col("name.text").startswith("é"), since=since))
+    assert [(c.kind, c.key) for c in found] == [("insert", first)]
