@@ -331,7 +331,10 @@ class KernelStore:
         keep = []
         for description, (field_id, given) in zip(descriptions, columns.items(), strict=False):
             field = self._fields[table_id][field_id][1]
-            cells = intern(self, given) if field.type == "string" else np.asarray(given, field.dtype, order="C")
+            if field.type == "string":
+                cells = intern(self, np.asarray(given, np.object_))
+            else:
+                cells = np.asarray(given, field.dtype, order="C")
             single = cells.shape == field.shape
             if not single and cells.shape != (len(keys), *field.shape):
                 raise ArgumentError(

@@ -1,8 +1,8 @@
 """A store in plain Python: what the kernel must equal, and a driver that does the same to both.
 
 The schema has one of everything that the kernel treats differently: narrow and wide cells, arrays, bytes, ranges, a
-unique field, references that cascade and clear, a tag without fields. Three of its components are a group, which must
-show in nothing but the order of rows.
+unique field, references that cascade and clear, strings, a tag without fields. Three of its components are a group,
+which must show in nothing but the order of rows.
 """
 
 import random
@@ -27,14 +27,16 @@ fields = [{ name = "entity", type = "u64", foreign_key = "entities.id" },
           { name = "x", type = "f32", default = 0.0 },
           { name = "tag", type = "u8", default = 7 },
           { name = "pos", type = "[f32; 3]", default = [0.0, 0.0, 0.0] },
-          { name = "label", type = "bytes[5]", default = "ab" }]
+          { name = "label", type = "bytes[5]", default = "ab" },
+          { name = "name", type = "string[40]", default = "nobody" }]
 
 [tables.health]
 parent_table = "entities"
 group = "living"
 fields = [{ name = "entity", type = "u64", foreign_key = "entities.id" },
           { name = "hp", type = "i16", minimum = -5, maximum = 100 },
-          { name = "badge", type = "u32", constraint = "unique", auto_increment = false }]
+          { name = "badge", type = "u32", constraint = "unique", auto_increment = false },
+          { name = "motto", type = "string[9]", constraint = "unique" }]
 
 [tables.bond]
 parent_table = "entities"
@@ -100,13 +102,18 @@ def cells_of(pin: Pin, table_id: int) -> dict[int, Cells]:
     table = SCHEMA.table_by_id(table_id)
     keys = pin.keys(table_id).tolist()
     assert len(set(keys)) == len(keys)
-    columns = {f.id: pin.column(table_id, f.id) for f in table.fields}
+    columns = {
+        f.id: pin.texts(table_id, f.id).decode() if f.type == "string" else pin.column(table_id, f.id)
+        for f in table.fields
+    }
     for key in keys[:3]:
         assert pin.row(table_id, key) == keys.index(key)
     return {k: {f: plain(c[i]) for f, c in columns.items()} for i, k in enumerate(keys)}
 
 
 def plain(cell: Any) -> Any:
+    if isinstance(cell, str):
+        return cell
     return tuple(cell.tolist()) if isinstance(cell, np.ndarray) else cell.item()
 
 
@@ -167,7 +174,14 @@ class Driver:
             alive = list(self.model.rows[0])
             return r.choice([0, *alive]) if r.random() < 0.98 or not alive else (9 << 32 | 123)
         if field.unique:
-            return r.randrange(4000)
+            return f"m{r.randrange(4000)}" if field.type == "string" else r.randrange(4000)
+        if field.type == "string":
+            # Few texts that many have, and many that few have.
+            return (
+                r.choice(["", "höher", "a name of forty bytes, no more, no less."])
+                if r.random() < 0.6
+                else r.choice("abc") * r.randrange(40)
+            )
         if field.type == "bytes":
             return tuple(r.randrange(256) for _ in range(field.count))
         if field.shape:
@@ -190,6 +204,8 @@ class Driver:
             cell = cells[field.id]
             if field.type == "bytes":
                 flat.append(bytes(cell))
+            elif field.type == "string":
+                flat += [len(cell.encode()), cell.encode()]
             elif field.shape:
                 flat.extend(cell)
             else:
