@@ -329,6 +329,7 @@ _SIGNATURES: Final[dict[str, tuple[Any, tuple[Any, ...]]]] = {
     "ecs_tx_delete_many": (c_int32, (c_void_p, c_uint16, c_uint64, c_void_p)),
     "ecs_tx_row": (c_int64, (c_void_p, c_uint16, c_uint64)),
     "ecs_tx_cell": (c_int32, (c_void_p, c_uint16, c_uint16, c_uint64, _u64p)),
+    "ecs_tx_find": (c_int32, (c_void_p, c_uint16, c_uint16, c_char_p, _u64p)),
     "ecs_tx_table": (c_int32, (c_void_p, c_uint16, POINTER(TableOut))),
     "ecs_tx_column": (c_int32, (c_void_p, c_uint32, c_uint32, POINTER(LentOut))),
     "ecs_tx_lend": (c_int32, (c_void_p, c_uint32, c_uint32, POINTER(LentOut))),

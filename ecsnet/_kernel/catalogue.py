@@ -6,7 +6,7 @@ from typing import Any
 
 from ecsnet._kernel import abi
 from ecsnet.errors import NotBuiltError
-from ecsnet.schema.model import MISSING, VIRTUAL_KEY_ID, Field, Schema
+from ecsnet.schema.model import MISSING, VIRTUAL_KEY_ID, Field, Schema, Table
 
 
 def describe(schema: Schema, entities_max: int) -> tuple[abi.CatalogueIn, list[Any]]:
@@ -32,6 +32,7 @@ def describe(schema: Schema, entities_max: int) -> tuple[abi.CatalogueIn, list[A
         # Numbered from 1; 0 is none.
         into.group = 0 if table.group is None else 1 + groups.index(table.group)
         into.fields = ctypes.addressof(fields)
+        _uniques(into, table, keep)
     keep.append(tables)
     catalogue = abi.CatalogueIn(ctypes.addressof(tables), len(schema.tables), entities_max)
     return catalogue, keep
@@ -40,15 +41,21 @@ def describe(schema: Schema, entities_max: int) -> tuple[abi.CatalogueIn, list[A
 def _demand_built(schema: Schema) -> None:
     """Refuse what the schema language knows and the kernel does not hold yet."""
     for table in schema.tables:
-        if table.uniques:
-            raise NotBuiltError(f"uniques of table {table.name}", "leave it out")
         for field in table.fields:
             if len(field.shape) > 1:
                 raise NotBuiltError(f"arrays of arrays ({table.name}.{field.name})", "use one array, e.g. [f32; 12]")
-            if field.foreign_key is not None and field.foreign_key.table != "entities":
-                raise NotBuiltError(
-                    f"a reference to another table than entities ({table.name}.{field.name})", "refer to entities.id"
-                )
+
+
+def _uniques(into: abi.TableIn, table: Table, keep: list[Any]) -> None:
+    uniques = (abi.UniqueIn * max(1, len(table.uniques)))()
+    keep.append(uniques)
+    for unique, names in zip(uniques, table.uniques, strict=False):
+        ids = (ctypes.c_uint16 * len(names))(*sorted(table.field(name).id for name in names))
+        keep.append(ids)
+        unique.field_count = len(names)
+        unique.fields = ctypes.addressof(ids)
+    into.unique_count = len(table.uniques)
+    into.uniques = ctypes.addressof(uniques)
 
 
 def _field(to: abi.FieldIn, field: Field, schema: Schema, keep: list[Any]) -> None:

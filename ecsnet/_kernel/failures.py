@@ -24,7 +24,7 @@ from ecsnet.errors import (
     StorageError,
 )
 from ecsnet.limits import CELL_BYTES_MAX
-from ecsnet.schema.model import ENTITIES, Field, Schema
+from ecsnet.schema.model import ENTITIES, Field, Schema, Table
 
 _RULES: Final = {
     abi.STATUS["Range"]: "range",
@@ -78,7 +78,7 @@ class Failures:
         key = info.key
         codes = abi.STATUS
         if status in _RULES:
-            return self._constraint(_RULES[status], table_name, field)
+            return self._constraint(_RULES[status], table_name, table, field)
         if status == codes["StaleKey"]:
             return StaleEntityError(key, table_name)
         if status == codes["NoRow"]:
@@ -114,7 +114,7 @@ class Failures:
             f"offset {info.offset})"
         )
 
-    def _constraint(self, rule: str, table_name: str, field: Field | None) -> ConstraintError:
+    def _constraint(self, rule: str, table_name: str, table: Table | None, field: Field | None) -> ConstraintError:
         info = self._info
         key = info.key or None
         expected: object = None
@@ -129,6 +129,9 @@ class Failures:
                 low = "" if field.minimum is None else f"at least {field.minimum}"
                 high = "" if field.maximum is None else f"at most {field.maximum}"
                 expected = " and ".join(part for part in (low, high) if part) or f"a {field.type_text}"
+        elif rule == "unique" and info.reason and table is not None:
+            names = ", ".join(table.uniques[info.reason - 1])
+            expected = f"values that row {info.expected:#x} does not have together"
         elif rule == "unique":
             expected = f"a value that row {info.expected:#x} does not have"
             found = self._value(field, info.found)

@@ -74,7 +74,10 @@ class FieldName:
             self.dtype = field.dtype
             self.shape = field.shape
             self.enum = field.enum
-            self.lendable = not (field.unique or field.foreign_key is not None or table.read_only or table.event)
+            together = any(field.name in names for names in table.table.uniques)
+            self.lendable = not (
+                field.unique or field.foreign_key is not None or together or table.read_only or table.event
+            )
         # A plain field's Python value goes to `struct.pack` as it is: that checks type and range well enough. A bool
         # would take anything for true, the others need converting.
         self.plain = not self.shape and self.enum is None and self.dtype.kind in "iuf"

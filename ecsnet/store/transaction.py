@@ -1,18 +1,19 @@
 """A transaction: everything a game does to its world, all or nothing.
 
-Its verbs come from five ideas, a file each: how it begins and ends (`lifecycle`), row by row (`pointwise`), prepared
-for hot loops (`preparedwise`), by arrays (`bulkwise`), and as the source of queries (`headsource`).
+Its verbs come from six ideas, a file each: how it begins and ends (`lifecycle`), row by row (`pointwise`), prepared
+for hot loops (`preparedwise`), by arrays (`bulkwise`), as the source of queries (`headsource`), and rows by what they
+hold (`relations`).
 """
 
 from ecsnet.store.bulkwise import BulkWrites
 from ecsnet.store.headsource import QuerySource
-from ecsnet.store.lookup import Lookup
 from ecsnet.store.preparedwise import PreparedVerbs
+from ecsnet.store.relations import HeadLookup
 
 __all__ = ["Transaction"]
 
 
-class Transaction(BulkWrites, PreparedVerbs, QuerySource, Lookup):
+class Transaction(BulkWrites, PreparedVerbs, QuerySource, HeadLookup):
     """All or nothing. Made by `Store.transaction()`, or by the authority for each command and system.
 
     As a context manager it commits at the end and rolls back on an exception. Calls that give no id or key return the

@@ -42,6 +42,7 @@ else
 comptime {
     _ = @import("abi_frame.zig");
     _ = @import("abi_prepared.zig");
+    _ = @import("abi_relations.zig");
     _ = @import("abi_text.zig");
     _ = abi_spatial;
     _ = @import("abi_events.zig");
