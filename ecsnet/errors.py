@@ -30,6 +30,7 @@ __all__ = [
     "NoRowError",
     "NotBuiltError",
     "ProtocolError",
+    "QueryError",
     "QueueFullError",
     "Reject",
     "RemoteProtocolError",
@@ -143,6 +144,24 @@ class UnknownNameError(EcsnetError, LookupError):
 
 class ArgumentError(EcsnetError, TypeError, ValueError):
     """A value given to the API has the wrong type, shape, length or range."""
+
+
+class QueryError(EcsnetError, ValueError):
+    """A query written as text is wrong. `position` counts characters of `text` from 0; the message shows the line with
+    a caret under the place."""
+
+    def __init__(self, text: str, position: int, reason: str) -> None:
+        before = text[:position]
+        line = text[before.rfind("\n") + 1 :].partition("\n")[0]
+        column = position - (before.rfind("\n") + 1)
+        # Of a long line, what is around the place.
+        begin = max(0, column - 60)
+        shown = ("..." if begin else "") + line[begin : begin + 110] + ("..." if len(line) > begin + 110 else "")
+        caret = " " * (column - begin + (3 if begin else 0)) + "^"
+        super().__init__(f"{reason}\n  {shown}\n  {caret}")
+        self.text = text
+        self.position = position
+        self.reason = reason
 
 
 class NotBuiltError(EcsnetError):

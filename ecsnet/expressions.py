@@ -19,6 +19,7 @@ Comparing follows IEEE 754: NaN is unequal to everything, itself included, and n
 
 import json
 import math
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, NoReturn
@@ -27,6 +28,7 @@ from ecsnet.errors import ArgumentError
 
 __all__ = [
     "DEPTH_MAX",
+    "KEYWORDS",
     "OPERATORS",
     "Aggregate",
     "Both",
@@ -46,6 +48,7 @@ __all__ = [
     "max_",
     "mean",
     "min_",
+    "spell",
     "sum_",
 ]
 
@@ -53,6 +56,18 @@ OPERATORS: Final = ("<", "<=", "==", "!=", ">", ">=", "startswith")
 
 DEPTH_MAX: Final = 64
 """How deep a condition from outside may be nested: deeper than people write, far above what Python's stack minds."""
+
+# fmt: off
+KEYWORDS: Final = frozenset({
+    "all", "and", "as", "asc", "between", "by", "desc", "false", "from", "group", "in", "inf", "is", "join", "left",
+    "limit", "maybe", "nan", "not", "null", "offset", "on", "or", "order", "select", "startswith", "true", "where",
+    "without",
+})
+# fmt: on
+"""Words of the language of queries, which as names stand in backticks."""
+
+_PLAIN_NAME: Final = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", re.ASCII)
+_FUNCTION: Final = re.compile(r"[a-z]+\([^()]*\)")
 
 Value = None | bool | int | float | str | bytes
 
@@ -222,8 +237,8 @@ class Comparison(Condition):
         return frozenset({self.path} | other)
 
     def text(self) -> str:
-        right = self.value.path if isinstance(self.value, Path) else literal(self.value)
-        return f"{self.path} {self.operator} {right}"
+        right = spell(self.value.path) if isinstance(self.value, Path) else literal(self.value)
+        return f"{spell(self.path)} {self.operator} {right}"
 
     def to_dict(self) -> dict[str, Any]:
         if isinstance(self.value, Path):
@@ -247,7 +262,7 @@ class Membership(Condition):
         return frozenset({self.path})
 
     def text(self) -> str:
-        return f"{self.path} in ({', '.join([literal(value) for value in self.values])})"
+        return f"{spell(self.path)} in ({', '.join([literal(value) for value in self.values])})"
 
     def to_dict(self) -> dict[str, Any]:
         return {"op": "in", "column": self.path, "values": [_json(value) for value in self.values]}
@@ -340,7 +355,7 @@ class Order:
 
     def text(self) -> str:
         """As the language of queries writes it."""
-        return f"{self.path} desc" if self.descending else self.path
+        return f"{spell(self.path)} desc" if self.descending else spell(self.path)
 
     def __repr__(self) -> str:
         return f"desc({self.path!r})" if self.descending else f"asc({self.path!r})"
@@ -365,7 +380,7 @@ class Aggregate:
 
     def text(self) -> str:
         """As the language of queries writes it."""
-        return f"{self.function}({self.path or ''})"
+        return f"{self.function}({'' if self.path is None else spell(self.path)})"
 
     def __repr__(self) -> str:
         return "count()" if self.path is None else f"{_FUNCTIONS[self.function].__name__}({self.path!r})"
@@ -400,6 +415,13 @@ _FUNCTIONS: Final = {"count": count, "sum": sum_, "min": min_, "max": max_, "mea
 
 
 # --- values -----------------------------------------------------------------------------------------------------------
+
+
+def spell(name: str) -> str:
+    """A name or path as the language of queries writes it."""
+    if (_PLAIN_NAME.fullmatch(name) and name.lower() not in KEYWORDS) or _FUNCTION.fullmatch(name):
+        return name
+    return f"`{name}`"
 
 
 def literal(value: Value) -> str:

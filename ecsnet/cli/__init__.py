@@ -28,6 +28,7 @@ COMMANDS = {
     "sim": "ecsnet.cli.sim",
     "proxy": "ecsnet.cli.proxy",
     "schema": "ecsnet.cli.schema",
+    "query": "ecsnet.cli.query",
     "bench": "ecsnet.cli.bench",
 }
 

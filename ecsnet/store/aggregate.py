@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from ecsnet.errors import ArgumentError
 from ecsnet.expressions import Aggregate, Column, column_path
 from ecsnet.store.fields import FieldName
+from ecsnet.store.names import Names
 from ecsnet.store.ordering import Groups, groups_of, values_of
 from ecsnet.store.result import Result, ResultColumn
 from ecsnet.store.selection import Selection
@@ -21,7 +22,7 @@ from ecsnet.store.terms import Terms
 if TYPE_CHECKING:
     from ecsnet.store.query import Source
 
-__all__ = ["Grouped", "aggregate_rows"]
+__all__ = ["Grouped", "aggregate_rows", "check_aggregate"]
 
 
 def aggregate_rows(
@@ -33,8 +34,8 @@ def aggregate_rows(
         if aggregate.path is None:
             found[name] = selection.count
             continue
-        position, field = _number_field(source, terms, aggregate)
-        cells = _cells(source, selection, position, field, aggregate)
+        position, field = _number_field(source.names, terms, aggregate)
+        cells = _cells(source, selection, position, field)
         found[name] = _over_all(aggregate.function, cells)
     return found
 
@@ -60,7 +61,7 @@ class Grouped:
                 raise ArgumentError(f"{field.path} holds arrays, which cannot be grouped by")
             self._by[path] = position, field
 
-    def aggregate(self, **wanted: Aggregate) -> Result:
+    def aggregate(self, /, **wanted: Aggregate) -> Result:
         """One row per group: the columns that were grouped by, under their paths, then each aggregate under its name.
         Groups ascend by their values; there is none without rows.
 
@@ -83,8 +84,8 @@ class Grouped:
                 sizes = np.diff(groups.starts, append=selection.count).astype(np.int64)
                 found.append(ResultColumn(name, sizes, None))
                 continue
-            position, field = _number_field(source, self._terms, aggregate)
-            cells = _cells(source, selection, position, field, aggregate)
+            position, field = _number_field(source.names, self._terms, aggregate)
+            cells = _cells(source, selection, position, field)
             kept = field if aggregate.function in ("min", "max") else None
             found.append(ResultColumn(name, _over_groups(aggregate.function, cells, groups), kept))
         return Result(found)
@@ -108,21 +109,27 @@ def _checked(wanted: Mapping[str, Aggregate]) -> Mapping[str, Aggregate]:
     return wanted
 
 
-def _number_field(source: "Source", terms: Terms, aggregate: Aggregate) -> tuple[int, FieldName]:
+def check_aggregate(names: Names, terms: Terms, aggregate: Aggregate) -> None:
+    """Check that an aggregate can be asked of a query.
+
+    Raises:
+        ArgumentError, UnknownNameError: no such column, or one that has no sum, mean, least or greatest value.
+    """
+    if aggregate.path is not None:
+        _number_field(names, terms, aggregate)
+
+
+def _number_field(names: Names, terms: Terms, aggregate: Aggregate) -> tuple[int, FieldName]:
     assert aggregate.path is not None
-    position, field = terms.locate(source.names, aggregate.path)
-    if field.shape and not (field.text and aggregate.function in ("min", "max")):
-        raise ArgumentError(f"{aggregate!r}: {field.path} holds {'bytes' if field.text else 'arrays'}")
+    position, field = terms.locate(names, aggregate.path)
+    held = "strings" if field.string else "bytes" if field.text else "arrays" if field.shape else ""
+    if held == "arrays" or (held and aggregate.function in ("sum", "mean")):
+        raise ArgumentError(f"{aggregate!r}: {field.path} holds {held}")
     return position, field
 
 
-def _cells(
-    source: "Source", selection: Selection, position: int, field: FieldName, aggregate: Aggregate
-) -> NDArray[Any]:
-    cells = values_of(field, source.read(selection, position, field))
-    if cells.dtype.kind == "O" and aggregate.function in ("sum", "mean"):
-        raise ArgumentError(f"{aggregate!r}: {field.path} holds strings")
-    return cells
+def _cells(source: "Source", selection: Selection, position: int, field: FieldName) -> NDArray[Any]:
+    return values_of(field, source.read(selection, position, field))
 
 
 def _wide(cells: NDArray[Any]) -> np.dtype[Any]:

@@ -1,11 +1,15 @@
 """Finding a row by the value of one of its fields, in a view or inside a transaction alike."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from ecsnet.expressions import Column
 from ecsnet.store.names import Names, no_such_row
 from ecsnet.store.query import Query
 from ecsnet.store.typed import Path, Selector
+
+if TYPE_CHECKING:
+    from ecsnet.store.query import Source
+    from ecsnet.store.result import Result
 
 __all__ = ["Lookup"]
 
@@ -19,6 +23,18 @@ class Lookup:
         _names: Names
 
         def query(self, *tables: Selector) -> Query: ...
+
+    def query_text(self, text: str) -> "Result":
+        """What a query written as text finds, as columns of their own: `view.query_text("from health where hp < 20")`.
+
+        The language is described in `ecsnet.store.statement`.
+
+        Raises:
+            QueryError: the text is no query, or names what the schema does not have; with the place in the text.
+        """
+        from ecsnet.store.parser import parse
+
+        return parse(text).run(cast("Source", self))
 
     def key(self, path: Path, value: object) -> int:
         """The key of the row in which the field has `value`: `tx.key(Item.id, 7)`, `view.key("item.id", 7)`.

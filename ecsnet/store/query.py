@@ -24,12 +24,13 @@ from numpy.typing import NDArray
 
 from ecsnet.errors import ArgumentError
 from ecsnet.expressions import Aggregate, Column, Condition, Order, column_path, max_, mean, min_, sum_
-from ecsnet.store.aggregate import Grouped, aggregate_rows
+from ecsnet.store.aggregate import Grouped, aggregate_rows, check_aggregate
+from ecsnet.store.conditions import evaluate
 from ecsnet.store.explain import Explanation
 from ecsnet.store.fields import FieldName
 from ecsnet.store.names import Names, TableName
 from ecsnet.store.resolve import Resolver
-from ecsnet.store.result import Result, result_of
+from ecsnet.store.result import Result, demand_column, result_of
 from ecsnet.store.rows import Rows
 from ecsnet.store.selection import RowSet, Selection
 from ecsnet.store.terms import Terms, join_term, maybe, terms_of
@@ -187,7 +188,7 @@ class Query:
     def __getitem__(self, position: int) -> Rows:
         return Rows(self._source, self.resolve(), range(len(self._terms.tables))[position])
 
-    def select(self, *columns: Column | str, **named: Column | str) -> Result:
+    def select(self, /, *columns: Column | str, **named: Column | str) -> Result:
         """The cells of these columns, copied out of the view or transaction, under their paths or the names given:
         `select("health.hp", x="transform.x")`. Without any: all columns of all tables, and "key".
 
@@ -220,7 +221,7 @@ class Query:
         found: float | None = self._aggregate(mean(column))
         return found
 
-    def aggregate(self, **wanted: Aggregate) -> dict[str, Any]:
+    def aggregate(self, /, **wanted: Aggregate) -> dict[str, Any]:
         """Several at once: `aggregate(n=count(), total=sum_("health.hp"))` gives a dict of Python values.
 
         Raises:
@@ -249,6 +250,19 @@ class Query:
         }
         return Explanation(self.text(), tuple(resolver.steps), copied, selection.count)
 
+    def check(self, what: Condition | Aggregate | Column | str) -> None:
+        """Look at a condition, an aggregate or a column as if it were asked of this query, without looking for rows.
+
+        Raises:
+            ArgumentError, UnknownNameError: what asking would raise.
+        """
+        if isinstance(what, Condition):
+            evaluate(what, self._nothing)
+        elif isinstance(what, Aggregate):
+            check_aggregate(self._source.names, self._terms, what)
+        else:
+            demand_column(self._source.names, self._terms, column_path(what))
+
     def text(self) -> str:
         """The query in the language of `view.query_text` and `ecsnet query`, which reads it back."""
         return self._terms.text()
@@ -275,6 +289,11 @@ class Query:
 
     def _locate(self, path: str) -> FieldName:
         return self._terms.locate(self._source.names, path)[1]
+
+    def _nothing(self, path: str) -> tuple[FieldName, NDArray[Any]]:
+        """A column without rows."""
+        field = self._locate(path)
+        return field, np.empty((0, *field.shape), field.dtype)
 
     def _with(self, **changes: Any) -> "Query":
         return Query(self._source, replace(self._terms, **changes))

@@ -12,14 +12,24 @@ from numpy.typing import NDArray
 from ecsnet.errors import ArgumentError, UnknownNameError
 from ecsnet.expressions import Column, Order, column_path
 from ecsnet.store.fields import FieldName
+from ecsnet.store.names import Names
 from ecsnet.store.ordering import sort_key, sorted_rows
 from ecsnet.store.selection import Selection
-from ecsnet.store.terms import Terms
+from ecsnet.store.terms import Term, Terms
 
 if TYPE_CHECKING:
     from ecsnet.store.query import Source
 
-__all__ = ["Result", "ResultColumn", "python_values", "result_of", "structured", "text_of", "text_table"]
+__all__ = [
+    "Result",
+    "ResultColumn",
+    "demand_column",
+    "python_values",
+    "result_of",
+    "structured",
+    "text_of",
+    "text_table",
+]
 
 _PRINTED_ROWS = 20
 
@@ -99,6 +109,20 @@ class Result:
             raise ArgumentError("limit takes a number of rows, and an offset: integers from 0 on")
         return self._take(slice(offset, None if rows is None else offset + rows))
 
+    def renamed(self, names: Mapping[str, str]) -> "Result":
+        """Some of the columns under other names: new name → name.
+
+        Raises:
+            UnknownNameError: no such column.
+        """
+        found = [(new, self._column(name)) for new, name in names.items()]
+        return Result([ResultColumn(new, column.cells, column.field, key=column.key) for new, column in found])
+
+    @staticmethod
+    def of_values(values: Mapping[str, Any]) -> "Result":
+        """One row of Python values."""
+        return Result([ResultColumn(name, np.array([value]), None) for name, value in values.items()])
+
     def __arrow_c_stream__(self, requested_schema: object = None) -> object:
         """The columns for pyarrow, polars, pandas and DuckDB, by the Arrow C stream interface. Numbers are not
         copied."""
@@ -106,12 +130,16 @@ class Result:
 
         return stream(self.to_dict())
 
-    def __str__(self) -> str:
+    def text_table(self, rows: int) -> str:
+        """The first `rows` rows as text, under the names of the columns."""
         shown = [
-            (column.name, [text_of(column.field, cell, key=column.key) for cell in column.cells[:_PRINTED_ROWS]])
+            (column.name, [text_of(column.field, cell, key=column.key) for cell in column.cells[:rows]])
             for column in self._columns.values()
         ]
         return text_table(f"{len(self)} rows", shown, len(self))
+
+    def __str__(self) -> str:
+        return self.text_table(_PRINTED_ROWS)
 
     def __repr__(self) -> str:
         return f"<result of {len(self)} rows: {', '.join(self._columns)}>"
@@ -156,10 +184,24 @@ def result_of(
     return Result(found)
 
 
+def demand_column(names: Names, terms: Terms, path: str) -> None:
+    """Check that a query has a column of that path, as `select` takes it.
+
+    Raises:
+        ArgumentError, UnknownNameError: it has none.
+    """
+    if not any(_is_key(term, path) for term in terms.tables):
+        terms.locate(names, path)
+
+
+def _is_key(term: Term, path: str) -> bool:
+    """Whether a path means what names the rows, which has no field of its own in a table with keys of its own."""
+    return path in ("key", f"{term.name}.key") and "key" not in term.table.fields
+
+
 def _selected(source: "Source", terms: Terms, selection: Selection, name: str, path: str) -> ResultColumn:
     for position, term in enumerate(terms.tables):
-        # What names the rows has no field of its own in a table with keys of its own.
-        if path in ("key", f"{term.name}.key") and "key" not in term.table.fields:
+        if _is_key(term, path):
             return ResultColumn(name, selection.keys_of(position).copy(), None, key=True)
     position, field = terms.locate(source.names, path)
     return _column(source, selection, position, field, name)

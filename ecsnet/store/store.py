@@ -36,6 +36,7 @@ from ecsnet.store.view import View
 
 if TYPE_CHECKING:
     from ecsnet._kernel.kernel import Statistics
+    from ecsnet.store.result import Result
 
 __all__ = ["Store", "TickScope", "Writer"]
 
@@ -311,6 +312,16 @@ class Store:
         if self.kernel.head_version != self.kernel.published_version:
             self._catch_up()
         return View(self.names, self.kernel.acquire(), self.joins, self._places)
+
+    def query(self, text: str) -> "Result":
+        """What a query written as text finds in the newest version, as columns of their own:
+        `store.query("from health where hp < 20 select count()")`. See `View.query_text`.
+
+        Raises:
+            QueryError: the text is no query, or names what the schema does not have; with the place in the text.
+        """
+        with self.view() as view:
+            return view.query_text(text)
 
     # --- writing -----------------------------------------------------------------------------------------------------
 

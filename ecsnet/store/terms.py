@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from ecsnet.errors import ArgumentError, UnknownNameError
-from ecsnet.expressions import Condition, Order
+from ecsnet.expressions import Condition, Order, spell
 from ecsnet.store.fields import FieldName
 from ecsnet.store.names import Names, TableName
 
@@ -49,14 +49,15 @@ class Term:
     """One table of a query.
 
     `name` is what paths call it: the table's own, unless a join gave another. `how` says how it comes in: "with" (every
-    row has it), "maybe", or "join" over the reference `on`: from the term at `source` to this table, or from this
-    table to that term where it is `reverse`; `left` keeps rows for which there is none.
+    row has it), "maybe", or "join" over the reference `on` (`path` in this query): from the term at `source` to this
+    table, or from this table to that term where it is `reverse`; `left` keeps rows for which there is none.
     """
 
     table: TableName
     name: str
     how: Literal["with", "maybe", "join"] = "with"
     on: FieldName | None = None
+    path: str = ""
     source: int = 0
     reverse: bool = False
     left: bool = False
@@ -64,10 +65,10 @@ class Term:
     def text(self) -> str:
         """As the language of queries writes it."""
         if self.how != "join":
-            return f"maybe {self.name}" if self.how == "maybe" else self.name
+            return f"maybe {spell(self.name)}" if self.how == "maybe" else spell(self.name)
         assert self.on is not None
-        named = "" if self.name == self.table.name else f" as {self.name}"
-        return f"{'left ' if self.left else ''}join {self.table.name}{named} on {self.on.path}"
+        named = "" if self.name == self.table.name else f" as {spell(self.name)}"
+        return f"{'left ' if self.left else ''}join {spell(self.table.name)}{named} on {spell(self.path)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +119,7 @@ class Terms:
         """As the language of queries writes it."""
         clauses = ["from " + ", ".join([term.text() for term in self.tables if term.how != "join"])]
         if self.without:
-            clauses.append("without " + ", ".join([table.name for table in self.without]))
+            clauses.append("without " + ", ".join([spell(table.name) for table in self.without]))
         clauses += [term.text() for term in self.tables if term.how == "join"]
         if self.condition is not None:
             clauses.append(f"where {self.condition.text()}")
@@ -193,7 +194,7 @@ def join_term(names: Names, terms: Terms, table: TableName, path: str | None, le
             f"{', '.join([term.name for term in terms.tables])}"
         )
     source, reverse, field = ways[path]
-    return Term(table, called, "join", field, source, reverse, left)
+    return Term(table, called, "join", field, path, source, reverse, left)
 
 
 def _ways(terms: Terms, table: TableName, called: str) -> dict[str, tuple[int, bool, FieldName]]:

@@ -504,7 +504,7 @@ def test_tables_of_different_keys_and_handles_of_a_store_are_no_tables_of_a_quer
         with pytest.raises(ArgumentError, match="join one to the other"):
             view.query("transform", "item")
         with pytest.raises(ArgumentError, match="name of a table"):
-            view.query(other["transform"])
+            view.query(other["transform"])  # type: ignore[arg-type]
         with pytest.raises(ArgumentError, match="one value"):
             view.query("transform").where(col("x") == other.view()["transform.x"])
 
