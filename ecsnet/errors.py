@@ -17,6 +17,7 @@ __all__ = [
     "BusyError",
     "ClosedError",
     "ConfigError",
+    "ConflictError",
     "ConnectError",
     "ConstraintError",
     "DivergedError",
@@ -272,6 +273,21 @@ class ConstraintError(EcsnetError):
         self.rule = rule
         self.expected = expected
         self.found = found
+
+
+class ConflictError(EcsnetError):
+    """A row is no longer what it was in the version that a decision was made on (`tx.expect`). Nothing was changed by
+    the call: read the row again, and decide anew. `version` is the newest one."""
+
+    def __init__(self, key: int, table: str, since: int, version: int, reason: str) -> None:
+        super().__init__(
+            f"{table}, row {key:#x}: expected it as in version {since}, but {reason}; the newest version is {version}. "
+            f"Read it again and decide anew"
+        )
+        self.key = key
+        self.table = table
+        self.since = since
+        self.version = version
 
 
 class LimitExceededError(EcsnetError):

@@ -27,6 +27,7 @@ EXAMPLES: list[EcsnetError] = [
     errors.NoRowError(entity_of(7, 3), "health"),
     errors.RowExistsError(entity_of(7, 3), "health"),
     ConstraintError("health", 7, "hp", "range", "at most 100", 101),
+    errors.ConflictError(entity_of(7, 3), "health", 4, 9, "it was changed since"),
     errors.LimitExceededError("MESSAGE_TO_NODE_BYTES_MAX", 65536, 65544),
     errors.SchemaMismatchError("00ff", "ff00", "the node was updated"),
     errors.RemoteProtocolError("a frame of 7 bytes", 3),

@@ -323,6 +323,8 @@ _SIGNATURES: Final[dict[str, tuple[Any, tuple[Any, ...]]]] = {
     "ecs_tx_operations": (c_void_p, (c_void_p, _u64p)),
     "ecs_tx_apply": (c_int32, (c_void_p, c_uint32, _u64p)),
     "ecs_prepared_run": (c_int32, (POINTER(PreparedIn),)),
+    "ecs_tx_changed_since": (c_int32, (c_void_p, c_uint16, c_uint64, c_uint64)),
+    "ecs_tx_discard": (c_int32, (c_void_p,)),
     "ecs_tx_reserve": (c_int32, (c_void_p, c_uint16, c_uint64, c_void_p)),
     "ecs_tx_insert_many": (c_int32, (c_void_p, c_uint16, c_uint64, c_void_p, c_void_p, c_uint32)),
     "ecs_tx_update_many": (c_int32, (c_void_p, c_uint16, c_uint64, c_void_p, c_void_p, c_uint32)),

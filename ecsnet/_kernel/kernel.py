@@ -239,6 +239,26 @@ class KernelStore:
         """Undo what was done since `mark` was taken. Columns must not be lent."""
         self._check(self._library.ecs_tx_undo_to(self._pointer, mark))
 
+    def discard_lent(self) -> None:
+        """Take back what was lent as if nobody had written to it. Arrays that somebody still holds become theirs."""
+        if self._lent:
+            self._check(self._fast.ecs_tx_discard(self._pointer))
+            self._take_back()
+            # Nothing of them counts, so there is nothing to warn of.
+            self.kept.clear()
+
+    def changed_since(self, table_id: int, key: int, version: int) -> bool | None:
+        """Whether a row is another than in a version, this transaction's own writes included; None where that cannot be
+        told any more. A row that neither has is no other; True may be wrong where the version is no longer in memory.
+        """
+        if not (0 <= key < 1 << 64 and 0 <= version <= self.head_version):
+            raise ArgumentError(f"expected a key and a version up to {self.head_version}, found {key} and {version}")
+        changed: int = self._fast.ecs_tx_changed_since(self._pointer, table_id, key, version)
+        if changed == abi.STATUS["HistoryGone"]:
+            return None
+        self._check(changed)
+        return bool(changed)
+
     # --- point writes -------------------------------------------------------------------------------------------------
 
     def shape(self, table_id: int, field_ids: tuple[int, ...]) -> Shape:

@@ -10,7 +10,7 @@ from typing import Any, Final, Self, overload
 
 import numpy as np
 
-from ecsnet.errors import ArgumentError, EcsnetError
+from ecsnet.errors import ArgumentError, ConflictError, EcsnetError
 from ecsnet.ids import INDEX_BITS, Entity
 from ecsnet.store.bulk import row_cells
 from ecsnet.store.lifecycle import DIRECT, LENDING, Lifecycle
@@ -266,6 +266,39 @@ class PointWrites(Lifecycle):
             raise self._kernel.failed(status)
         self._structure += 1
         return self
+
+    # --- expectations ------------------------------------------------------------------------------------------------
+
+    def expect(self, key: int, table: Selector, /, *, since: Any) -> Self:
+        """Go on only if a row is still what it was in a version that a decision was made on:
+        `tx.expect(ship, Health, since=view).update(ship, Health, hp=hp - 10)`. Nobody else writes before the commit, so
+        asking once is enough; ask before writing the row yourself, which counts as a change too.
+
+        While that version is in memory (a view of it is held, say) the answer is exact: other cells, or the row was
+        inserted or deleted. Without it, a row that only moved in memory may count as changed as well.
+
+        Args:
+            since: a view, or the number of a version.
+
+        Raises:
+            ConflictError: it changed, or that cannot be told any more. Nothing is changed by the call.
+            StaleEntityError, NoRowError: there is no such row, and there was none then.
+            UnknownNameError, ArgumentError: no such table; no key, no version, or one that is yet to come.
+        """
+        self._enter()
+        name, key = self._names.table(table), as_key(key)
+        version = getattr(since, "version", since)
+        if not isinstance(version, int) or isinstance(version, bool):
+            raise ArgumentError(f"since: expected a view or the number of a version, found {since!r}")
+        changed = self._kernel.changed_since(name.id, key, version)
+        if changed is None:
+            reason = "that version and what changed since are no longer in memory (hold a view of it)"
+        elif changed:
+            reason = "it was changed since" if self._has(name, key) else "it was deleted since"
+        else:
+            self._demand(name, key)
+            return self
+        raise ConflictError(key, name.name, version, self._kernel.head_version, reason)
 
     # --- cells -------------------------------------------------------------------------------------------------------
 

@@ -134,6 +134,10 @@ class Queue:
                 column = noted[name] = field.column(default, rows)
             column[place] = field.column(cell, 1)[0]
 
+    def forget(self) -> None:
+        """What was noted is not to be done."""
+        self._operations, self._rows, self._bulk_keys = [], {}, {}
+
     # --- doing -------------------------------------------------------------------------------------------------------
 
     def run(self) -> None:

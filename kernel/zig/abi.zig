@@ -43,6 +43,7 @@ comptime {
     _ = @import("abi_frame.zig");
     _ = @import("abi_prepared.zig");
     _ = @import("abi_relations.zig");
+    _ = @import("abi_tx.zig");
     _ = @import("abi_text.zig");
     _ = abi_spatial;
     _ = @import("abi_events.zig");

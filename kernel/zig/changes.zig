@@ -26,6 +26,13 @@ pub const DirtySet = struct {
         return !set.all and set.list.items.len == 0 and set.words.len == 0;
     }
 
+    /// Whether a row is marked, in an open set or a sealed one.
+    pub fn contains(set: *const DirtySet, row: u32) bool {
+        if (set.all) return true;
+        if (row / 64 < set.words.len) return set.words[row / 64] >> @intCast(row & 63) & 1 == 1;
+        return std.mem.indexOfScalar(u32, set.list.items, row) != null;
+    }
+
     /// Mark one row of a column with `rows` rows. Never fails: without memory the set becomes `all`.
     pub inline fn mark(set: *DirtySet, gpa: std.mem.Allocator, row: u32, rows: u32) void {
         if (row / 64 < set.words.len) {
@@ -315,7 +322,9 @@ test "a dirty set holds exactly what was marked, in any of its forms" {
         set.markWord(gpa, 2, 0b101, 5000);
         model[128] = true;
         model[130] = true;
+        for (model, 0..) |marked, row| try std.testing.expectEqual(marked, set.contains(@intCast(row)));
         set.seal(gpa, 5000);
+        for (model, 0..) |marked, row| try std.testing.expectEqual(marked, set.contains(@intCast(row)));
         var bitmap: [(5000 + 63) / 64]u64 = @splat(0);
         set.orInto(&bitmap, 5000);
         var it = set.iterate(4990);

@@ -15,7 +15,6 @@ from ecsnet.errors import (
     ClosedError,
     ConstraintError,
     NoRowError,
-    NotBuiltError,
     RowExistsError,
     StaleEntityError,
     UnknownNameError,
@@ -335,8 +334,6 @@ def test_what_a_verb_cannot_do_it_says(store: Store) -> None:
             tx.update(-1, "health", hp=1)
         with pytest.raises(ArgumentError, match="read-only"):
             tx.insert("schema_tables", {})
-        with pytest.raises(NotBuiltError, match="savepoint"):
-            tx.savepoint()
         with pytest.raises(ArgumentError, match="one row"):
             tx.insert("item", {"kind": 1}, health={})  # type: ignore[call-overload]
         with pytest.raises(ArgumentError, match="components by name"):
