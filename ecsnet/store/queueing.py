@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ecsnet._kernel.shape import DELETE, HEADER_BYTES, Shape
-from ecsnet.errors import ArgumentError, ClosedError, EcsnetError, NotBuiltError, QueueFullError
+from ecsnet.errors import ArgumentError, ClosedError, EcsnetError, QueueFullError
 from ecsnet.expressions import Column
 from ecsnet.ids import Version
 from ecsnet.store.baton import checked_wait
@@ -31,6 +31,7 @@ from ecsnet.store.bulk import (
     length_of,
     row_cells,
 )
+from ecsnet.store.fields import FieldName
 from ecsnet.store.names import TableName, as_key
 from ecsnet.store.pointwise import client_id
 from ecsnet.store.shapes import PACKING_ERRORS, InsertRecipe, UpdateRecipe, writable
@@ -367,11 +368,20 @@ def _packed(
 
 
 def _bulk(recipe: InsertRecipe | UpdateRecipe, columns: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
-    """The columns in the order of the recipe's fields."""
-    for field in recipe.fields:
-        if field.field is not None and field.field.type == "string":
-            raise NotBuiltError(f"many strings in one queued call ({field.path})", "queue them row by row")
-    return [columns[field.name] for field in recipe.fields]
+    """The columns in the order of the recipe's fields, as operations carry them."""
+    return [
+        _packed_strings(field, columns[field.name]) if field.string else columns[field.name] for field in recipe.fields
+    ]
+
+
+def _packed_strings(field: FieldName, column: NDArray[Any]) -> NDArray[Any]:
+    """Strings with their lengths, filled up to what the field may hold."""
+    assert field.field is not None
+    utf8 = [text.encode() for text in column]
+    packed = np.zeros(len(utf8), np.dtype([("length", "<u4"), ("utf8", f"S{field.field.count}")]))
+    packed["length"] = [len(text) for text in utf8]
+    packed["utf8"] = utf8
+    return packed
 
 
 def _records(

@@ -441,3 +441,43 @@ def test_the_first_question_about_a_table_is_asked_between_transactions(store: S
     store.close()
     with pytest.raises(ClosedError):
         store.changes("health")
+
+
+# --- strings ----------------------------------------------------------------------------------------------------------
+
+NOTES = """
+[database]
+name = "notes"
+version = "1.0.0"
+
+[tables.label]
+parent_table = "entities"
+fields = [{ name = "entity_id", type = "u64", foreign_key = "entities.id" },
+          { name = "size", type = "u8", default = 1 },
+          { name = "text", type = "string[24]", default = "" },
+          { name = "last", type = "u16", default = 7 }]
+"""
+
+
+def test_strings_are_told_as_text_long_after_nobody_refers_to_them() -> None:
+    """The kernel forgets texts; what was recorded of them are their bytes."""
+    with Store(loads(NOTES)) as store:
+        followed = store.subscribe("label")
+        short = store.subscribe("label", where=col("label.text").startswith("n") & (col("size") < 3))
+        with store.transaction() as tx:
+            one, two = tx.spawn(label={"text": "höher"}), tx.spawn(label={"text": "n 0"})
+        for n in range(1, 200):
+            with store.transaction() as tx:
+                tx.update(two, "label", text=f"n {n}").update(one, "label", size=n)
+        with store.transaction() as tx:
+            tx.despawn(one)
+
+        changes = followed.poll()
+        assert told(changes[:2]) == [
+            ("insert", "label", one, {"size": 1, "text": "höher", "last": 7}),
+            ("insert", "label", two, {"size": 1, "text": "n 0", "last": 7}),
+        ]
+        texts = [change.fields for change in changes if change.key == two]
+        assert texts[1:] == [{"text": f"n {n}"} for n in range(1, 200)]
+        assert told(changes[-1:]) == [("delete", "label", one, {"size": 199, "text": "höher", "last": 7})]
+        assert [change.fields.get("text") for change in short.poll()] == [f"n {n}" for n in range(200)]

@@ -23,9 +23,10 @@ from ecsnet.errors import (
     UnknownNameError,
 )
 from ecsnet.ids import Tick
-from ecsnet.schema import Schema
+from ecsnet.schema import Schema, loads
 from ecsnet.store import Store, Transaction
 from ecsnet.store import producers as producers_file
+from tests.store.test_changes import NOTES
 
 
 @pytest.fixture
@@ -85,6 +86,17 @@ def test_every_verb_writes_what_its_twin_in_a_transaction_writes(store: Store, s
             second(queued, ships, items)
         assert queued.ticket is not None and queued.ticket.wait() == 2
         assert store.view().digest() == other.view().digest()
+
+
+def test_strings_are_queued_row_by_row_and_in_bulk() -> None:
+    with Store(loads(NOTES)) as store:
+        ticket = store.queue().spawn(label={"text": "höher"}).spawn_many(label={"text": ["", "ab", "ç" * 12]}).commit()
+        one, *many = ticket.keys
+        store.queue().update_many(many[:2], "label", text="same").update(one, "label", text="lower").commit().wait()
+        with store.view() as view:
+            assert view["label.text"].tolist() == ["lower", "same", "same", "ç" * 12]
+        with pytest.raises(ArgumentError, match="24 bytes"):
+            store.queue().update(one, "label", text="ç" * 13)
 
 
 def test_nothing_written_down_is_nothing_to_commit(store: Store) -> None:
