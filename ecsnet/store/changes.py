@@ -238,6 +238,9 @@ class _Interest:
             yield Change(version, "insert", table.name, key, fields)
         for key, fields in _changed(table, part, updated):
             yield Change(version, "update", table.name, key, fields)
+        if table.event:
+            # It has happened and is over: that the row goes with its version is no news.
+            return
         for key, fields in _whole(table, part, deleted):
             yield Change(version, "delete", table.name, key, fields)
 

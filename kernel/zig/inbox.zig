@@ -9,7 +9,7 @@
 //!   head that went away and came back (ABA) does no harm;
 //! - the taker reads nodes only after a swap that saw their `put`.
 //!
-//! Orders, each with a weakened twin that the model (`tests/kernel/test_queue_model.py`) must catch:
+//! Orders, each with a weakened twin that the model (`tests/kernel/test_memory_orders.py`) must catch:
 //! 1. `put` publishes with release, so that whoever takes the node sees its contents;
 //! 2. the swap of `takeAll` acquires them. Every change of the head is a read-modify-write, so the nodes of earlier
 //!    producers are acquired through the later one's: the release sequence is not broken.
