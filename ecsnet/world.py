@@ -17,7 +17,7 @@ import typing
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, TypeAlias, TypeVar, overload
 
 from ecsnet.errors import ArgumentError, LocalProtocolError, NotBuiltError, UnknownNameError
 from ecsnet.ids import ClientId, Entity, SessionId
@@ -30,7 +30,14 @@ if TYPE_CHECKING:
 
 __all__ = ["Client", "CommandSpec", "SystemSpec", "World"]
 
-Function = TypeVar("Function", bound=Callable[..., Any])
+Given = ParamSpec("Given")
+Returned = TypeVar("Returned")
+System = TypeVar("System", bound="Callable[[Transaction], Any]")
+JoinHook = TypeVar("JoinHook", bound="Callable[[Transaction, Client], Any]")
+if TYPE_CHECKING:
+    Command: TypeAlias = Callable[Concatenate[Transaction, "Client", Given], Any]
+    """A function that is a command: what follows the first two parameters is what a client gives."""
+
 OnError = Literal["log", "raise"]
 
 _KIND_OF_TYPE: dict[Any, ParameterKind] = {
@@ -111,7 +118,7 @@ class World:
     """Schema, pace, hooks, commands and systems of one game.
 
     Args:
-        schema: a `Schema`, or the path of a TOML file.
+        schema: a `Schema`, of classes or from TOML, or the path of a TOML file.
         hz: ticks a second, 1 to 1000. `tx.dt` is exactly `every / hz`.
         seed: with the tick and the function's name it seeds `tx.random`.
         on_error: "log" undoes, counts and logs what a system or command raised and goes on; "raise" undoes it and stops
@@ -139,7 +146,7 @@ class World:
         self.leave_hook: Callable[..., Any] | None = None
         self._sealed = False
 
-    def on_join(self, function: Function) -> Function:
+    def on_join(self, function: JoinHook) -> JoinHook:
         """Run `function(tx, client)` once for each new session, in the first tick after its handshake. The entity it
         returns becomes `client.entity`. `Reject` refuses the client: it is told the reason, and nothing is kept."""
         self._check_open("on_join", function)
@@ -149,7 +156,7 @@ class World:
         self.join_hook = function
         return function
 
-    def on_leave(self, function: Function) -> Function:
+    def on_leave(self, function: JoinHook) -> JoinHook:
         """Run `function(tx, client)` when a session ends, in the next tick. Its row goes away with that transaction."""
         self._check_open("on_leave", function)
         if self.leave_hook is not None:
@@ -159,9 +166,17 @@ class World:
         return function
 
     @overload
-    def command(self, function: Function, /) -> Function: ...
+    def command(
+        self, function: "Callable[Concatenate[Transaction, Client, Given], Returned]", /
+    ) -> "Callable[Concatenate[Transaction, Client, Given], Returned]": ...
     @overload
-    def command(self, /, *, latest: bool = False, predict: bool = False) -> Callable[[Function], Function]: ...
+    def command(
+        self, /, *, latest: bool = False, predict: bool = False
+    ) -> """Callable[
+        [Callable[Concatenate[Transaction, Client, Given], Returned]],
+        Callable[Concatenate[Transaction, Client, Given], Returned],
+    ]""": ...
+
     def command(
         self, function: Callable[..., Any] | None = None, /, *, latest: bool = False, predict: bool = False
     ) -> Callable[..., Any]:
@@ -171,22 +186,23 @@ class World:
         `latest=True`: an input, such as where a stick points. Of one client's in a tick only the newest runs.
         """
 
-        def register(function: Function) -> Function:
+        def register(function: Callable[..., Any]) -> Callable[..., Any]:
             self._register_command(function, latest=latest, predict=predict)
             return function
 
         return register if function is None else register(function)
 
     @overload
-    def system(self, function: Function, /) -> Function: ...
+    def system(self, function: System, /) -> System: ...
     @overload
-    def system(self, /, *, every: int = 1, predict: bool = False) -> Callable[[Function], Function]: ...
+    def system(self, /, *, every: int = 1, predict: bool = False) -> Callable[[System], System]: ...
+
     def system(
         self, function: Callable[..., Any] | None = None, /, *, every: int = 1, predict: bool = False
     ) -> Callable[..., Any]:
         """Run `function(tx)` in each tick whose number is a multiple of `every`, after the commands."""
 
-        def register(function: Function) -> Function:
+        def register(function: Callable[..., Any]) -> Callable[..., Any]:
             self._register_system(function, every=every, predict=predict)
             return function
 

@@ -7,7 +7,7 @@ Invariants:
 """
 
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, overload
 
 from ecsnet.errors import (
     ClosedError,
@@ -22,6 +22,9 @@ from ecsnet.node.replica_link import ReplicaLink
 from ecsnet.replica import Event, Replica, ReplicaState, ReplicaStatistics, StateChanged, Ticket, is_event_row
 from ecsnet.schema import Schema
 from ecsnet.store import Store, View
+
+if TYPE_CHECKING:
+    from ecsnet.world import Command, Given
 
 
 class BaseClient:
@@ -116,7 +119,13 @@ class BaseClient:
 
     # --- what it does ------------------------------------------------------------------------------------------------
 
-    def send(self, command: str | Callable[..., Any], /, **arguments: Any) -> Ticket:
+    @overload
+    def send(self, command: "Command[Given]", /, *nothing: "Given.args", **arguments: "Given.kwargs") -> Ticket: ...
+    @overload
+    def send(self, command: str, /, **arguments: Any) -> Ticket: ...
+
+    # Arguments go by name; that they may not go by position is more than a ParamSpec can say.
+    def send(self, command: str | Callable[..., Any], /, **arguments: Any) -> Ticket:  # type: ignore[misc]
         """Ask the authority to run a command, named by its function or by its name; checked here first.
 
         A `latest` command goes out at most once a tick, however often this is called. The ticket is `pending` and

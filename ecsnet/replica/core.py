@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, overload
 
 from ecsnet.errors import (
     ClosedError,
@@ -51,6 +51,9 @@ from ecsnet.wire.messages import CommandStatus, DeltaSync, Error, Kind, Reason, 
 from ecsnet.wire.messages import Event as EventMessage
 from ecsnet.wire.messages import Schema as SchemaMessage
 from ecsnet.world import World
+
+if TYPE_CHECKING:
+    from ecsnet.world import Command, Given
 
 log = logging.getLogger("ecsnet.replica")
 
@@ -334,7 +337,13 @@ class Replica:
 
     # --- commands ----------------------------------------------------------------------------------------------------
 
-    def send(self, command: str | Callable[..., Any], /, **arguments: Any) -> Ticket:
+    @overload
+    def send(self, command: "Command[Given]", /, *nothing: "Given.args", **arguments: "Given.kwargs") -> Ticket: ...
+    @overload
+    def send(self, command: str, /, **arguments: Any) -> Ticket: ...
+
+    # Arguments go by name; that they may not go by position is more than a ParamSpec can say.
+    def send(self, command: str | Callable[..., Any], /, **arguments: Any) -> Ticket:  # type: ignore[misc]
         """Ask the authority to run a command, given by its function or its name.
 
         A `latest` command goes out at most once a tick, the newest call counts; the others count against the rate.

@@ -11,7 +11,7 @@ of those times.
 from collections import deque
 from collections.abc import Callable
 from random import Random
-from typing import Any
+from typing import TYPE_CHECKING, Any, overload
 
 from ecsnet.ids import Entity, Tick, Version
 from ecsnet.limits import NS_PER_S
@@ -27,6 +27,9 @@ from ecsnet.sim.profile import Profile
 from ecsnet.store import View
 from ecsnet.wire.messages import Kind
 from ecsnet.world import World
+
+if TYPE_CHECKING:
+    from ecsnet.world import Command, Given
 
 EVENTS_KEPT = 1000
 """Of a game that does not ask for its events."""
@@ -137,7 +140,13 @@ class Player:
         """
         return self.replica.view()
 
-    def send(self, command: str | Callable[..., Any], /, **arguments: Any) -> Ticket:
+    @overload
+    def send(self, command: "Command[Given]", /, *nothing: "Given.args", **arguments: "Given.kwargs") -> Ticket: ...
+    @overload
+    def send(self, command: str, /, **arguments: Any) -> Ticket: ...
+
+    # Arguments go by name; that they may not go by position is more than a ParamSpec can say.
+    def send(self, command: str | Callable[..., Any], /, **arguments: Any) -> Ticket:  # type: ignore[misc]
         """Ask the authority to run a command; as `Replica.send`, with its errors."""
         return self.replica.send(command, **arguments)
 

@@ -9,7 +9,7 @@ nothing else draws from.
 from collections import deque
 from collections.abc import Callable
 from random import Random
-from typing import Any
+from typing import TYPE_CHECKING, Any, overload
 
 import trio
 
@@ -21,6 +21,9 @@ from ecsnet.replica.events import ReplicaState
 from ecsnet.sim.trio_link import SimulatedWay, now_ns
 from ecsnet.store import View
 from ecsnet.world import World
+
+if TYPE_CHECKING:
+    from ecsnet.world import Command, Given
 
 GOODBYE = "the run is over"
 """What the node says when it shuts down at the end."""
@@ -101,7 +104,13 @@ class TrioPlayer:
     def entity(self) -> Entity:
         return Entity(0) if self._client is None else self._client.entity
 
-    def send(self, command: str | Callable[..., Any], /, **arguments: Any) -> Ticket:
+    @overload
+    def send(self, command: "Command[Given]", /, *nothing: "Given.args", **arguments: "Given.kwargs") -> Ticket: ...
+    @overload
+    def send(self, command: str, /, **arguments: Any) -> Ticket: ...
+
+    # Arguments go by name; that they may not go by position is more than a ParamSpec can say.
+    def send(self, command: str | Callable[..., Any], /, **arguments: Any) -> Ticket:  # type: ignore[misc]
         """Ask the authority to run a command; as a client's `send`, with its errors."""
         return self.client.send(command, **arguments)
 

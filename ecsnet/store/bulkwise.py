@@ -4,7 +4,7 @@ Invariant: a call that raises has changed nothing, however many rows it was give
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Self, overload
+from typing import TYPE_CHECKING, Any, Self, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -24,9 +24,12 @@ from ecsnet.store.bulk import (
 from ecsnet.store.lifecycle import LENDING
 from ecsnet.store.names import TableName
 from ecsnet.store.pointwise import PointWrites, client_id
-from ecsnet.store.query import Query
+from ecsnet.store.query import AnyQuery
 from ecsnet.store.shapes import changeable, writable
-from ecsnet.store.typed import RowLike, Selector, selects
+from ecsnet.store.typed import Selector, selects
+
+if TYPE_CHECKING:
+    from ecsnet.schema.python import Component, Event, Table
 
 __all__ = ["BulkWrites"]
 
@@ -38,10 +41,10 @@ class BulkWrites(PointWrites):
 
     @overload
     def spawn_many(
-        self, n: int, /, *rows: RowLike, owner: Any = 0, **components: Columns | None
+        self, n: int, /, *rows: "Component", owner: Any = 0, **components: Columns | None
     ) -> NDArray[np.uint64]: ...
     @overload
-    def spawn_many(self, /, *rows: RowLike, owner: Any = 0, **components: Columns | None) -> NDArray[np.uint64]: ...
+    def spawn_many(self, /, *rows: "Component", owner: Any = 0, **components: Columns | None) -> NDArray[np.uint64]: ...
 
     def spawn_many(self, /, *rows: Any, owner: Any = 0, **components: Any) -> NDArray[np.uint64]:
         """Make many entities in one call: `tx.spawn_many(Transform(x=np.arange(1000.0), y=0.0), Health())`, or by name
@@ -84,12 +87,16 @@ class BulkWrites(PointWrites):
         return keys
 
     @overload
-    def insert_many(self, rows: RowLike | Sequence[RowLike], /) -> NDArray[np.uint64]: ...
+    def insert_many(self, rows: "Table | Event | Sequence[Table] | Sequence[Event]", /) -> NDArray[np.uint64]: ...
     @overload
     def insert_many(self, table: Selector, columns: Columns, n: int | None = None, /) -> NDArray[np.uint64]: ...
     @overload
     def insert_many(
-        self, entities: NDArray[Any] | Sequence[int] | Query, /, *rows: RowLike, **components: Columns | None
+        self,
+        entities: NDArray[Any] | Sequence[int] | AnyQuery,
+        /,
+        *rows: "Component",
+        **components: Columns | None,
     ) -> Self: ...
 
     def insert_many(self, what: Any, /, *rows: Any, **components: Any) -> Self | NDArray[np.uint64]:

@@ -4,7 +4,6 @@ Invariants: from the first writable column on rows stand still; a selection is g
 operation was done.
 """
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,10 +15,9 @@ from ecsnet.store.fields import FieldName
 from ecsnet.store.indexes import Index, flat
 from ecsnet.store.lifecycle import BUFFERED, DIRECT, LENDING, Lifecycle
 from ecsnet.store.names import TableName
-from ecsnet.store.query import Query, Selection, query_of
+from ecsnet.store.query import Selection
 from ecsnet.store.shapes import changeable
 from ecsnet.store.spatial import Axes, Found, Search, scan
-from ecsnet.store.typed import Selector
 
 if TYPE_CHECKING:
     from ecsnet._kernel.texts import Texts
@@ -34,21 +32,8 @@ class QuerySource(Lifecycle):
 
     # --- queries -----------------------------------------------------------------------------------------------------
 
-    def query(self, *tables: Selector, without: Sequence[Selector] = ()) -> Query:
-        """The rows of entities that have all of `tables` and none of `without`, aligned, with writable columns.
-
-        From the first column taken, rows stand still until the commit: what is spawned, inserted or removed after that
-        is not in any query of this transaction.
-
-        A table that not every row has is `maybe(table)`; a table with keys of its own is queried by itself, and joined
-        to others over a reference. See `Query`.
-
-        Raises:
-            UnknownNameError, ArgumentError: no such table, none that every row has, the same one twice, or tables that
-                do not share their keys.
-        """
+    def _begin_query(self) -> None:
         self._enter()
-        return query_of(self, tables, without)
 
     # --- as the source of queries ------------------------------------------------------------------------------------
 

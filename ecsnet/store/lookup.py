@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING, cast
 
 from ecsnet.expressions import Column
 from ecsnet.store.names import Names, no_such_row
-from ecsnet.store.query import Query
-from ecsnet.store.typed import Path, Selector
+from ecsnet.store.querying import Querying
+from ecsnet.store.typed import Path
 
 if TYPE_CHECKING:
     from ecsnet.store.query import Source
@@ -14,15 +14,13 @@ if TYPE_CHECKING:
 __all__ = ["Lookup"]
 
 
-class Lookup:
-    """What a view and a transaction share. Whoever has it has names, and a `query` of its own."""
+class Lookup(Querying):
+    """What a view and a transaction share. Whoever has it has names."""
 
     __slots__ = ()
 
     if TYPE_CHECKING:
         _names: Names
-
-        def query(self, *tables: Selector) -> Query: ...
 
     def query_text(self, text: str) -> "Result":
         """What a query written as text finds, as columns of their own: `view.query_text("from health where hp < 20")`.

@@ -6,18 +6,22 @@ Invariants:
 """
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Final, Self, overload
+from typing import TYPE_CHECKING, Any, Final, Self, overload
 
 import numpy as np
 
 from ecsnet.errors import ArgumentError, ConflictError, EcsnetError
 from ecsnet.ids import INDEX_BITS, Entity
+from ecsnet.schema.handles import Cell, Field
 from ecsnet.store.bulk import row_cells
 from ecsnet.store.lifecycle import DIRECT, LENDING, Lifecycle
 from ecsnet.store.names import TableName, as_key, as_keys
 from ecsnet.store.query import Query
 from ecsnet.store.shapes import PACKING_ERRORS, InsertRecipe, changeable
-from ecsnet.store.typed import Path, RowLike, Selector, given_by, row_parts, selects
+from ecsnet.store.typed import RowLike, Selector, given_by, row_parts, selects
+
+if TYPE_CHECKING:
+    from ecsnet.schema.python import Component, Event, Table
 
 __all__ = ["Cells", "PointWrites", "client_id"]
 
@@ -33,7 +37,7 @@ class PointWrites(Lifecycle):
 
     # --- rows of entities --------------------------------------------------------------------------------------------
 
-    def spawn(self, /, *rows: RowLike, owner: Any = 0, **components: Cells | RowLike | None) -> Entity:
+    def spawn(self, /, *rows: "Component", owner: Any = 0, **components: Cells | RowLike | None) -> Entity:
         """Make an entity with these components: `tx.spawn(Transform(x=1.0), Health(), owner=client)`, or by name
         `tx.spawn(transform={"x": 1.0}, health={})`.
 
@@ -105,11 +109,11 @@ class PointWrites(Lifecycle):
     # --- rows --------------------------------------------------------------------------------------------------------
 
     @overload
-    def insert(self, row: RowLike, /) -> int: ...
+    def insert(self, row: "Table | Event", /) -> int: ...
     @overload
     def insert(self, table: Selector, row: Cells | None = None, /) -> int: ...
     @overload
-    def insert(self, entity: int, /, *rows: RowLike, **components: Cells | RowLike | None) -> Self: ...
+    def insert(self, entity: int, /, *rows: "Component", **components: Cells | RowLike | None) -> Self: ...
 
     def insert(self, what: Any, /, *rows: Any, **components: Any) -> Self | int:
         """Give an entity components, or make a row of a table with keys of its own.
@@ -302,7 +306,12 @@ class PointWrites(Lifecycle):
 
     # --- cells -------------------------------------------------------------------------------------------------------
 
-    def __getitem__(self, what: tuple[int, Path]) -> Any:
+    @overload
+    def __getitem__(self, what: tuple[int, Field[Cell, Any]]) -> Cell: ...
+    @overload
+    def __getitem__(self, what: tuple[int, str]) -> Any: ...
+
+    def __getitem__(self, what: Any) -> Any:
         """`tx[key, Health.hp]` or `tx[key, "health.hp"]`: one cell as this transaction sees it. An int, float, bool,
         `bytes`, or an array of its own for `[T; N]`.
 
@@ -345,7 +354,12 @@ class PointWrites(Lifecycle):
             self._recipes.read(field)
         return self._kernel.read_cell(table.id, field.id, key)
 
-    def __setitem__(self, what: tuple[int, Path], value: Any) -> None:
+    @overload
+    def __setitem__(self, what: tuple[int, Field[Cell, Any]], value: Cell) -> None: ...
+    @overload
+    def __setitem__(self, what: tuple[int, str], value: Any) -> None: ...
+
+    def __setitem__(self, what: Any, value: Any) -> None:
         """`tx[key, Health.hp] = 10` or `tx[key, "health.hp"] = 10`: as `update` with one field."""
         if what.__class__ is not tuple or len(what) != 2:
             raise _not_a_cell(what)

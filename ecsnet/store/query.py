@@ -17,7 +17,7 @@ Invariants:
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeAlias, TypeVar, TypeVarTuple, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,9 +38,10 @@ from ecsnet.store.typed import Selector
 
 if TYPE_CHECKING:
     from ecsnet._kernel.texts import Texts
+    from ecsnet.schema.python import Row
     from ecsnet.store.indexes import Index
 
-__all__ = ["Query", "RowSet", "Selection", "Source", "maybe", "query_of"]
+__all__ = ["AnyQuery", "Query", "RowSet", "Selection", "Source", "maybe", "query_of"]
 
 
 class Source(Protocol):
@@ -75,7 +76,23 @@ class Source(Protocol):
         """Put `value` into those cells."""
 
 
-class Query:
+Tables = TypeVarTuple("Tables")
+Joined = TypeVar("Joined", bound="Row")
+
+if TYPE_CHECKING:
+
+    class Aligned(tuple[*Tables]):
+        """What a type checker takes a query for: it unpacks into one table's columns after the other."""
+
+else:
+
+    class Aligned(Generic[*Tables]):
+        """A query unpacks like a tuple, and is none: rows are looked for when somebody asks."""
+
+        __slots__ = ()
+
+
+class Query(Aligned[*Tables]):
     """Rows of one or more tables, aligned. Unpacks into one `Rows` per table: `body, speed = tx.query(...)`.
 
     Made by `view.query` and `tx.query`. Its verbs may be called in any order and mean the same: tables are joined, rows
@@ -91,7 +108,7 @@ class Query:
 
     # --- which rows --------------------------------------------------------------------------------------------------
 
-    def where(self, condition: Condition) -> "Query":
+    def where(self, condition: Condition) -> Self:
         """The same query over fewer rows: those for which `condition` is true as well. It may be called repeatedly.
 
         Raises:
@@ -105,9 +122,18 @@ class Query:
         before = self._terms.condition
         return self._with(condition=condition if before is None else before & condition)
 
+    @overload
+    def join(
+        self, table: type[Joined], /, *, on: Column | str | None = None, left: bool = False, name: str | None = None
+    ) -> "Query[*Tables, Joined]": ...
+    @overload
+    def join(
+        self, table: str, /, *, on: Column | str | None = None, left: bool = False, name: str | None = None
+    ) -> "Query[*tuple[Any, ...]]": ...
+
     def join(
         self, table: Any, /, *, on: Column | str | None = None, left: bool = False, name: str | None = None
-    ) -> "Query":
+    ) -> Any:
         """One table more, over a reference: `view.query("item").join("transform", on="item.holder")`.
 
         The reference leads from a table of the query to this one (each row gets the one row that it refers to), or
@@ -131,7 +157,7 @@ class Query:
         path = None if on is None else column_path(on)
         return self._with(tables=(*self._terms.tables, join_term(names, self._terms, found, path, left, name)))
 
-    def order_by(self, *columns: Order | Column | str) -> "Query":
+    def order_by(self, *columns: Order | Column | str) -> Self:
         """The same rows sorted by these columns, the first counting most: `order_by("health.hp", desc("transform.x"))`.
         It replaces an earlier order. Rows that are equal in all of them stay in the order they had; NaN comes last.
 
@@ -145,7 +171,7 @@ class Query:
                 raise ArgumentError(f"{field.path} holds arrays, which have no order")
         return self._with(order=orders)
 
-    def limit(self, rows: int | None, offset: int = 0) -> "Query":
+    def limit(self, rows: int | None, offset: int = 0) -> Self:
         """Only the first `rows` rows (None: all) after the first `offset`, counted when they are sorted. Without
         `order_by` which rows are first is not defined. It replaces an earlier limit.
 
@@ -181,12 +207,14 @@ class Query:
         """How many tables, as for the tuple that it unpacks into; `count()` counts rows."""
         return len(self._terms.tables)
 
-    def __iter__(self) -> Iterator[Rows]:
-        selection = self.resolve()
-        return iter([Rows(self._source, selection, position) for position in range(len(self._terms.tables))])
+    if not TYPE_CHECKING:  # a type checker has them from the tuple
 
-    def __getitem__(self, position: int) -> Rows:
-        return Rows(self._source, self.resolve(), range(len(self._terms.tables))[position])
+        def __iter__(self) -> Iterator[Rows]:
+            selection = self.resolve()
+            return iter([Rows(self._source, selection, position) for position in range(len(self._terms.tables))])
+
+        def __getitem__(self, position: int) -> Rows:
+            return Rows(self._source, self.resolve(), range(len(self._terms.tables))[position])
 
     def select(self, /, *columns: Column | str, **named: Column | str) -> Result:
         """The cells of these columns, copied out of the view or transaction, under their paths or the names given:
@@ -199,7 +227,7 @@ class Query:
 
     # --- numbers over the rows ---------------------------------------------------------------------------------------
 
-    def count(self) -> int:
+    def count(self) -> int:  # type: ignore[override]  # a tuple would count a value
         """How many rows."""
         return self.resolve().count
 
@@ -295,11 +323,15 @@ class Query:
         field = self._locate(path)
         return field, np.empty((0, *field.shape), field.dtype)
 
-    def _with(self, **changes: Any) -> "Query":
-        return Query(self._source, replace(self._terms, **changes))
+    def _with(self, **changes: Any) -> Self:
+        return type(self)(self._source, replace(self._terms, **changes))
 
 
-def query_of(source: Source, tables: Sequence[Selector], without: Sequence[Selector]) -> Query:
+AnyQuery: TypeAlias = Query[*tuple[Any, ...]]
+"""A query of tables that are known by name only."""
+
+
+def query_of(source: Source, tables: Sequence[Selector], without: Sequence[Selector]) -> AnyQuery:
     """Check the names of a query and make it.
 
     Raises:

@@ -36,7 +36,7 @@ from typing import TYPE_CHECKING
 
 from ecsnet.errors import EcsnetError, QueryError
 from ecsnet.expressions import Aggregate, Condition, Order, spell
-from ecsnet.store.query import Query
+from ecsnet.store.query import AnyQuery
 from ecsnet.store.result import Result
 from ecsnet.store.terms import maybe
 
@@ -112,7 +112,7 @@ class Statement:
     where: tuple[tuple[int, Condition], ...] = field(default=(), compare=False)
     """The parts of the condition, and where each stands."""
 
-    def query(self, source: "Source") -> Query:
+    def query(self, source: "Source") -> AnyQuery:
         """The rows it asks for, of a view or transaction: all of it but grouping and selecting.
 
         Raises:
@@ -168,7 +168,7 @@ class Statement:
         """Whether it gives one row per group, or one in all."""
         return bool(self.group) or any(isinstance(item.what, Aggregate) for item in self.items)
 
-    def _selected(self, query: Query) -> Result:
+    def _selected(self, query: AnyQuery) -> Result:
         chosen: dict[str, str] = {}
         for item in self.items:
             assert isinstance(item.what, Word), "aggregates are grouped"
@@ -178,7 +178,7 @@ class Statement:
             chosen[item.called] = item.what.text
         return query.select(**chosen)
 
-    def _grouped(self, query: Query) -> Result:
+    def _grouped(self, query: AnyQuery) -> Result:
         for word in self.group:
             with self._at(word):
                 query.group_by(word.text)

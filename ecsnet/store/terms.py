@@ -13,12 +13,15 @@ written, so that a wrong one is reported there.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 from ecsnet.errors import ArgumentError, UnknownNameError
 from ecsnet.expressions import Condition, Order, spell
 from ecsnet.store.fields import FieldName
 from ecsnet.store.names import Names, TableName
+
+if TYPE_CHECKING:
+    from ecsnet.schema.python import Row
 
 __all__ = ["Maybe", "Term", "Terms", "join_term", "maybe", "terms_of"]
 
@@ -35,7 +38,14 @@ class Maybe:
         return f"maybe({self.table!r})"
 
 
-def maybe(table: Any) -> Any:
+Table = TypeVar("Table", bound="Row")
+
+
+@overload
+def maybe(table: type[Table], /) -> type[Table]: ...
+@overload
+def maybe(table: str, /) -> str: ...
+def maybe(table: Any, /) -> Any:
     """A table of a query that not every row has: `body, shield = view.query("transform", maybe("shield"))`.
 
     `shield.present` is a bool per row. Where it is False the cells are the field's default, or zero where it has none;

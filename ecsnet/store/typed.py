@@ -8,12 +8,13 @@ Invariant: everywhere a table may be named by a string it may be named by its cl
 """
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from ecsnet.errors import ArgumentError
 from ecsnet.expressions import Column
 
 if TYPE_CHECKING:
+    from ecsnet.schema.python import Row
     from ecsnet.store.fields import FieldName
     from ecsnet.store.names import Names, TableName
 
@@ -42,7 +43,10 @@ class RowLike(Protocol):
         """The values given, by field."""
 
 
-Selector = str | type[Any]
+if TYPE_CHECKING:
+    Selector: TypeAlias = str | type[Row]
+else:
+    Selector = str | type
 """What names a table: its name, or its class."""
 
 Path = str | Column

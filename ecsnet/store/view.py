@@ -8,8 +8,8 @@ Invariants:
 - no array of a view can be made writable.
 """
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Self
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Self, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,11 +17,12 @@ from numpy.typing import NDArray
 from ecsnet.errors import ArgumentError, ClosedError, NoRowError, StaleEntityError
 from ecsnet.expressions import Column
 from ecsnet.ids import INDEX_BITS, Tick, Version
+from ecsnet.schema.handles import Cell, Element, Field
 from ecsnet.store.fields import FieldName
 from ecsnet.store.lookup import Lookup
 from ecsnet.store.names import Names, TableName, as_key
 from ecsnet.store.places import INDEX_MASK, READS_BEFORE_PLACES
-from ecsnet.store.query import Query, Selection, query_of
+from ecsnet.store.query import Selection
 from ecsnet.store.readers import reader_of
 from ecsnet.store.result import structured, text_of, text_table
 from ecsnet.store.selection import cells_at
@@ -31,6 +32,7 @@ from ecsnet.store.typed import Path, Selector, named_fields, names_table
 if TYPE_CHECKING:
     from ecsnet._kernel.kernel import Pin
     from ecsnet._kernel.texts import Texts
+    from ecsnet.schema.python import Row
     from ecsnet.store.indexes import Index
     from ecsnet.store.joins import Joins
     from ecsnet.store.places import PlacesCache
@@ -84,6 +86,17 @@ class View(Lookup):
 
     # --- reading -----------------------------------------------------------------------------------------------------
 
+    @overload
+    def __getitem__(self, what: tuple[int, Field[Cell, Any]]) -> Cell: ...
+    @overload
+    def __getitem__(self, what: tuple[int, str]) -> Any: ...
+    @overload
+    def __getitem__(self, what: Field[Any, Element]) -> NDArray[Element]: ...
+    @overload
+    def __getitem__(self, what: "type[Row]") -> "ViewTable": ...
+    @overload
+    def __getitem__(self, what: str) -> Any: ...
+
     def __getitem__(self, what: Any) -> Any:
         """`view[key, Health.hp]` is a cell, `view[Health.hp]` a column, `view[Health]` a table; or by name
         `view[key, "health.hp"]`, `view["health.hp"]`, `view["health"]`.
@@ -130,18 +143,8 @@ class View(Lookup):
             return False
         return True
 
-    def query(self, *tables: Selector, without: Sequence[Selector] = ()) -> Query:
-        """The rows of entities that have all of `tables` and none of `without`, aligned.
-
-        A table that not every row has is `maybe(table)`; a table with keys of its own is queried by itself, and joined
-        to others over a reference. See `Query`.
-
-        Raises:
-            UnknownNameError, ArgumentError: no such table, none that every row has, the same one twice, or tables that
-                do not share their keys.
-        """
+    def _begin_query(self) -> None:
         self._open()
-        return query_of(self, tables, without)
 
     def reader(self, /, *what: Selector | Path) -> Callable[[int], Any]:
         """Prepare a read: `hp = view.reader(Health.hp)`, then `hp(ship)` is what `view[ship, Health.hp]` is, for less.
