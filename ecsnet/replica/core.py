@@ -29,7 +29,7 @@ from ecsnet.errors import (
 )
 from ecsnet.ids import EMPTY_VERSION, NULL_ENTITY, ClientId, CommandSeq, Entity, Epoch, SessionId, Tick, Version
 from ecsnet.limits import ACK_INTERVAL_NS, ACK_VERSIONS_MAX, EVENT_ROWS_UNREAD_MAX, FRAME_HEADER_BYTES
-from ecsnet.replica.event_rows import EventReader, EventRow, EventRows
+from ecsnet.replica.event_rows import AnyRow, EventReader, EventRows
 from ecsnet.replica.events import (
     CommandAnswered,
     Diverged,
@@ -631,7 +631,7 @@ class Replica:
         # Over datagrams their version may be here before them.
         rows.tell(self._held)
 
-    def _tell(self, row: EventRow) -> None:
+    def _tell(self, row: AnyRow) -> None:
         self.events.append(row)
         self._event_rows_told += 1
         unread = self._event_rows_told - self._event_rows_read - self._event_rows_dropped

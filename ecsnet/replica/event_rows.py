@@ -12,6 +12,7 @@ Invariants:
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from itertools import repeat
 from struct import Struct
 from types import SimpleNamespace
 from typing import Any, Final
@@ -22,12 +23,14 @@ from numpy.typing import NDArray
 from ecsnet.errors import RemoteProtocolError
 from ecsnet.ids import Tick, Version
 from ecsnet.limits import EVENT_BLOCK_BYTES, EVENT_ROWS_EARLY_BYTES_MAX
+from ecsnet.schema import python
+from ecsnet.schema.columns import enum
 from ecsnet.schema.model import Field
 from ecsnet.store.fields import FieldName
 from ecsnet.store.names import Names, TableName
 from ecsnet.wire.messages import Event, Reason
 
-__all__ = ["EventReader", "EventRow", "EventRows"]
+__all__ = ["AnyRow", "EventReader", "EventRow", "EventRows", "TypedRow", "row_parts"]
 
 _HEAD: Final = Struct("<BBHI")
 _TABLE: Final = Struct("<HI")
@@ -94,15 +97,31 @@ def _equal(ours: dict[str, Any], theirs: dict[str, Any]) -> bool:
     return ours.keys() == theirs.keys() and all(np.array_equal(ours[name], theirs[name]) for name in ours)
 
 
-class EventReader:
-    """Reads the messages of one schema's event rows."""
+TypedRow = python.Event
+"""A row of a schema that was made of Python classes: an instance of the table's own."""
 
-    __slots__ = ("_tables",)
+AnyRow = EventRow | TypedRow
+
+
+def row_parts(row: AnyRow) -> tuple[str, Version, dict[str, Any]]:
+    """Table, version and cells of a row of either kind; members of structs by their dotted names."""
+    if isinstance(row, EventRow):
+        return row.table, row.version, row.to_dict()
+    assert row.ecsnet_version is not None, "told, not made to be inserted"
+    return row.ecsnet_table, row.ecsnet_version, dict(row.ecsnet_values)
+
+
+class EventReader:
+    """Reads the messages of one schema's event rows, as instances of the schema's own classes where it has some."""
+
+    __slots__ = ("_classes", "_tables")
 
     def __init__(self, names: Names) -> None:
         self._tables = {table.id: table for table in names.tables.values() if table.event and table.table.replicated}
+        classes = ((table.id, names.schema.classes.get(table.name)) for table in self._tables.values())
+        self._classes = {number: cls for number, cls in classes if cls is not None and issubclass(cls, TypedRow)}
 
-    def read_untrusted(self, message: Event) -> list[EventRow]:
+    def read_untrusted(self, message: Event) -> Sequence[AnyRow]:
         """The rows of a message, in the order in which they were inserted.
 
         Raises:
@@ -112,7 +131,7 @@ class EventReader:
         version, zero, tables, length = cursor.take(_HEAD)
         if version != 1 or zero != 0 or length != cursor.left:
             raise _malformed(f"a head of version {version}, {length} bytes to follow and {cursor.left} there")
-        made: list[Iterator[EventRow]] = []
+        made: list[Iterator[AnyRow]] = []
         counts: list[int] = []
         before = -1
         for _ in range(tables):
@@ -127,10 +146,10 @@ class EventReader:
             made.append(self._rows(table, rows, cursor, Version(message.version), Tick(message.tick)))
         if not tables:
             raise _malformed("no table")
+        told: list[AnyRow] = []
         if tables == 1:
-            told = list(made[0])
+            told += made[0]
         else:
-            told = []
             while any(counts):
                 place, rows = cursor.varint(), cursor.varint()
                 if place >= tables or not 0 < rows <= counts[place]:
@@ -141,15 +160,29 @@ class EventReader:
             raise _malformed(f"{cursor.left} bytes behind the rows")
         return told
 
-    def _rows(self, table: TableName, rows: int, cursor: "_Cursor", version: Version, tick: Tick) -> Iterator[EventRow]:
-        columns = [_cells(field, rows, cursor) for field in table.stored]
+    def _rows(self, table: TableName, rows: int, cursor: "_Cursor", version: Version, tick: Tick) -> Iterator[AnyRow]:
+        cls = self._classes.get(table.id)
+        members = {} if cls is None else _enums(cls)
+        columns = []
+        for field in table.stored:
+            cells = _cells(field, rows, cursor)
+            member = members.get(field.name)
+            columns.append(cells if member is None else [member(cell) for cell in cells])
         names = [field.name for field in table.stored]
-        if not columns:
-            return iter([EventRow(table.name, version, tick, {}) for _ in range(rows)])
-        return (
-            EventRow(table.name, version, tick, dict(zip(names, cells, strict=True)))
-            for cells in zip(*columns, strict=True)
-        )
+        whole = zip(*columns, strict=True) if columns else repeat((), rows)
+        told = (dict(zip(names, cells, strict=True)) for cells in whole)
+        if cls is None:
+            return (EventRow(table.name, version, tick, cells) for cells in told)
+        return (cls.ecsnet_told(cells, version, tick) for cells in told)
+
+
+def _enums(cls: type[TypedRow]) -> dict[str, type[Any]]:
+    """The enums of a class's fields, whose members a typed row has."""
+    return {
+        name: column.inner
+        for name, column in cls.ecsnet_columns.items()
+        if column.kind is enum and column.inner is not None
+    }
 
 
 def _cells(field: FieldName, rows: int, cursor: "_Cursor") -> Sequence[Any]:
@@ -235,9 +268,9 @@ class EventRows:
 
     __slots__ = ("_bytes", "_early", "_reader", "told")
 
-    def __init__(self, reader: EventReader, told: Callable[[EventRow], None]) -> None:
+    def __init__(self, reader: EventReader, told: Callable[[AnyRow], None]) -> None:
         self._reader = reader
-        self._early: deque[tuple[int, int, list[EventRow]]] = deque()
+        self._early: deque[tuple[int, int, Sequence[AnyRow]]] = deque()
         self._bytes = 0
         self.told = told
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from ecsnet.ids import CommandSeq, Epoch, Version
-from ecsnet.replica.event_rows import EventRow
+from ecsnet.replica.event_rows import AnyRow
 
 TicketStatus = Literal["pending", "accepted", "rejected", "superseded"]
 ReplicaState = Literal["joining", "live", "resuming", "closed"]
@@ -74,7 +74,9 @@ class EpochChanged:
     new: Epoch
 
 
-Event = StateChanged | CommandAnswered | Diverged | EpochChanged | EventRow
+Event = StateChanged | CommandAnswered | Diverged | EpochChanged | AnyRow
+"""What `poll` gives. A row of an event table is an `EventRow`, or, where the client was given a schema of Python
+classes, an instance of the table's class."""
 
 _OWN: Final = frozenset({StateChanged, CommandAnswered, Diverged, EpochChanged})
 

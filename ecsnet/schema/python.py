@@ -19,6 +19,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, dataclass_transform, overload
 
 from ecsnet.errors import SchemaError, UnknownNameError
+from ecsnet.ids import Tick, Version
 from ecsnet.schema.annotations import ClassField, install, place_of, read_columns
 from ecsnet.schema.columns import auto, field
 from ecsnet.schema.fields import spelled
@@ -245,12 +246,34 @@ class Table(Row):
 class Event(Row):
     """A table of rows that live for one tick and are delivered once: `class Hit(Event): ...`.
 
+    What is inserted is seen by what comes later in the tick and in the view of that version, and is gone with the next.
+    A client's `poll` gives each such row as an instance of the class; `row.ecsnet_version` is the version it is of.
+
     Keywords of the class, each a key of the schema language: `name` (the table's), `id`, `replicated`, `rows_max`,
     `rows_expected`, `doc` (or the docstring).
     """
 
     __slots__ = ()
     ecsnet_kind = "event"
+
+    @classmethod
+    def ecsnet_told(cls, values: dict[str, Any], version: Version, tick: Tick) -> "Self":
+        """What a client is told: an instance with these values, members of structs under dotted names."""
+        one = cls.ecsnet_given(values)
+        one.__dict__["ecsnet_made"] = (version, tick)
+        return one
+
+    @property
+    def ecsnet_version(self) -> Version | None:
+        """The version that the row was made in, on a row that a client was told of; None on one to be inserted."""
+        made: tuple[Version, Tick] | None = self.__dict__.get("ecsnet_made")
+        return None if made is None else made[0]
+
+    @property
+    def ecsnet_tick(self) -> Tick | None:
+        """That version's tick, likewise."""
+        made: tuple[Version, Tick] | None = self.__dict__.get("ecsnet_made")
+        return None if made is None else made[1]
 
     def __init_subclass__(
         cls,

@@ -12,7 +12,7 @@ Invariant: this reads views and draws no random number.
 from collections.abc import Callable
 from typing import Any
 
-from ecsnet.replica import EventRow
+from ecsnet.replica.event_rows import AnyRow, row_parts
 from ecsnet.schema import Schema
 from ecsnet.store import View
 
@@ -72,23 +72,24 @@ class EventsTold:
         while self._next < len(self._expected) and self._expected[self._next][0] <= version:
             self._next += 1
 
-    def row(self, row: EventRow, held: int) -> None:
+    def row(self, row: AnyRow, held: int) -> None:
         """The player was told."""
-        if row.version > held:
-            self._violated(f"was told of version {row.version} and holds {held}")
-        if row.version <= self._first:
-            self._violated(f"was told of version {row.version}; its session began with {self._first}")
-        while self._next < len(self._expected) and self._expected[self._next][0] < row.version:
+        table, version, told = row_parts(row)
+        if version > held:
+            self._violated(f"was told of version {version} and holds {held}")
+        if version <= self._first:
+            self._violated(f"was told of version {version}; its session began with {self._first}")
+        while self._next < len(self._expected) and self._expected[self._next][0] < version:
             self._whole()
-        if self._next == len(self._expected) or self._expected[self._next][0] != row.version:
+        if self._next == len(self._expected) or self._expected[self._next][0] != version:
             self._violated(f"was told again, or too late, or of nothing that happened: {row!r}")
             return
-        place = self._places.get(row.table, 0)
-        happened = self._expected[self._next][1].get(row.table, [])
-        cells = {name: _plain(cell) for name, cell in row.to_dict().items()}
+        place = self._places.get(table, 0)
+        happened = self._expected[self._next][1].get(table, [])
+        cells = {name: _plain(cell) for name, cell in told.items()}
         if place == len(happened) or happened[place] != cells:
             self._violated(f"was told {row!r}, where {happened[place : place + 1]} was due")
-        self._places[row.table] = place + 1
+        self._places[table] = place + 1
 
     def settled(self, held: int) -> None:
         """The world stands still and the player holds this version: nothing may be missing."""

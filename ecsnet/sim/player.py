@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, overload
 from ecsnet.ids import Entity, Tick, Version
 from ecsnet.limits import NS_PER_S
 from ecsnet.replica import CommandAnswered, Diverged, Event, EventRow, Replica, StateChanged, Ticket
+from ecsnet.replica.event_rows import TypedRow
 from ecsnet.replica.events import ReplicaState
 from ecsnet.sim.checkers import Checkers
 from ecsnet.sim.clock import PlayerClock
@@ -307,7 +308,7 @@ class Player:
                     self._checkers.answered(self, event.ticket, times)
                 case Diverged():
                     self._checkers.diverged(self, event)
-                case EventRow():
+                case EventRow() | TypedRow():
                     self._told.row(event, self.replica.version)
             self._events.append(event)
 

@@ -106,7 +106,7 @@ fn rowBytesMax(spec: *const catalogue.Table) u64 {
 
 /// The bytes of the head's event rows, from the cursor on, into the encoder's memory: about `budget` of
 /// them, 0 for all. Nothing when there is no row to tell of. A cursor's table is a run, its index how
-/// many rows of that were told before.
+/// many rows of that were told before; on failure it is as it was.
 pub fn encode(head: *const Head, encoder: *delta.Encoder, cursor: *delta.Cursor, budget: u32) error{OutOfMemory}!void {
     _ = encoder.arena.reset(.retain_capacity);
     const a = encoder.arena.allocator();
@@ -120,6 +120,7 @@ pub fn encode(head: *const Head, encoder: *delta.Encoder, cursor: *delta.Cursor,
     @memset(count, 0);
     var order: std.ArrayList(Run) = .empty;
     const from = cursor.*;
+    errdefer cursor.* = from;
     for (runs[0..@min(from.table, runs.len)]) |run| first[run.table] += run.rows;
     var used: u64 = block.header_bytes;
     var rows: u32 = 0;

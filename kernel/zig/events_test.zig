@@ -15,6 +15,10 @@ const testing = std.testing;
 
 /// Tables 16 to 18: two of events, one of which refers to an entity, and one that nobody is told of.
 fn newStore() !*Store {
+    return newStoreIn(testing.allocator);
+}
+
+fn newStoreIn(child: std.mem.Allocator) !*Store {
     const hit_fields = [_]catalogue.FieldIn{
         fuzz.field(0, .u64, 1, catalogue.flag_foreign_key | catalogue.flag_optional),
         fuzz.field(1, .u16, 1, 0),
@@ -29,7 +33,7 @@ fn newStore() !*Store {
         secret,
     };
     const in: catalogue.CatalogueIn = .{ .tables = @intFromPtr(&tables), .table_count = tables.len, .entities_max = 64 };
-    const store = try Store.create(testing.allocator, &in);
+    const store = try Store.create(child, &in);
     try store.takeBaton();
     _ = try store.publish(0, true);
     return store;
@@ -163,4 +167,47 @@ test "whom an event names may go, and deltas and digests know nothing of events"
     try store.begin();
     try testing.expectError(error.EventRow, operations.deleteMany(&store.head, 16, &.{store.head.tables[1].keyAt(0)}));
     try store.rollback();
+}
+
+test "where memory fails nothing is lost, told twice or left behind" {
+    // Each allocation of this life fails once; what it was for is done again.
+    var number: usize = 0;
+    while (true) : (number += 1) {
+        var failing = std.testing.FailingAllocator.init(testing.allocator, .{});
+        const store = try newStoreIn(failing.allocator());
+        defer store.destroy() catch unreachable;
+        var encoder = delta.Encoder.init(failing.allocator());
+        defer encoder.deinit();
+        failing.fail_index = failing.alloc_index + number;
+        var version_number: u8 = 1;
+        while (version_number <= 3) : (version_number += 1) {
+            try again(Store.begin, .{store}, &failing);
+            try testing.expectEqual(@as(usize, 0), store.head.events.runs.items.len);
+            for (0..40) |i| {
+                if (i % 3 == 0) {
+                    try again(hit, .{ store, 0, @as(u16, @intCast(i)) }, &failing);
+                } else try again(sounds, .{ store, 2, @as(u8, @intCast(i)), 1 }, &failing);
+            }
+            try again(Store.commit, .{store}, &failing);
+            var cursor: delta.Cursor = .{};
+            try again(events.encode, .{ &store.head, &encoder, &cursor, 0 }, &failing);
+            try testing.expectEqual(@as(u32, 40), cursor.rows);
+            try again(Store.publish, .{ store, version_number, false }, &failing);
+            const shown = store.views.slots[store.views.current].tables;
+            try testing.expectEqual(@as(u32, 14), shown[1].rows);
+            try testing.expectEqual(@as(u32, 26), shown[2].rows);
+        }
+        if (!failing.has_induced_failure) break;
+    }
+    try testing.expect(number > 20);
+}
+
+/// Do it; where memory failed, there is some again, and it is done again.
+fn again(comptime call: anytype, arguments: anytype, failing: *std.testing.FailingAllocator) !void {
+    _ = @call(.auto, call, arguments) catch |err| {
+        try testing.expectEqual(error.OutOfMemory, @as(anyerror, err));
+        try testing.expect(failing.has_induced_failure);
+        failing.fail_index = std.math.maxInt(usize);
+        _ = try @call(.auto, call, arguments);
+    };
 }
