@@ -59,7 +59,7 @@ class Said(Event):
 
 
 class Used(Event):
-    item: u64
+    item: ref = field(to="item.id")
     by: ref = field(to="entities.id", optional=True)
     kind: enum[Kind] = field(default=Kind.POTION)
 
