@@ -5,7 +5,6 @@ import struct
 from typing import Any
 
 from ecsnet._kernel import abi
-from ecsnet.errors import NotBuiltError
 from ecsnet.schema.model import MISSING, VIRTUAL_KEY_ID, Field, Schema, Table
 
 
@@ -15,7 +14,6 @@ def describe(schema: Schema, entities_max: int) -> tuple[abi.CatalogueIn, list[A
     Raises:
         NotBuiltError: the schema uses what this kernel cannot hold yet.
     """
-    _demand_built(schema)
     keep: list[Any] = []
     tables = (abi.TableIn * len(schema.tables))()
     groups = sorted({table.group for table in schema.tables if table.group is not None})
@@ -36,14 +34,6 @@ def describe(schema: Schema, entities_max: int) -> tuple[abi.CatalogueIn, list[A
     keep.append(tables)
     catalogue = abi.CatalogueIn(ctypes.addressof(tables), len(schema.tables), entities_max)
     return catalogue, keep
-
-
-def _demand_built(schema: Schema) -> None:
-    """Refuse what the schema language knows and the kernel does not hold yet."""
-    for table in schema.tables:
-        for field in table.fields:
-            if len(field.shape) > 1:
-                raise NotBuiltError(f"arrays of arrays ({table.name}.{field.name})", "use one array, e.g. [f32; 12]")
 
 
 def _uniques(into: abi.TableIn, table: Table, keep: list[Any]) -> None:

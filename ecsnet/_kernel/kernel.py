@@ -404,7 +404,7 @@ class KernelStore:
         if not field.shape:
             return _SCALARS[field.type].from_address(self._key.value).value
         cell = ctypes.string_at(self._key.value, field.width)
-        return cell if field.type == "bytes" else np.frombuffer(cell, field.dtype).copy()
+        return cell if field.type == "bytes" else np.frombuffer(cell, field.dtype).reshape(field.shape).copy()
 
     def texts(self, references: NDArray[np.uint64]) -> Texts:
         """The strings of these cells: of a column that this transaction reads, or of a version that is pinned."""

@@ -5,12 +5,13 @@ enums, unique, foreign keys) the kernel checks.
 
 Invariants:
 - a checked cell is exactly what the kernel packs (an int, a float, a bool, `bytes` of full length, a tuple for an
-  array), a checked column is C-contiguous and has the dtype and shape of the field's column: `(rows,)` or `(rows, N)`;
+  array, flat for arrays of arrays), a checked column is C-contiguous and has the dtype and shape of the field's column:
+  `(rows,)`, `(rows, N)`, `(rows, M, N)`;
 - numbers are never cut or bent silently: floats go to float fields, integers go to integer fields with the range
   checked and to float fields, nothing else converts.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn
 
 import numpy as np
@@ -100,12 +101,16 @@ class FieldName:
         word = {"f": "a number", "b": "a bool"}.get(self.dtype.kind)
         if word is None:
             word = f"an integer from {self._low} to {self._high}"
-        return f"{self.shape[0]} of {word}" if self.shape else word
+        return f"{self._counts()} of {word}" if self.shape else word
 
     @property
     def number(self) -> bool:
         """Whether a cell is one number or bool in memory, which a memoryview gives as Python does."""
         return not self.text and not self.shape and self.dtype.kind in "iufb"
+
+    def _counts(self) -> str:
+        """How many cells, in words: "3", or "4 times 3" for arrays of arrays."""
+        return " times ".join(map(str, self.shape))
 
     def refuse(self, found: object, expected: str | None = None) -> NoReturn:
         """Raise the `ArgumentError` for this field."""
@@ -118,12 +123,15 @@ class FieldName:
         """The checked value that a new row has when none is given; None where the kernel counts it on."""
         assert self.field is not None, "a virtual field has no default"
         assert not self.field.required, "a field without a default was given when its row was made"
-        return None if self.field.default is MISSING else self.cell(self.field.default)
+        if self.field.default is MISSING:
+            return None
+        # A schema holds the default of an array flat, whatever its shape is.
+        return self.field.default if len(self.shape) > 1 else self.cell(self.field.default)
 
     # --- cells -------------------------------------------------------------------------------------------------------
 
     def cell(self, value: object) -> Any:
-        """Check one value: an int, float, bool, full-length bytes, or a tuple of scalars for an array field.
+        """Check one value: an int, float, bool, full-length bytes, or a flat tuple of scalars for an array field.
 
         Raises:
             ArgumentError: wrong type, length or range.
@@ -131,12 +139,26 @@ class FieldName:
         if self.text:
             return self._bytes(value)
         if self.shape:
-            if isinstance(value, str | bytes) or not isinstance(value, Sequence | np.ndarray):
-                self.refuse(value)
-            if len(value) != self.shape[0]:
-                self.refuse(value, f"{self.shape[0]} cells, not {len(value)}")
-            return tuple(self._scalar(part) for part in value)
+            return tuple(self._elements(value, value, self.shape))
         return self._scalar(value)
+
+    def one(self, cell: Any) -> NDArray[Any]:
+        """A checked cell as the column of a single row."""
+        return self.column(np.array(cell, self.dtype).reshape(self.shape) if len(self.shape) > 1 else cell, 1)
+
+    def _elements(self, whole: object, value: object, shape: tuple[int, ...]) -> Iterator[Any]:
+        """The checked elements of an array, or of an array within it, in order."""
+        if isinstance(value, str | bytes) or not isinstance(value, Sequence | np.ndarray):
+            self.refuse(whole)
+        if isinstance(value, np.ndarray) and value.ndim == 0:
+            self.refuse(whole)
+        if len(value) != shape[0]:
+            self.refuse(whole, f"{self._counts()} cells, not {len(value)}")
+        for part in value:
+            if len(shape) > 1:
+                yield from self._elements(whole, part, shape[1:])
+            else:
+                yield self._scalar(part)
 
     def _scalar(self, value: object) -> Any:
         kind = self.dtype.kind
@@ -202,7 +224,7 @@ class FieldName:
         if array.shape == shape:
             return np.ascontiguousarray(array)
         if array.shape != self.shape:
-            expected = f"{rows} rows" if not self.shape else f"{rows} rows of {self.shape[0]}"
+            expected = f"{rows} rows" if not self.shape else f"{rows} rows of {self._counts()}"
             self.refuse(value, f"{expected}, or one value for all")
         filled = np.empty(shape, self.dtype)
         filled[...] = array

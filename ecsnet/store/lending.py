@@ -68,7 +68,7 @@ class Gathered:
         now, before = _bits(self.array), _bits(self.before)
         different = now != before
         if different.ndim > 1:
-            different = different.any(axis=1)
+            different = different.reshape(len(different), -1).any(axis=1)
         return np.flatnonzero(different)
 
 

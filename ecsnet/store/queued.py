@@ -55,7 +55,7 @@ class Queue:
             lambda: kernel.insert_many(
                 table.id,
                 keys,
-                {table.fields[name].id: table.fields[name].column(cell, 1) for name, cell in cells.items()},
+                {table.fields[name].id: table.fields[name].one(cell) for name, cell in cells.items()},
             )
         )
 
@@ -104,14 +104,14 @@ class Queue:
         assert row is not None, "asked for the cell of a row noted as removed"
         cells, place = row
         if field.name in cells:
-            return field.column(cells[field.name] if place is None else cells[field.name][place], 1)[0]
+            return field.one(cells[field.name] if place is None else cells[field.name][place])[0]
         default = field.default()
         if default is None:
             raise BorrowError(
                 f"{field.path} of {key:#x} is counted on when the row is made, which waits until the lent columns are "
                 f"back: insert before taking a column, or give the value"
             )
-        return field.column(default, 1)[0]
+        return field.one(default)[0]
 
     def update(self, table: TableName, key: int, cells: dict[str, Any]) -> None:
         """Change the noted values of a row that `exists`; `cells` is checked."""
@@ -131,8 +131,8 @@ class Queue:
                         f"{field.path} is counted on when its row is made: give it in insert_many instead"
                     )
                 rows = len(self._bulk_keys[id(noted)])
-                column = noted[name] = field.column(default, rows)
-            column[place] = field.column(cell, 1)[0]
+                column = noted[name] = np.repeat(field.one(default), rows, axis=0)
+            column[place] = field.one(cell)[0]
 
     def forget(self) -> None:
         """What was noted is not to be done."""

@@ -156,7 +156,7 @@ def _absent(field: FieldName, dtype: np.dtype[Any]) -> Any:
         return default
     if field.text:
         return np.frombuffer(field.cell(default), np.uint8)
-    return np.array(default, dtype)
+    return np.array(default, dtype).reshape(field.shape)
 
 
 def _take_rows(rows: RowSet, chosen: RowSet) -> RowSet:
