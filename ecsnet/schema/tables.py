@@ -167,8 +167,8 @@ def _primary_key(node: Node, name: str, fields: Sequence[Declared]) -> str:
         reason = "a primary key is no member of a struct"
         raise node.error("bad-name", "primary_key", reason, 'add a field of its own: { name = "id", type = "u64" }')
     is_key = field.cell.element == "bytes" or (field.cell.element != "bool" and not field.cell.shape)
-    if not is_key or field.cell.element in ("f32", "f64", "string") or field.foreign_key is not None:
-        reason = "a primary key is an integer, an enum or bytes[N]"
+    if not is_key or field.cell.element in ("f32", "f64") or field.foreign_key is not None:
+        reason = "a primary key is an integer, an enum, bytes[N] or string[N]"
         hint = 'add a field of its own: { name = "id", type = "u64", auto_increment = true }'
         raise field.node.error("key-conflict", "type", reason, hint)
     if "default" in field.node:

@@ -284,3 +284,64 @@ test "a text in a block is as long as its field allows, and UTF-8" {
         try std.testing.expectEqual(notes_id, replica.head.info.table);
     }
 }
+
+/// Reads texts of pinned versions, while the writer forgets those of others.
+const Reader = struct {
+    store: *Store,
+    key: u64,
+    stop: *std.atomic.Value(bool),
+    views: std.atomic.Value(u32) = .init(0),
+    wrong: u32 = 0,
+
+    fn run(reader: *Reader) void {
+        while (!reader.stop.load(.monotonic)) {
+            const slot = reader.store.views.acquire();
+            const table = reader.store.views.slots[slot].tables[notes];
+            const row = table.find(reader.key).?;
+            const titles: [*]const u64 = @ptrCast(table.columns[0].data.ptr);
+            const title = reader.store.head.heap.get(titles[row]);
+            const text = textIn(reader.store, slot, reader.key);
+            // A text is made of its title: of one version, and not overwritten meanwhile.
+            reader.wrong += @intFromBool(text.len != 300 or !std.mem.startsWith(u8, text, title));
+            reader.wrong += @intFromBool(!std.mem.allEqual(u8, text[title.len..], 'w'));
+            reader.store.views.release(slot);
+            _ = reader.views.fetchAdd(1, .monotonic);
+        }
+    }
+};
+
+test "readers on threads read the texts of their version, whatever the writer forgets and writes anew" {
+    const store = try fuzz.newStoreIn(gpa);
+    defer store.destroy() catch unreachable;
+    try store.takeBaton();
+    defer store.giveBaton();
+    var text: [300]u8 = @splat('w');
+    try store.begin();
+    const key = try spawn(store);
+    try note(store, key, "", &text);
+    try publish(store);
+    var stop: std.atomic.Value(bool) = .init(false);
+    var readers: [2]Reader = undefined;
+    var threads: [2]std.Thread = undefined;
+    for (&readers, &threads) |*reader, *thread| {
+        reader.* = .{ .store = store, .key = key, .stop = &stop };
+        thread.* = try std.Thread.spawn(.{}, Reader.run, .{reader});
+    }
+    var sweeps: usize = 0;
+    var turn: u32 = 0;
+    while (turn < 6000 or readers[0].views.load(.monotonic) < 100 or readers[1].views.load(.monotonic) < 100) : (turn += 1) {
+        try store.begin();
+        _ = std.fmt.printInt(&text, turn, 10, .lower, .{ .width = 12, .fill = '0' });
+        const head = &store.head;
+        const cells = [_]u64{ try head.heap.intern(text[0..12]), try head.heap.intern(&text) };
+        const row = head.tables[notes].find(key).?;
+        for (&cells, 0..) |*cell, f| try head.writeCell(notes, row, f, key, std.mem.asBytes(cell));
+        const before = head.heap.taken;
+        try publish(store);
+        sweeps += @intFromBool(head.heap.taken < before);
+    }
+    stop.store(true, .monotonic);
+    for (&threads) |thread| thread.join();
+    for (&readers) |*reader| try std.testing.expectEqual(0, reader.wrong);
+    try std.testing.expect(sweeps > 3);
+}

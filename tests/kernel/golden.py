@@ -113,6 +113,56 @@ def make_events() -> dict[str, Any]:
     return {"schema": EVENTS, "tables": ids, "rows": rows, "block": block.hex()}
 
 
+STRINGS = """[database]
+name = "strings"
+version = "1.0.0"
+
+[tables.name]
+parent_table = "entities"
+fields = [{ name = "entity", type = "u64", foreign_key = "entities.id" },
+          { name = "text", type = "string[200]" },
+          { name = "rank", type = "u8", default = 1 },
+          { name = "title", type = "string[16]", default = "none" }]
+"""
+
+TEXTS = ["", "ASCII", "h\N{LATIN SMALL LETTER O WITH STROKE}her", "x" * 130, "\N{GRINNING FACE} and \0"]
+
+
+def make_strings() -> dict[str, Any]:
+    """Two blocks of strings: of all lengths, equal ones, none; and after some of them were changed."""
+    of = loads(STRINGS)
+    kernel = new_store(of)
+    name = of.table("name")
+    text, title = name.field("text").id, name.field("title").id
+    kernel.begin()
+    keys = kernel.reserve(0, 5)
+    kernel.insert_many(0, keys, {0: np.zeros(5)})
+    kernel.insert_many(name.id, keys, {text: TEXTS})
+    kernel.commit()
+    kernel.publish(1)
+    full = kernel.acquire()
+    kernel.begin()
+    kernel.update_many(name.id, keys[1:4].copy(), {text: ["same"] * 3})
+    kernel.update_many(name.id, keys[:2].copy(), {title: ["king", ""]})
+    kernel.commit()
+    kernel.publish(2)
+    newest = kernel.acquire()
+    kernel.release_baton()
+    return {
+        "schema": STRINGS,
+        "fingerprint": of.fingerprint_hex,
+        "blocks": [
+            {"base": 0, "version": 1, "block": kernel.delta(full, 0).block.hex(), "digest": full.digest().hex()},
+            {"base": 1, "version": 2, "block": kernel.delta(newest, 1).block.hex(), "digest": newest.digest().hex()},
+        ],
+    }
+
+
+def read_strings() -> dict[str, Any]:
+    result: dict[str, Any] = json.loads((VECTORS / "strings.json").read_text())
+    return result
+
+
 def read_events() -> dict[str, Any]:
     result: dict[str, Any] = json.loads((VECTORS / "events.json").read_text())
     return result
@@ -126,3 +176,4 @@ def read() -> dict[str, Any]:
 if __name__ == "__main__":
     (VECTORS / "blocks.json").write_text(json.dumps(make(), indent=1) + "\n")
     (VECTORS / "events.json").write_text(json.dumps(make_events(), indent=1) + "\n")
+    (VECTORS / "strings.json").write_text(json.dumps(make_strings(), indent=1) + "\n")

@@ -22,6 +22,38 @@ def test_a_replica_of_the_golden_blocks_has_the_golden_digests() -> None:
         assert replica.acquire().digest().hex() == entry["digest"]
 
 
+def test_the_golden_strings_encode_to_the_golden_bytes() -> None:
+    assert golden.make_strings() == golden.read_strings()
+
+
+def test_a_replica_of_the_golden_strings_has_the_golden_digests_and_texts() -> None:
+    given = golden.read_strings()
+    schema = loads(given["schema"])
+    replica = golden.new_store(schema)
+    replica.release_baton()
+    for entry in given["blocks"]:
+        replica.apply([bytes.fromhex(entry["block"])], entry["base"], entry["version"], 0)
+        assert replica.acquire().digest().hex() == entry["digest"]
+    pin, name = replica.acquire(), schema.table("name")
+    texts = {
+        field.name: pin.texts(name.id, field.id).decode().tolist() for field in name.fields if field.type == "string"
+    }
+    assert texts["text"] == ["", "same", "same", "same", golden.TEXTS[4]]
+    assert texts["title"] == ["king", "", "none", "none", "none"]
+
+
+def test_strings_are_in_a_block_as_the_page_says() -> None:
+    """Read by hand: LEB128 of the length and UTF-8 for each, or once where all are equal."""
+    full, delta = (bytes.fromhex(entry["block"]) for entry in golden.read_strings()["blocks"])
+    lengths = [b"\0", b"\x05", b"\x06", b"\x82\x01", b"\x0a"]
+    cells = b"".join(length + text.encode() for length, text in zip(lengths, golden.TEXTS, strict=True))
+    # By ascending field id, which is the order of names, each with its encoding in front.
+    assert full.endswith(b"\x01\x01" + b"\x00" + cells + b"\x01\x04none")
+    # Ranges, constant, of 3 rows: one range, from 1 on, 2 more.
+    assert b"\x03\x01" + (3).to_bytes(4, "little") + b"\x01\x01\x02" + b"\x04same" in delta
+    assert delta.endswith(b"\x04king\x00")
+
+
 def test_the_golden_events_encode_to_the_golden_bytes() -> None:
     assert golden.make_events() == golden.read_events()
 
