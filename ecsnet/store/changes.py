@@ -48,6 +48,7 @@ _CHUNK_BYTES: Final = 256
 """What a chunk costs beside its records: the objects around it."""
 
 Kind = Literal["insert", "update", "delete"]
+_Rows = slice | NDArray[np.intp]
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,7 +224,10 @@ class _Interest:
 
     def _part(self, version: Version, part: TableChanges) -> Iterator[Change]:
         table = self._names.by_id[part.table_id]
-        rows = np.arange(len(part.keys))
+        updates_from, deletes_from = part.inserted, part.inserted + part.updated
+        inserted: _Rows = slice(0, updates_from)
+        updated: _Rows = slice(updates_from, deletes_from)
+        deleted: _Rows = slice(deletes_from, None)
         if self.condition is not None:
 
             def fetch(path: str) -> tuple[FieldName, NDArray[Any]]:
@@ -231,18 +235,19 @@ class _Interest:
                 return field, _cells(field, part)
 
             rows = np.flatnonzero(evaluate(self.condition, fetch))
-        inserted, updated, deleted = np.split(
-            rows, np.searchsorted(rows, (part.inserted, part.inserted + part.updated))
-        )
-        for key, fields in _whole(table, part, inserted):
-            yield Change(version, "insert", table.name, key, fields)
-        for key, fields in _changed(table, part, updated):
-            yield Change(version, "update", table.name, key, fields)
-        if table.event:
-            # It has happened and is over: that the row goes with its version is no news.
-            return
-        for key, fields in _whole(table, part, deleted):
-            yield Change(version, "delete", table.name, key, fields)
+            if not len(rows):
+                return
+            inserted, updated, deleted = np.split(rows, np.searchsorted(rows, (updates_from, deletes_from)))
+        if part.inserted:
+            for key, fields in _whole(table, part, inserted):
+                yield Change(version, "insert", table.name, key, fields)
+        if part.updated:
+            for key, fields in _changed(table, part, updated):
+                yield Change(version, "update", table.name, key, fields)
+        # Of an event, that its row goes with its version is no news: it has happened and is over.
+        if part.deleted and not table.event:
+            for key, fields in _whole(table, part, deleted):
+                yield Change(version, "delete", table.name, key, fields)
 
 
 def _empty(field: FieldName) -> tuple[FieldName, NDArray[Any]]:
@@ -262,7 +267,7 @@ def _values(field: FieldName, cells: NDArray[Any]) -> list[Any]:
     return values
 
 
-def _whole(table: TableName, part: TableChanges, rows: NDArray[np.intp]) -> Iterator[tuple[int, dict[str, Any]]]:
+def _whole(table: TableName, part: TableChanges, rows: _Rows) -> Iterator[tuple[int, dict[str, Any]]]:
     """Rows with all their fields."""
     names = [field.name for field in table.stored]
     columns = [_values(field, part.columns[field.id][rows]) for field in table.stored]
@@ -274,14 +279,19 @@ def _whole(table: TableName, part: TableChanges, rows: NDArray[np.intp]) -> Iter
         yield key, dict(zip(names, cells, strict=True))
 
 
-def _changed(table: TableName, part: TableChanges, rows: NDArray[np.intp]) -> Iterator[tuple[int, dict[str, Any]]]:
+def _changed(table: TableName, part: TableChanges, rows: _Rows) -> Iterator[tuple[int, dict[str, Any]]]:
     """Updated rows with the fields that changed."""
-    fields: list[dict[str, Any]] = [{} for _ in range(len(rows))]
+    keys = part.keys[rows].tolist()
+    among: _Rows = slice(None) if isinstance(rows, slice) else rows - part.inserted
+    fields: list[dict[str, Any]] = [{} for _ in keys]
     for field in table.stored:
-        hit = np.flatnonzero(part.changed[field.id][rows - part.inserted])
-        for place, value in zip(hit.tolist(), _values(field, part.columns[field.id][rows[hit]]), strict=True):
+        hit = np.flatnonzero(part.changed[field.id][among])
+        if not len(hit):
+            continue
+        cells = part.columns[field.id][rows][hit]
+        for place, value in zip(hit.tolist(), _values(field, cells), strict=True):
             fields[place][field.name] = value
-    yield from zip(part.keys[rows].tolist(), fields, strict=True)
+    yield from zip(keys, fields, strict=True)
 
 
 # --- asking -----------------------------------------------------------------------------------------------------------

@@ -67,15 +67,17 @@ pub const Chunk = extern struct {
 /// Which entry a row has in the record being made: as good as empty where the stamp is an older record's.
 const Place = packed struct(u64) { entry: u32, stamp: u32 };
 
-const field_words = limits.fields_max / 64;
-
 const Entry = struct {
     key: u64,
+    /// Where it is now, or `gone`.
+    row: u32,
     /// Before the transaction there was such a row.
     existed: bool,
-    /// Fields whose cell before the transaction is known.
-    known: [field_words]u64,
+
+    const gone = std.math.maxInt(u32);
 };
+
+const Outcome = enum { nothing, inserted, updated, deleted };
 
 pub const Journal = struct {
     /// Chunks are freed by their taker on its own thread, so they come from an allocator that may be shared.
@@ -220,12 +222,15 @@ const Net = struct {
     places: *std.ArrayList(Place),
     stamp: u32,
     row_bytes: u32,
+    /// Words of a bitmap with a bit for each field.
+    words: u32,
+    offsets: []u32,
     entries: std.ArrayList(Entry) = .empty,
-    /// A row of cells for each entry: those that are `known`.
+    /// For each entry the fields whose cell before the transaction is known, and a row of cells with those in it.
+    known: std.ArrayList(u64) = .empty,
     olds: std.ArrayList(u8) = .empty,
     /// Entries of rows that are not there any more.
-    gone: std.AutoHashMapUnmanaged(u64, u32) = .empty,
-    offsets: []u32,
+    absent: std.AutoHashMapUnmanaged(u64, u32) = .empty,
 
     fn init(arena: std.mem.Allocator, table: *const Table, places: *std.ArrayList(Place), stamp: u32) error{OutOfMemory}!Net {
         const offsets = try arena.alloc(u32, table.columns.len);
@@ -234,177 +239,210 @@ const Net = struct {
             offset.* = at;
             at += column.width;
         }
-        return .{ .arena = arena, .table = table, .places = places, .stamp = stamp, .row_bytes = at, .offsets = offsets };
+        return .{
+            .arena = arena,
+            .table = table,
+            .places = places,
+            .stamp = stamp,
+            .row_bytes = at,
+            .words = @intCast((table.columns.len + 63) / 64),
+            .offsets = offsets,
+        };
     }
 
     fn take(net: *Net, item: head_file.Log.Item) error{OutOfMemory}!void {
         const entry = item.entry;
         switch (entry.kind) {
-            .write => try net.old(entry.key, entry.field, item.payload),
+            .write => net.old(try net.of(entry.key, entry.row), entry.field, item.payload),
             .cells => {
                 const width = net.table.columns[entry.field].width;
                 const n: usize = entry.row;
                 const cells = item.payload[n * 4 ..][0 .. n * width];
                 const keys = item.payload[n * (4 + width) ..];
                 assert(keys.len == n * 8);
+                try net.expect(n);
                 // Backwards: a caller may have named a row twice.
                 var i = n;
                 while (i > 0) {
                     i -= 1;
-                    try net.old(keyOf(keys, i), entry.field, cells[i * width ..][0..width]);
+                    const row = std.mem.readInt(u32, item.payload[i * 4 ..][0..4], .little);
+                    net.old(try net.of(keyOf(keys, i), row), entry.field, cells[i * width ..][0..width]);
                 }
             },
-            .insert => (try net.of(entry.key)).existed = false,
+            .insert => net.entries.items[try net.of(entry.key, Entry.gone)].existed = false,
             .insert_many => {
                 assert(item.payload.len == @as(usize, entry.row) * 8);
+                try net.expect(entry.row);
                 var i: usize = entry.row;
                 while (i > 0) {
                     i -= 1;
-                    (try net.of(keyOf(item.payload, i))).existed = false;
+                    net.entries.items[try net.of(keyOf(item.payload, i), Entry.gone)].existed = false;
                 }
             },
             .remove => {
-                const found = try net.of(entry.key);
-                found.existed = true;
-                for (net.table.columns, 0..) |_, f| found.known[f / 64] |= bit(f);
-                const at = net.index(found) * net.row_bytes;
-                @memcpy(net.olds.items[at..][0..net.row_bytes], item.payload);
+                const at = try net.of(entry.key, Entry.gone);
+                net.entries.items[at].existed = true;
+                for (net.table.columns, 0..) |_, f| net.known.items[at * net.words + f / 64] |= bit(f);
+                @memcpy(net.olds.items[at * net.row_bytes ..][0..net.row_bytes], item.payload);
             },
             .reserve, .release, .occupy, .lent, .swap, .members => unreachable,
         }
     }
 
-    fn index(net: *const Net, entry: *const Entry) usize {
-        return (@intFromPtr(entry) - @intFromPtr(net.entries.items.ptr)) / @sizeOf(Entry);
+    fn old(net: *Net, at: usize, field: u16, before: []const u8) void {
+        net.entries.items[at].existed = true;
+        net.known.items[at * net.words + field / 64] |= bit(field);
+        const to = net.olds.items[at * net.row_bytes + net.offsets[field] ..];
+        switch (before.len) {
+            inline 1, 2, 4, 8 => |width| to[0..width].* = before[0..width].*,
+            else => @memcpy(to[0..before.len], before),
+        }
     }
 
-    fn old(net: *Net, key: u64, field: u16, cell: []const u8) error{OutOfMemory}!void {
-        const found = try net.of(key);
-        found.existed = true;
-        found.known[field / 64] |= bit(field);
-        const at = net.index(found) * net.row_bytes + net.offsets[field];
-        @memcpy(net.olds.items[at..][0..cell.len], cell);
+    /// Room at once for as many rows as there will be at most: grown bit by bit it would be copied, and left behind.
+    fn expect(net: *Net, rows: usize) error{OutOfMemory}!void {
+        if (net.entries.items.len > 0) return;
+        try net.entries.ensureTotalCapacityPrecise(net.arena, rows);
+        try net.known.ensureTotalCapacityPrecise(net.arena, rows * net.words);
+        try net.olds.ensureTotalCapacityPrecise(net.arena, rows * net.row_bytes);
     }
 
-    fn of(net: *Net, key: u64) error{OutOfMemory}!*Entry {
+    /// The entry of a key; `guess` is where its row was, and mostly is.
+    fn of(net: *Net, key: u64, guess: u32) error{OutOfMemory}!usize {
         const next: u32 = @intCast(net.entries.items.len);
-        if (net.table.find(key)) |row| {
+        const there = guess < net.table.rows and net.table.keyAt(guess) == key;
+        if (if (there) guess else net.table.find(key)) |row| {
             const place = &net.places.items[row];
-            if (place.stamp == net.stamp) return &net.entries.items[place.entry];
-            try net.add(key);
+            if (place.stamp == net.stamp) return place.entry;
+            try net.add(key, row);
             place.* = .{ .entry = next, .stamp = net.stamp };
         } else {
-            const known = try net.gone.getOrPut(net.arena, key);
-            if (known.found_existing) return &net.entries.items[known.value_ptr.*];
-            known.value_ptr.* = next;
-            try net.add(key);
+            const found = try net.absent.getOrPut(net.arena, key);
+            if (found.found_existing) return found.value_ptr.*;
+            found.value_ptr.* = next;
+            try net.add(key, Entry.gone);
         }
-        return &net.entries.items[next];
+        return next;
     }
 
-    fn add(net: *Net, key: u64) error{OutOfMemory}!void {
-        try net.entries.append(net.arena, .{ .key = key, .existed = true, .known = @splat(0) });
+    fn add(net: *Net, key: u64, row: u32) error{OutOfMemory}!void {
+        try net.entries.append(net.arena, .{ .key = key, .row = row, .existed = true });
+        try net.known.appendNTimes(net.arena, 0, net.words);
         // What is not `known` in it is never read.
         _ = try net.olds.addManyAsSlice(net.arena, net.row_bytes);
     }
 
-    /// Which fields of a row that was and is there differ in the end.
-    fn changed(net: *const Net, at: usize, row: u32) [field_words]u64 {
-        const entry = &net.entries.items[at];
-        var differ: [field_words]u64 = @splat(0);
-        for (net.table.spec.fields, 0..) |_, f| {
-            if (entry.known[f / 64] & bit(f) == 0) continue;
-            const column = &net.table.columns[f];
-            const before = net.olds.items[at * net.row_bytes + net.offsets[f] ..][0..column.width];
-            if (!std.mem.eql(u8, before, column.cell(row))) differ[f / 64] |= bit(f);
-        }
-        return differ;
+    fn knows(net: *const Net, at: usize, field: usize) bool {
+        return net.known.items[at * net.words + field / 64] & bit(field) != 0;
     }
 
-    const Row = struct { key: u64, cells: union(enum) { row: u32, old: usize } };
-
-    fn cellOf(net: *const Net, row: Row, f: usize) []const u8 {
-        return switch (row.cells) {
-            .row => |number| net.table.columns[f].cell(number),
-            .old => |start| net.olds.items[start + net.offsets[f] ..][0..net.table.columns[f].width],
+    /// Whether a field of a row that was and is there differs in the end.
+    fn differs(net: *const Net, at: usize, field: usize) bool {
+        if (!net.knows(at, field)) return false;
+        const now = net.table.columns[field].cell(net.entries.items[at].row);
+        const before = net.olds.items[at * net.row_bytes + net.offsets[field] ..][0..now.len];
+        return switch (now.len) {
+            inline 1, 2, 4, 8 => |width| !std.mem.eql(u8, now[0..width], before[0..width]),
+            else => !std.mem.eql(u8, now, before),
         };
     }
 
-    fn textOf(net: *const Net, heap: *const Heap, row: Row, f: usize) []const u8 {
-        return heap.get(std.mem.readInt(u64, net.cellOf(row, f)[0..8], .little));
+    /// A cell as it is now, or of a row that went, as it was.
+    fn cellOf(net: *const Net, at: u32, field: usize) []const u8 {
+        const column = &net.table.columns[field];
+        const row = net.entries.items[at].row;
+        if (row != Entry.gone) return column.cell(row);
+        return net.olds.items[at * net.row_bytes + net.offsets[field] ..][0..column.width];
     }
 
-    fn textBytes(net: *const Net, heap: *const Heap, lists: []const []const Row, f: usize) usize {
+    fn textOf(net: *const Net, heap: *const Heap, at: u32, field: usize) []const u8 {
+        return heap.get(std.mem.readInt(u64, net.cellOf(at, field)[0..8], .little));
+    }
+
+    fn textBytes(net: *const Net, heap: *const Heap, rows: []const u32, field: usize) usize {
         var bytes: usize = 0;
-        for (lists) |list| for (list) |row| {
-            bytes += net.textOf(heap, row, f).len;
-        };
+        for (rows) |at| bytes += net.textOf(heap, at, field).len;
         return bytes;
+    }
+
+    fn outcomeOf(net: *const Net, at: usize) Outcome {
+        const entry = &net.entries.items[at];
+        if (entry.row == Entry.gone) {
+            if (!entry.existed) return .nothing;
+            for (net.table.columns, 0..) |_, f| assert(net.knows(at, f));
+            return .deleted;
+        }
+        if (!entry.existed) return .inserted;
+        for (0..net.table.spec.fields.len) |f| if (net.differs(at, f)) return .updated;
+        return .nothing;
     }
 
     /// Append the table's part of the record. False when nothing is left to say.
     fn write(net: *Net, gpa: std.mem.Allocator, heap: *const Heap, out: *std.ArrayList(u8)) error{OutOfMemory}!bool {
         const t = net.table;
-        var inserted: std.ArrayList(Row) = .empty;
-        var updated: std.ArrayList(Row) = .empty;
-        var deleted: std.ArrayList(Row) = .empty;
-        var differ: std.ArrayList([field_words]u64) = .empty;
-        var at = net.entries.items.len;
-        while (at > 0) {
-            at -= 1;
-            const entry = &net.entries.items[at];
-            if (t.find(entry.key)) |row| {
-                if (!entry.existed) {
-                    try inserted.append(net.arena, .{ .key = entry.key, .cells = .{ .row = row } });
-                    continue;
-                }
-                const fields = net.changed(at, row);
-                if (std.mem.allEqual(u64, &fields, 0)) continue;
-                try updated.append(net.arena, .{ .key = entry.key, .cells = .{ .row = row } });
-                try differ.append(net.arena, fields);
-            } else if (entry.existed) {
-                assert(@popCount(entry.known[0]) == @min(64, t.columns.len));
-                try deleted.append(net.arena, .{ .key = entry.key, .cells = .{ .old = at * net.row_bytes } });
+        const outcomes = try net.arena.alloc(Outcome, net.entries.items.len);
+        for (outcomes, 0..) |*outcome, at| outcome.* = net.outcomeOf(at);
+        // Entries: of inserted rows first, then of updated, then of deleted ones. What was met first was done last.
+        const room = try net.arena.alloc(u32, outcomes.len);
+        var counts: [3]u32 = @splat(0);
+        var used: usize = 0;
+        for ([_]Outcome{ .inserted, .updated, .deleted }, &counts) |which, *count| {
+            const before = used;
+            var at = outcomes.len;
+            while (at > 0) {
+                at -= 1;
+                if (outcomes[at] != which) continue;
+                room[used] = @intCast(at);
+                used += 1;
             }
+            count.* = @intCast(used - before);
         }
-        const lists = [_][]const Row{ inserted.items, updated.items, deleted.items };
-        var rows: usize = 0;
-        for (lists) |list| rows += list.len;
-        if (rows == 0) return false;
+        const rows = room[0..used];
+        if (rows.len == 0) return false;
+        const updated = rows[counts[0]..][0..counts[1]];
 
-        const words = (updated.items.len + 63) / 64;
-        var bytes: usize = table_header_bytes + rows * 8;
+        const changed_bytes = (updated.len + 63) / 64 * 8;
+        var bytes: usize = table_header_bytes + rows.len * 8;
         for (t.spec.fields, 0..) |*field, f| {
-            const cells = if (field.type == .string) rows * 8 + padded(net.textBytes(heap, &lists, f)) else padded(rows * field.width);
-            bytes += field_header_bytes + cells + words * 8;
+            const cells = if (field.type == .string)
+                rows.len * 8 + padded(net.textBytes(heap, rows, f))
+            else
+                padded(rows.len * field.width);
+            bytes += field_header_bytes + cells + changed_bytes;
         }
         try out.ensureUnusedCapacity(gpa, bytes);
         var w: Writer = .{ .to = out };
         w.int(u16, t.spec.id);
         w.int(u16, @intCast(t.spec.fields.len));
-        for (lists) |list| w.int(u32, @intCast(list.len));
-        for (lists) |list| for (list) |row| w.int(u64, row.key);
+        for (counts) |count| w.int(u32, count);
+        for (rows) |at| w.int(u64, net.entries.items[at].key);
         for (t.spec.fields, 0..) |*field, f| {
             w.int(u16, field.id);
             w.int(u16, 0);
             if (field.type == .string) {
                 w.int(u32, 0);
                 var end: usize = 0;
-                for (lists) |list| for (list) |row| {
-                    end += net.textOf(heap, row, f).len;
+                for (rows) |at| {
+                    end += net.textOf(heap, at, f).len;
                     w.int(u64, end);
-                };
-                for (lists) |list| for (list) |row| out.appendSliceAssumeCapacity(net.textOf(heap, row, f));
+                }
+                for (rows) |at| out.appendSliceAssumeCapacity(net.textOf(heap, at, f));
                 out.appendNTimesAssumeCapacity(0, padded(end) - end);
             } else {
                 w.int(u32, field.width);
-                for (lists) |list| for (list) |row| out.appendSliceAssumeCapacity(net.cellOf(row, f));
-                out.appendNTimesAssumeCapacity(0, padded(rows * field.width) - rows * field.width);
+                const to = out.addManyAsSliceAssumeCapacity(rows.len * field.width);
+                switch (field.width) {
+                    inline 1, 2, 4, 8 => |width| for (rows, 0..) |at, i| {
+                        to[i * width ..][0..width].* = net.cellOf(at, f)[0..width].*;
+                    },
+                    else => |width| for (rows, 0..) |at, i| @memcpy(to[i * width ..][0..width], net.cellOf(at, f)),
+                }
+                out.appendNTimesAssumeCapacity(0, padded(to.len) - to.len);
             }
             var word: u64 = 0;
-            for (differ.items, 0..) |fields, i| {
-                if (fields[f / 64] & bit(f) != 0) word |= bit(i);
-                if (i % 64 == 63 or i + 1 == differ.items.len) {
+            for (updated, 0..) |at, i| {
+                if (net.differs(at, f)) word |= bit(i);
+                if (i % 64 == 63 or i + 1 == updated.len) {
                     w.int(u64, word);
                     word = 0;
                 }
