@@ -8,7 +8,7 @@ and generation, a component's entity) are read-only and have no stored field.
 """
 
 from collections.abc import Collection, Iterator, Mapping
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,9 @@ from ecsnet.schema.model import Schema, Table
 from ecsnet.store.fields import FieldName, show
 from ecsnet.store.strings import field_name
 from ecsnet.store.typed import demand_fits
+
+if TYPE_CHECKING:
+    from ecsnet.store.terms import Terms
 
 __all__ = ["Names", "TableName", "as_key", "as_keys", "no_such_row"]
 
@@ -137,7 +140,7 @@ class TableName:
 class Names:
     """Tables by name, fields by path."""
 
-    __slots__ = ("_selectors", "by_id", "paths", "schema", "tables")
+    __slots__ = ("_selectors", "by_id", "paths", "schema", "tables", "terms")
 
     def __init__(self, schema: Schema):
         self.schema = schema
@@ -147,6 +150,8 @@ class Names:
         # By name, and by each class that was found to be the table's.
         self._selectors: dict[object, TableName] = {}
         self._selectors.update(self.tables.items())
+        # The tables of queries that were asked before: a game asks for the same few each tick.
+        self.terms: dict[object, Terms] = {}
 
     def table(self, selector: object) -> TableName:
         """Look a table up by its name or its class.

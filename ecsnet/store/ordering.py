@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from ecsnet.errors import ArgumentError
 from ecsnet.store.fields import FieldName
 from ecsnet.store.indexes import flat
+from ecsnet.store.sorting import stable_order
 
 __all__ = ["Groups", "groups_of", "sort_key", "sorted_rows", "values_of"]
 
@@ -29,8 +30,8 @@ def sorted_rows(keys: Sequence[NDArray[Any]], stop: int | None) -> NDArray[np.in
         bound = np.partition(key, stop - 1)[stop - 1]
         if bound == bound:
             candidates = np.flatnonzero(key <= bound)
-            return candidates[np.argsort(key[candidates], kind="stable")]
-    return _argsort(key)
+            return candidates[stable_order(key[candidates])]
+    return stable_order(key)
 
 
 class Groups:
@@ -53,7 +54,7 @@ def groups_of(columns: Sequence[tuple[FieldName, NDArray[Any]]]) -> Groups:
     """Put rows together that have equal values in all of these columns."""
     keys = [sort_key(field.path, values_of(field, cells), False) for field, cells in columns]
     count = len(keys[0])
-    order = _argsort(keys[0]) if len(keys) == 1 else np.lexsort(keys[::-1])
+    order = stable_order(keys[0]) if len(keys) == 1 else np.lexsort(keys[::-1])
     begins = np.zeros(count, np.bool_)
     begins[:1] = True
     for key in keys:
@@ -85,12 +86,3 @@ def sort_key(name: str, cells: NDArray[Any], descending: bool) -> NDArray[Any]:
     if not descending:
         return cells
     return -cells if cells.dtype.kind == "f" else ~cells
-
-
-def _argsort(key: NDArray[Any]) -> NDArray[np.intp]:
-    """A stable sort; integers that span little are sorted as u16, which numpy does in linear time."""
-    if key.dtype.kind in "iu" and key.dtype.itemsize > 2 and len(key):
-        least = key.min()
-        if int(key.max()) - int(least) < 1 << 16:
-            key = (key - least).astype(np.uint16)
-    return np.argsort(key, kind="stable")

@@ -270,7 +270,7 @@ class Query(Aligned[*Tables]):
     def explain(self) -> Explanation:
         """How the rows are found: it resolves the query anew and tells what was done, over how many rows, which index
         was used, and which tables' columns are copied."""
-        resolver = Resolver(self._source, self._terms)
+        resolver = Resolver(self._source, self._terms, told=True)
         selection = resolver.run()
         copied = {
             term.name: not isinstance(selection.rows[position], slice) or selection.present(position) is not None

@@ -35,15 +35,16 @@ NO_ROW = np.uint32(0xFFFF_FFFF)
 
 
 class Resolver:
-    """One resolution of one query. `steps` says what was done."""
+    """One resolution of one query. `steps` says what was done, where that is `told`."""
 
-    def __init__(self, source: "Source", terms: Terms):
+    def __init__(self, source: "Source", terms: Terms, *, told: bool = False):
         self._source = source
         self._terms = terms
         # Where each term is in the selection that is being made; it is put into the terms' order in the end.
         self._places: dict[int, int] = {}
         condition = terms.condition
         self._open = [] if condition is None else list(condition.parts if isinstance(condition, Both) else [condition])
+        self._told = told
         self.steps: list[Step] = []
 
     def run(self) -> Selection:
@@ -54,9 +55,10 @@ class Resolver:
         selection = self._by_index(base)
         if selection is None:
             selection = self._source.join(tuple([terms.tables[p].table for p in base]), terms.without)
-            named = ", ".join([terms.tables[p].name for p in base])
-            how = "scan" if len(base) == 1 and not terms.without else "join on keys"
-            self._note(how, named + self._without_text(), None, selection.count)
+            if self._told:
+                named = ", ".join([terms.tables[p].name for p in base])
+                how = "scan" if len(base) == 1 and not terms.without else "join on keys"
+                self._note(how, named + self._without_text(), None, selection.count)
         selection = self._narrow(selection)
         for position, term in enumerate(terms.tables):
             if term.how == "maybe":
@@ -90,7 +92,9 @@ class Resolver:
             rows = self._rows_with(field, asked)
             if rows is not None:
                 self._open.remove(part)
-                return self._start_from(base, position, rows, f"{part.text()}, by the index of {field.path}")
+                if self._told:
+                    self._note("index", f"{part.text()}, by the index of {field.path}", None, len(rows))
+                return self._start_from(base, position, rows)
         return None
 
     def _rows_with(self, field: FieldName, asked: tuple[Any, ...]) -> NDArray[np.intp] | None:
@@ -110,26 +114,26 @@ class Resolver:
             return found[0]
         return np.sort(np.concatenate(found)) if found else np.empty(0, np.intp)
 
-    def _start_from(self, base: list[int], position: int, rows: NDArray[np.intp], how: str) -> Selection:
+    def _start_from(self, base: list[int], position: int, rows: NDArray[np.intp]) -> Selection:
         """The rows of one table, and those of the others with the same keys."""
         terms, source = self._terms, self._source
         whole = source.join((terms.tables[position].table,), ())
         keys = whole.keys[rows]
         found: dict[int, NDArray[Any]] = {position: rows}
-        kept = np.ones(len(keys), np.bool_)
-        for other in base:
-            if other != position:
-                found[other] = source.rows_of(terms.tables[other].table, keys)
-                kept &= found[other] != NO_ROW
-        for table in terms.without:
-            kept &= source.rows_of(table, keys) == NO_ROW
-        self._note("index", how, None, len(rows))
-        if not kept.all():
-            keys = keys[kept]
-            found = {place: numbers[kept] for place, numbers in found.items()}
         if len(base) > 1 or terms.without:
-            named = ", ".join([terms.tables[p].name for p in base if p != position])
-            self._note("look up keys", named + self._without_text(), len(rows), len(keys))
+            kept = np.ones(len(keys), np.bool_)
+            for other in base:
+                if other != position:
+                    found[other] = source.rows_of(terms.tables[other].table, keys)
+                    kept &= found[other] != NO_ROW
+            for table in terms.without:
+                kept &= source.rows_of(table, keys) == NO_ROW
+            if not kept.all():
+                keys = keys[kept]
+                found = {place: numbers[kept] for place, numbers in found.items()}
+            if self._told:
+                named = ", ".join([terms.tables[p].name for p in base if p != position])
+                self._note("look up keys", named + self._without_text(), len(rows), len(keys))
         keys.flags.writeable = False
         tables = tuple([terms.tables[p].table for p in base])
         # Not slices, even of one row: a transaction would lend the whole column for it.
@@ -139,7 +143,8 @@ class Resolver:
         rows = self._source.rows_of(term.table, selection.keys)
         present = rows != NO_ROW
         self._places[position] = len(selection.tables)
-        self._note("look up keys", f"maybe {term.name}", selection.count, int(np.count_nonzero(present)))
+        if self._told:
+            self._note("look up keys", f"maybe {term.name}", selection.count, int(np.count_nonzero(present)))
         if present.all():
             few = not isinstance(selection.rows[0], slice)
             row_set = rows.astype(np.intp) if few else as_row_set(rows)
@@ -152,7 +157,8 @@ class Resolver:
         before = selection.count
         joined = self._join_back(selection, term) if term.reverse else self._join_on(selection, term)
         self._places[position] = len(joined.tables) - 1
-        self._note("left join" if term.left else "join", f"{term.name} on {term.on.path}", before, joined.count)
+        if self._told:
+            self._note("left join" if term.left else "join", f"{term.name} on {term.path}", before, joined.count)
         return joined
 
     def _join_on(self, selection: Selection, term: Term) -> Selection:
@@ -231,7 +237,8 @@ class Resolver:
             before, mask = selection.count, self._ask(selection, part)
             if not mask.all():
                 selection = selection.take(np.flatnonzero(mask))
-            self._note("filter", part.text(), before, selection.count)
+            if self._told:
+                self._note("filter", part.text(), before, selection.count)
         return selection
 
     def _ask(self, selection: Selection, part: Condition) -> NDArray[np.bool_]:
@@ -255,13 +262,15 @@ class Resolver:
                 cells = values_of(field, self._source.read(selection, position, field))
                 keys.append(sort_key(field.path, cells, order.descending))
             chosen = sorted_rows(keys, stop)[terms.offset : stop]
-            named = ", ".join([order.text() for order in terms.order])
-            self._note("sort", named, selection.count, len(chosen))
+            if self._told:
+                named = ", ".join([order.text() for order in terms.order])
+                self._note("sort", named, selection.count, len(chosen))
             return selection.take(chosen)
         if stop is not None or terms.offset:
             before = selection.count
             selection = selection.take(slice(terms.offset, before if stop is None else stop))
-            self._note("limit", f"{terms.limit} from {terms.offset}", before, selection.count)
+            if self._told:
+                self._note("limit", f"{terms.limit} from {terms.offset}", before, selection.count)
         return selection
 
     # --- inside ------------------------------------------------------------------------------------------------------

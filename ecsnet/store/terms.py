@@ -13,7 +13,7 @@ written, so that a wrong one is reported there.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, overload
 
 from ecsnet.errors import ArgumentError, UnknownNameError
 from ecsnet.expressions import Condition, Order, spell
@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 __all__ = ["Maybe", "Term", "Terms", "join_term", "maybe", "terms_of"]
 
 
+_REMEMBERED: Final = 256
+"""Combinations of tables: more than a game's own code asks for, few enough for memory not to matter."""
+
+
 class Maybe:
     """A table that not every row of a query has. Made by `maybe`."""
 
@@ -33,6 +37,12 @@ class Maybe:
 
     def __init__(self, table: Any):
         self.table = table
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Maybe) and other.table == self.table
+
+    def __hash__(self) -> int:
+        return hash((Maybe, self.table))
 
     def __repr__(self) -> str:
         return f"maybe({self.table!r})"
@@ -149,6 +159,23 @@ def terms_of(names: Names, tables: Sequence[Any], without: Sequence[Any]) -> Ter
         UnknownNameError, ArgumentError: no such table, none that every row has, the same one twice, or tables that do
             not share their keys.
     """
+    asked = (tables, tuple(without)) if isinstance(without, list | tuple) and type(tables) is tuple else None
+    try:
+        known = names.terms.get(asked)
+    except TypeError:
+        # A table that is no name; said below.
+        known = asked = None
+    if known is not None:
+        return known
+    terms = _terms_of(names, tables, without)
+    if asked is not None:
+        if len(names.terms) >= _REMEMBERED:
+            names.terms.clear()
+        names.terms[asked] = terms
+    return terms
+
+
+def _terms_of(names: Names, tables: Sequence[Any], without: Sequence[Any]) -> Terms:
     if isinstance(without, str | type) or not isinstance(without, Sequence):
         raise ArgumentError(f"without takes a list of tables: without=[{without!r}]")
     terms = []

@@ -45,7 +45,7 @@ _PRINTED_ROWS = 10
 class View(Lookup):
     """One version. Made by `Store.view()`; a context manager, though letting it go does as well."""
 
-    __slots__ = ("__weakref__", "_columns", "_joins", "_names", "_pin", "_places", "_quick", "_reads")
+    __slots__ = ("__weakref__", "_columns", "_indexes", "_joins", "_names", "_pin", "_places", "_quick", "_reads")
 
     def __init__(self, names: Names, pin: "Pin", joins: "Joins", places: "PlacesCache"):
         self._names = names
@@ -56,6 +56,7 @@ class View(Lookup):
         self._quick: dict[str, tuple[memoryview, memoryview, memoryview]] = {}
         self._reads: dict[str, int] = {}
         self._columns: dict[str, NDArray[Any]] = {}
+        self._indexes: dict[FieldName, Index] = {}
 
     # --- what it is --------------------------------------------------------------------------------------------------
 
@@ -168,6 +169,7 @@ class View(Lookup):
             self._pin = None
             self._quick = {}
             self._columns = {}
+            self._indexes = {}
 
     def __enter__(self) -> Self:
         self._open()
@@ -195,7 +197,12 @@ class View(Lookup):
 
     def index_of(self, field: FieldName, *, must: bool) -> "Index | None":
         """The rows of a stored field by its value; None where none `must` be made and it would not pay."""
-        return self._joins.index_of_pin(self._open(), field, self._column(field), must)
+        known = self._indexes.get(field)
+        if known is None:
+            known = self._joins.index_of_pin(self._open(), field, self._column(field), must)
+            if known is not None:
+                self._indexes[field] = known
+        return known
 
     def read(self, selection: Selection, position: int, field: FieldName) -> NDArray[Any]:
         """The cells of one field, aligned with the selection, read-only."""
