@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from ecsnet.schema.python import Event as Event
     from ecsnet.schema.python import Struct as Struct
     from ecsnet.schema.python import Table as Table
+    from ecsnet.store import Change as Change
     from ecsnet.store import Store as Store
     from ecsnet.store import Transaction as Transaction
     from ecsnet.store import View as View
@@ -59,6 +60,7 @@ if TYPE_CHECKING:
 
 # public name -> the module that has it ("" means: the name is a module of the package itself)
 _HOMES = {
+    "Change": "ecsnet.store",
     "Client": "ecsnet.world",
     "Component": "ecsnet.schema.python",
     "EcsnetError": "ecsnet.errors",

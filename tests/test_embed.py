@@ -26,6 +26,7 @@ from ecsnet.errors import (
 from ecsnet.node import AuthoritativeNode, tcp
 from ecsnet.replica import CommandAnswered, StateChanged
 from ecsnet.schema import loads
+from ecsnet.store import col
 from tests.arena import TEXT, arena
 from tests.node.drivers import PATIENCE_S, lively, poll_until
 
@@ -111,6 +112,20 @@ def test_without_a_poll_nothing_changes(node: AuthoritativeNode, threaded: bool)
         assert client.view is view
         assert (client.version, client.entity) == (version, entity)
         poll_until(client, lambda: client.version > version)
+
+
+def test_a_client_follows_what_changes_in_its_world(node: AuthoritativeNode, threaded: bool) -> None:
+    with _connect(node, threaded) as client:
+        followed = client.subscribe("transform", where=col("entity_id") == client.entity)
+        steer = client.send("steer", dx=1.0, dy=0.0)
+        found: list[ecsnet.Change] = []
+        poll_until(client, lambda: bool(found.extend(followed.poll()) or found) and steer.status == "accepted")
+        assert {change.key for change in found} == {client.entity}
+        assert {change.kind for change in found} == {"update"}
+        assert "x" in found[-1].fields
+    assert list(followed) == []
+    with pytest.raises(ClosedError):
+        client.subscribe("transform")
 
 
 def test_two_clients_see_the_same_world(node: AuthoritativeNode) -> None:

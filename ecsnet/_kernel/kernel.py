@@ -14,6 +14,7 @@ import ctypes
 import struct
 import sys
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final, cast
@@ -56,6 +57,10 @@ _SCALARS: Final[dict[str, Any]] = {
     "f64": ctypes.c_double,
     "bool": ctypes.c_bool,
 }
+_APPLY_TRIES: Final = 100
+_APPLY_WAIT_S: Final = 0.001
+"""How often, and how long in between, changes that came are tried to be applied while somebody writes."""
+
 _BRIEF_BYTES: Final = 16 << 10
 """Deltas up to this size are taken in with the GIL kept: they take less time than others would wait for anyway."""
 
@@ -561,7 +566,7 @@ class KernelStore:
 
         Raises:
             RemoteProtocolError: the blocks are malformed, break a rule of the schema, or do not follow what is held.
-            BusyError: somebody else is writing.
+            BusyError: somebody else is writing, and still was after a tenth of a second.
         """
         descriptions = (abi.BlockIn * max(1, len(blocks)))()
         keep: list[Any] = []
@@ -575,9 +580,14 @@ class KernelStore:
                 view = np.frombuffer(block, np.uint8)
                 keep.append(view)
                 description.bytes, description.length = view.ctypes.data, view.nbytes
-        status = self._library.ecs_apply(
-            self._pointer, base, version, tick, ctypes.addressof(descriptions), len(blocks)
-        )
+        for _ in range(_APPLY_TRIES):
+            status = self._library.ecs_apply(
+                self._pointer, base, version, tick, ctypes.addressof(descriptions), len(blocks)
+            )
+            if status != abi.STATUS["Busy"]:
+                break
+            # Another thread begins to follow changes, or shows a version that views had put off: microseconds.
+            time.sleep(_APPLY_WAIT_S)
         if status < 0:
             raise self._failures.refused_changes(status, base, version, self.head_version)
         self.head_version = version

@@ -21,7 +21,7 @@ from ecsnet.ids import EMPTY_VERSION, ClientId, Entity, Epoch, SessionId, Versio
 from ecsnet.node.replica_link import ReplicaLink
 from ecsnet.replica import Event, Replica, ReplicaState, ReplicaStatistics, StateChanged, Ticket, is_event_row
 from ecsnet.schema import Schema
-from ecsnet.store import Store, View
+from ecsnet.store import Condition, Store, Subscription, View
 
 if TYPE_CHECKING:
     from ecsnet.world import Command, Given
@@ -56,6 +56,18 @@ class BaseClient:
         if self._view is None:
             raise ClosedError("the client is closed; take a view before, and keep it")
         return self._view
+
+    def subscribe(self, *tables: Any, where: Condition | None = None, timeout_s: float | None = None) -> Subscription:
+        """What changes in this client's world from now on, as it is applied and not as it is polled: see
+        `Store.subscribe`. A session that follows a lost one has a world of its own: then the subscription ends.
+
+        Raises:
+            ClosedError: after `close`. UnknownNameError, ArgumentError: as `Store.subscribe`.
+        """
+        store = self._replica.store
+        if store is None:
+            raise ClosedError("the client is closed")
+        return store.subscribe(*tables, where=where, timeout_s=timeout_s)
 
     @property
     def version(self) -> Version:
