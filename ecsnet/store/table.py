@@ -1,4 +1,4 @@
-"""One table of a store, each call a transaction of its own: `store["health"].update(ship, hp=80)`.
+"""One table of a store, each call a transaction of its own: `store[Health].update(ship, hp=80)`.
 
 Convenient for tools and tests. Anything that must happen together, or often, belongs in one transaction: `batch()`
 gives one with the same verbs.
@@ -16,10 +16,12 @@ from numpy.typing import ArrayLike, NDArray
 from ecsnet.errors import ArgumentError
 from ecsnet.expressions import Condition
 from ecsnet.ids import Version
-from ecsnet.store.names import TableName
+from ecsnet.store.bulk import Columns, keys_of, row_cells
+from ecsnet.store.names import TableName, as_key
 from ecsnet.store.transaction import Transaction
 
 if TYPE_CHECKING:
+    from ecsnet.schema.python import Row
     from ecsnet.store.store import Store
 
 __all__ = ["Batch", "Filter", "TableHandle"]
@@ -39,24 +41,48 @@ class TableHandle:
         """The table's name."""
         return self._table.name
 
-    def insert(self, entity: int | None = None, /, **fields: Any) -> int:
-        """Give an entity this component, or (without an entity) make a row of a table with keys of its own.
+    def insert(self, /, *what: "int | Row", **fields: Any) -> int:
+        """Give an entity this component, `store[Shield].insert(ship, strength=3)`, or make a row of a table with keys
+        of its own, `store[Item].insert(kind=Kind.SWORD)`. The fields may come as a row: `insert(Item(kind=1))`.
 
         Returns:
             the row's key.
+
+        Raises:
+            as `Transaction.insert`, and BusyError: somebody else is writing. Nothing has changed then.
         """
         with self._store.transaction(f"insert into {self.name}") as tx:
-            return _insert(tx, self._table, entity, fields)
+            return _insert(tx, self._table, what, fields)
+
+    def insert_many(self, /, *what: Any, **columns: ArrayLike) -> NDArray[np.uint64]:
+        """As `insert` for arrays: `store[Shield].insert_many(fleet, strength=strengths)`,
+        `store[Item].insert_many(kind=kinds)`; columns may come in any form that `Transaction.insert_many` takes.
+
+        Returns:
+            the rows' keys, u64.
+        """
+        with self._store.transaction(f"insert into {self.name}") as tx:
+            return _insert_many(tx, self._table, what, columns)
 
     def update(self, key: int, /, **fields: Any) -> None:
-        """Change the named fields of one row."""
+        """Change the named fields of one row. Raises as `Transaction.update`, and BusyError."""
         with self._store.transaction(f"update of {self.name}") as tx:
             tx.update(key, self.name, **fields)
 
+    def update_many(self, keys: Any, columns: Columns | None = None, /, **fields: ArrayLike) -> None:
+        """Change the named fields of many rows. Raises as `Transaction.update_many`, and BusyError."""
+        with self._store.transaction(f"update of {self.name}") as tx:
+            tx.update_many(keys, self.name, columns, **fields)
+
     def delete(self, key: int, /) -> None:
-        """Remove one row."""
+        """Remove one row. Raises as `Transaction.delete`, and BusyError."""
         with self._store.transaction(f"delete from {self.name}") as tx:
             tx.delete(key, self.name)
+
+    def delete_many(self, keys: Any, /) -> None:
+        """Remove many rows. Raises as `Transaction.delete_many`, and BusyError."""
+        with self._store.transaction(f"delete from {self.name}") as tx:
+            tx.delete_many(keys, self.name)
 
     def get(self, key: int, /) -> dict[str, Any]:
         """One row of the newest version, as a dict."""
@@ -149,18 +175,32 @@ class Batch:
         """The transaction itself, for whatever else belongs into it."""
         self._table = table
 
-    def insert(self, entity: int | None = None, /, **fields: Any) -> int:
+    def insert(self, /, *what: "int | Row", **fields: Any) -> int:
         """As `TableHandle.insert`."""
-        return _insert(self.transaction, self._table, entity, fields)
+        return _insert(self.transaction, self._table, what, fields)
+
+    def insert_many(self, /, *what: Any, **columns: ArrayLike) -> NDArray[np.uint64]:
+        """As `TableHandle.insert_many`."""
+        return _insert_many(self.transaction, self._table, what, columns)
 
     def update(self, key: int, /, **fields: Any) -> Self:
         """As `TableHandle.update`."""
         self.transaction.update(key, self._table.name, **fields)
         return self
 
+    def update_many(self, keys: Any, columns: Columns | None = None, /, **fields: ArrayLike) -> Self:
+        """As `TableHandle.update_many`."""
+        self.transaction.update_many(keys, self._table.name, columns, **fields)
+        return self
+
     def delete(self, key: int, /) -> Self:
         """As `TableHandle.delete`."""
         self.transaction.delete(key, self._table.name)
+        return self
+
+    def delete_many(self, keys: Any, /) -> Self:
+        """As `TableHandle.delete_many`."""
+        self.transaction.delete_many(keys, self._table.name)
         return self
 
     def commit(self) -> Version | None:
@@ -179,12 +219,43 @@ class Batch:
         self.transaction.__exit__(*failure)
 
 
-def _insert(tx: Transaction, table: TableName, entity: int | None, fields: Mapping[str, Any]) -> int:
-    if table.component:
-        if entity is None:
-            raise ArgumentError(f"{table.name} is a component: give the entity first")
-        tx.insert(entity, **{table.name: fields})
-        return entity
-    if entity is not None:
+def _insert(tx: Transaction, table: TableName, what: tuple[Any, ...], fields: Mapping[str, Any]) -> int:
+    entity, given = _parts(table, what, fields)
+    if not table.component:
+        return tx.insert(table.name, row_cells(table.name, getattr(given, "ecsnet_values", given)))
+    tx.insert(entity, **{table.name: given})
+    return as_key(entity)
+
+
+def _insert_many(
+    tx: Transaction, table: TableName, what: tuple[Any, ...], columns: Mapping[str, Any]
+) -> NDArray[np.uint64]:
+    entities, given = _parts(table, what, columns)
+    if not table.component:
+        return tx.insert_many(table.name, given)
+    keys = keys_of(entities)
+    tx.insert_many(keys, **{table.name: given})
+    return keys
+
+
+def _parts(table: TableName, what: tuple[Any, ...], fields: Mapping[str, Any]) -> tuple[Any, Any]:
+    """The keys and what the rows are given, of a call that may have either by place.
+
+    Raises:
+        ArgumentError: a component without its entity, keys for a table that has its own, or fields given twice.
+    """
+    wanted = 1 if table.component else 0
+    if len(what) < wanted:
+        raise ArgumentError(f"{table.name} is a component: give the entity first")
+    if len(what) > wanted + 1:
+        raise ArgumentError(f"{table.name}: expected {'an entity and ' * wanted}one row, found {len(what)} objects")
+    key, rest = (what[0], what[1:]) if wanted else (None, what)
+    if not wanted and rest and isinstance(rest[0], int | np.integer):
         raise ArgumentError(f"{table.name} has keys of its own: insert(**fields) returns the new one")
-    return tx.insert(table.name, fields)
+    if rest and fields:
+        raise ArgumentError(f"{table.name}: give the fields as one row or by name, not both")
+    given = rest[0] if rest else dict(fields)
+    named = getattr(given[0] if isinstance(given, list | tuple) and given else given, "ecsnet_table", table.name)
+    if named != table.name:
+        raise ArgumentError(f"expected a row of {table.name}, found one of {named}")
+    return key, given

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ecsnet.errors import ArgumentError, ConstraintError, RowExistsError, UnknownNameError
+from ecsnet.errors import ArgumentError, ClosedError, ConstraintError, RowExistsError, UnknownNameError
 from ecsnet.expressions import Column
 from ecsnet.ids import Entity
 from ecsnet.schema import loads
@@ -220,3 +220,53 @@ def test_members_of_a_struct_are_given_as_a_dict_or_an_object(jointed: Store) ->
             tx.update(ship, "body", place=3.0)
         with pytest.raises(ArgumentError, match="given twice"):
             tx.update(ship, "body", **{"place": {"x": 1.0}, "place.x": 2.0})
+
+
+def test_a_table_handle_takes_rows_and_arrays(store: Store, ship: Entity) -> None:
+    items, health = store[Item], store[Health]
+    sword = items.insert(Item(kind="SWORD", holder=ship))
+    potion = items.insert(kind="POTION")
+    more = items.insert_many(kind=["SWORD", "SWORD"])
+    rows = items.insert_many([Item(kind=1), Item(kind=2)])
+    items.update_many([sword, potion], holder=ship)
+    items.update_many(more, {"kind": [2, 2]})
+    items.delete_many(rows)
+    items.delete(sword)
+    with store.transaction() as tx:
+        fleet = tx.spawn_many(2)
+    assert health.insert_many(fleet, hp=[3, 4]).tolist() == fleet.tolist()
+    with health.batch() as batch:
+        batch.update_many(fleet, hp=[5, 6]).delete_many(fleet[:1]).update(ship, hp=9)
+        assert batch.insert(int(fleet[0]), Health(hp=8)) == fleet[0]
+        batch.delete(int(fleet[1])).insert_many(fleet[1:], Health(hp=[1]))
+    with store.view() as view:
+        assert set(view[Item].key.tolist()) == {potion, *more.tolist()}
+        assert [view[key, Health.hp] for key in (ship, *fleet.tolist())] == [9, 8, 1]
+    for wrong, told in (
+        (lambda: health.insert(hp=3), "give the entity first"),
+        (lambda: items.insert(ship, kind=1), "keys of its own"),
+        (lambda: items.insert(Item(kind=1), kind=1), "not both"),
+        (lambda: items.insert(Health()), "a row of item, found one of health"),
+        (lambda: health.insert(ship, Health(), Health()), "found 3 objects"),
+        (lambda: items.insert([1, 2]), "dict of fields"),
+    ):
+        with pytest.raises(ArgumentError, match=told):
+            wrong()
+
+
+def test_a_column_of_an_ended_transaction_is_refused(store: Store, ship: Entity) -> None:
+    for end in (lambda tx: tx.commit(), lambda tx: tx.rollback()):
+        tx = store.transaction()
+        query = tx.query(Health)
+        (health,) = query
+        end(tx)
+        with pytest.raises(ClosedError):
+            health.hp
+        with pytest.raises(ClosedError):
+            health.hp = 3
+        with pytest.raises(ClosedError):
+            health["entity_id"]
+        with pytest.raises(ClosedError):
+            next(iter(query)).hp
+        with pytest.raises(ClosedError):
+            tx[ship, Health.hp]
