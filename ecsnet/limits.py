@@ -177,7 +177,8 @@ EVENT_LOG_BYTES_MAX: Final = 1 * MIB
 of the newest version. As much as `QUEUED_BYTES_MAX`: who has not taken it by then is told goodbye likewise."""
 
 EVENT_BLOCK_BYTES: Final = 256 * KIB
-"""The event rows of one version go in messages of about that size: well within what every client takes."""
+"""The event rows of one version go in messages of about that size, and a row is no larger: well within what every
+client takes."""
 
 EVENT_ROWS_UNREAD_MAX: Final = 1 << 16
 """Event rows that a client keeps for a game that does not ask for them. Of more the older half goes, and is counted."""

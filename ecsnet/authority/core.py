@@ -19,7 +19,7 @@ from typing import Protocol
 from ecsnet._kernel.kernel import HistoryGone
 from ecsnet.authority.blocks import NO_DIGEST, Blocks
 from ecsnet.authority.datagram_link import DatagramLink
-from ecsnet.authority.event_log import EventLog
+from ecsnet.authority.event_log import EventLog, tells_of_events
 from ecsnet.authority.link import Link, Transmit
 from ecsnet.authority.step import ACCEPTED, Step
 from ecsnet.errors import ClosedError, LimitExceededError, RemoteProtocolError
@@ -112,6 +112,9 @@ class Authority:
         seed: session ids, and the epoch where none is given. A driver gives one that nobody can guess.
         epoch: the history that this store continues.
         digest_every_version: every delta carries a digest, for tests and simulations; else one a second does.
+
+    Raises:
+        LimitExceededError: a row of an event table may be too large for a message.
     """
 
     def __init__(
@@ -143,7 +146,7 @@ class Authority:
         self._kernel = self.store.kernel
         self._blocks = Blocks(self._kernel)
         self._events: EventLog | None = None
-        if any(table.kind == "event" and table.replicated for table in world.schema.tables):
+        if tells_of_events(world.schema):
             self._events = EventLog(self.epoch)
             self.store.follow_events(self._events.add)
         self._digest_window = 0
@@ -634,7 +637,10 @@ class Authority:
 
     def _refresh(self) -> None:
         """Go on with the newest published version, and with what its sessions' rows say."""
-        if not self._blocks.refresh():
+        refreshed = self._blocks.refresh()
+        if self._events is not None:
+            self._events.take_in()
+        if not refreshed:
             return
         self._digest_window = self._blocks.version if self.digest_every_version else self._blocks.tick // self.world.hz
         pin, table = self._blocks.pin, self._sessions_table

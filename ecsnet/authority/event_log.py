@@ -9,27 +9,47 @@ event rows since. So they are kept once, for all links, and a link is no more th
 
 What is kept is bounded; whoever has not been told what had to go cannot be told all of it any more, and is parted with.
 
+Whichever thread commits adds to it; what was added is taken in by the thread that serves the links, which alone looks
+at the rest.
+
 Invariants: messages are numbered without gaps, in the order of versions and of their rows; all of the newest version is
-here, however much that is.
+here, however much that is; what is added is added before its version can be seen.
 """
 
 from collections import deque
 from collections.abc import Sequence
 
+from ecsnet.errors import LimitExceededError
 from ecsnet.ids import Epoch, Tick, Version
-from ecsnet.limits import EVENT_LOG_BYTES_MAX
+from ecsnet.limits import EVENT_BLOCK_BYTES, EVENT_LOG_BYTES_MAX
+from ecsnet.schema import Schema
 from ecsnet.wire.event_frame import EventFrames
 
-__all__ = ["EventLog"]
+__all__ = ["EventLog", "tells_of_events"]
+
+
+def tells_of_events(schema: Schema) -> bool:
+    """Whether clients are told of rows of some event table.
+
+    Raises:
+        LimitExceededError: a row of one may be larger than what every client takes in one message.
+    """
+    told_of = [table for table in schema.tables if table.kind == "event" and table.replicated]
+    for table in told_of:
+        row_bytes = sum(field.count + 5 if field.type == "string" else field.width for field in table.fields)
+        if row_bytes > EVENT_BLOCK_BYTES:
+            raise LimitExceededError(f"bytes of a row of the event table {table.name}", EVENT_BLOCK_BYTES, row_bytes)
+    return bool(told_of)
 
 
 class EventLog:
     """The messages `[first, end)`."""
 
-    __slots__ = ("_bytes", "_epoch", "_gone", "_messages", "end", "first")
+    __slots__ = ("_added", "_bytes", "_epoch", "_gone", "_messages", "end", "first")
 
     def __init__(self, epoch: Epoch) -> None:
         self._epoch = epoch
+        self._added: deque[tuple[Version, Tick, Sequence[bytes]]] = deque()
         self._messages: deque[tuple[Version, EventFrames]] = deque()
         self._bytes = 0
         self._gone = Version(0)
@@ -39,7 +59,21 @@ class EventLog:
         """The number of the next message."""
 
     def add(self, version: Version, tick: Tick, blocks: Sequence[bytes]) -> None:
-        """Keep the event rows of a version that was just made."""
+        """Note the event rows of a version that is about to be seen. From any thread."""
+        self._added.append((version, tick, blocks))
+
+    def take_in(self) -> None:
+        """Go on with what was added."""
+        added = self._added
+        while added:
+            self._keep(*added.popleft())
+
+    def _keep(self, version: Version, tick: Tick, blocks: Sequence[bytes]) -> None:
+        while self._messages and self._messages[-1][0] == version:
+            # It was not made then, and nobody was told of it.
+            _, frames = self._messages.pop()
+            self._bytes -= frames.length
+            self.end -= 1
         for block in blocks:
             frames = EventFrames(epoch=self._epoch, version=version, tick=tick, block=block)
             self._messages.append((version, frames))

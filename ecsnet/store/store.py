@@ -485,23 +485,26 @@ class Store:
 
     def publish(self, tick: Tick) -> Version | None:
         """Make a version of what was committed; None when nothing was changed."""
-        tell, blocks = self._on_events, []
-        if tell is not None:
-            assert self._events is not None
-            # Before: of a version that held views put off no reader ever sees them.
+        if self._on_events is not None and self._events is not None:
+            # Before: who sees the version is to find its event rows told, and of one that held views put off no reader
+            # ever sees them.
             blocks = self._events.blocks(EVENT_BLOCK_BYTES)
+            if blocks:
+                self._on_events(Version(self.kernel.head_version + 1), tick, blocks)
         version = self.kernel.publish(tick)
         if version is None:
             return None
         self._tick = tick
-        if blocks and tell is not None:
-            tell(Version(version), tick, blocks)
         return Version(version)
 
     def follow_events(self, tell: OnEvents | None) -> None:
-        """From the next version on, give the event rows of each that has some to `tell`, right after it was made: its
-        version, its tick, and blocks of rows in the order in which they were inserted. None: no longer. One follower
-        at a time."""
+        """From the next version on, give the event rows of each that has some to `tell`, right before anybody can see
+        it: the version, its tick, and blocks of rows in the order in which they were inserted. None: no longer. One
+        follower at a time.
+
+        It is called on the thread that commits, with the baton. Where publishing then fails for want of memory, the
+        next version has the same number and is told with these rows again.
+        """
         self._on_events = tell
         if tell is not None and self._events is None:
             self._events = EventEncoder(self.kernel)

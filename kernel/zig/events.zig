@@ -104,14 +104,15 @@ fn rowBytesMax(spec: *const catalogue.Table) u64 {
     return bytes;
 }
 
-/// The bytes of the head's event rows, from the cursor on, into the encoder's memory: about `budget` of
+/// The bytes of the event rows of the version that is being made, from the cursor on, into the encoder's memory: about `budget` of
 /// them, 0 for all. Nothing when there is no row to tell of. A cursor's table is a run, its index how
 /// many rows of that were told before; on failure it is as it was.
 pub fn encode(head: *const Head, encoder: *delta.Encoder, cursor: *delta.Cursor, budget: u32) error{OutOfMemory}!void {
     _ = encoder.arena.reset(.retain_capacity);
     const a = encoder.arena.allocator();
     encoder.out.items.len = 0;
-    const runs = head.events.runs.items;
+    // With nothing committed since, what is there was of the version before.
+    const runs = if (head.pending) head.events.runs.items else &.{};
 
     // By table: its first row in this block, and how many.
     const first = try a.alloc(u32, head.tables.len);

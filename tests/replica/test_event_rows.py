@@ -1,6 +1,8 @@
 """Rows of event tables at the clients: each once, in order, with its version; and what a stranger sends instead."""
 
+import contextlib
 import random
+import threading
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -11,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ecsnet import limits
-from ecsnet.errors import RemoteProtocolError
+from ecsnet.authority import Authority
+from ecsnet.errors import BusyError, LimitExceededError, RemoteProtocolError
 from ecsnet.ids import Entity, Tick, Version
 from ecsnet.replica import EventRow, Replica
 from ecsnet.replica.event_rows import EventReader
@@ -233,6 +236,56 @@ def test_who_cannot_be_told_all_of_it_is_parted_with(monkeypatch: pytest.MonkeyP
         assert Kind.DELTA_SYNC not in kinds, "a version whose events are gone is not shown either"
         settle(game, told)
         assert told.numbers("client-1") == game.after(told.first["client-1"])
+
+
+def test_what_another_thread_commits_is_told_as_well() -> None:
+    """Whoever commits adds to what is told, while the node's thread serves its links."""
+    game = Game()
+    game.rest = True
+    numbers = 400
+    with Pair(game.world, clients=2, latency_ticks=1) as pair:
+        told = Told(pair)
+        pair.run_until_live()
+        store = pair.authority.store
+
+        def work() -> None:
+            for number in range(numbers):
+                with store.transaction(wait_s=20) as tx:
+                    tx.insert("noise", {"number": number})
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        while thread.is_alive():
+            with contextlib.suppress(BusyError):  # a tick that comes in between is nobody's fault
+                told.run(1)
+        thread.join()
+        told.run(5)
+        for name in told.rows:
+            assert [row.number for row in told.rows[name]] == list(range(numbers))
+
+
+@pytest.mark.parametrize("datagrams", [False, True])
+def test_rows_of_a_version_that_held_views_put_off_come_with_it(datagrams: bool) -> None:
+    game = Game()
+    with Pair(game.world, latency_ticks=1, datagrams=datagrams) as pair:
+        told = Told(pair)
+        told.run(20)
+        held = []
+        while pair.authority.statistics().staleness < 8:
+            held.append(pair.authority.store.view())
+            told.run(1)
+        for view in held:
+            view.close()
+        told.run(10)
+        settle(game, told)
+        assert told.numbers("client-0") == game.after(told.first["client-0"]) != []
+
+
+def test_a_row_too_large_for_a_message_is_refused_when_the_world_is_made() -> None:
+    fields = ",".join(f'{{ name = "f{number}", type = "bytes[4096]" }}' for number in range(65))
+    schema = loads(f'[database]\nname = "a"\nversion = "1.0.0"\n[tables.big]\nevent = true\nfields = [{fields}]\n')
+    with pytest.raises(LimitExceededError, match="event table big"):
+        Authority(World(schema))
 
 
 def test_more_rows_than_fit_one_message_go_in_several(monkeypatch: pytest.MonkeyPatch) -> None:

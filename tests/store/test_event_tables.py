@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from ecsnet.errors import ArgumentError, ConstraintError
+from ecsnet.errors import ArgumentError, ConstraintError, StorageError
 from ecsnet.ids import Tick
 from ecsnet.schema import loads
 from ecsnet.store import Store
@@ -173,6 +173,29 @@ def test_their_keys_are_never_used_twice_and_do_not_pile_up(store: Store) -> Non
         assert seen.isdisjoint(keys)
         seen.update(keys)
     assert max(key & 0xFFFF_FFFF for key in seen) < 300, "places come back"
+
+
+def test_a_version_that_could_not_be_made_is_told_again(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[tuple[int, bytes]] = []
+    store.follow_events(lambda version, tick, blocks: told.append((version, blocks[0])))
+
+    def fail(tick: int) -> None:
+        raise StorageError("out of memory; nothing changed")
+
+    tx = store.transaction()
+    tx.insert("noise", {"loudness": 1.0})
+    with monkeypatch.context() as patched:
+        patched.setattr(store.kernel, "publish", fail)
+        with pytest.raises(StorageError):
+            tx.commit()
+    with store.transaction() as later:
+        later.insert("noise", {"loudness": 2.0})
+    (first, few), (again, all_of_it) = told
+    assert first == again == store.version, "the same number"
+    assert len(all_of_it) > len(few), "with all rows of it"
+    with store.tick(Tick(7)) as scope:
+        assert scope.publish() is None
+    assert len(told) == 2, "rows of the version before are nobody's news"
 
 
 def test_who_follows_is_told_each_version_once_even_where_held_views_put_it_off(store: Store) -> None:
