@@ -122,6 +122,10 @@ class PointWrites(Lifecycle):
         `tx.insert(Item(kind=Kind.SWORD, holder=ship))` and `tx.insert("item", {"kind": "SWORD", "holder": ship})`
         return the new key, which is final at once.
 
+        A row of an event table, `tx.insert(Hit(target=ship, damage=10))`, is of this version alone: seen by what comes
+        later in the tick and in views of that version, told once to every client, and never updated or deleted. Whom
+        it names must be there now, or when the transaction is committed.
+
         Raises:
             UnknownNameError, ArgumentError, ConstraintError, LimitExceededError: as `spawn`.
             StaleEntityError: the entity is not alive. RowExistsError: it has that component. Of several components,
