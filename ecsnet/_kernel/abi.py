@@ -364,6 +364,8 @@ _SIGNATURES: Final[dict[str, tuple[Any, tuple[Any, ...]]]] = {
     "ecs_text_at": (c_int32, (c_void_p, c_uint64, _u64p, _u64p)),
     "ecs_text_gather": (c_int64, (c_void_p, c_uint64, c_void_p, c_void_p, c_void_p, c_uint64)),
     "ecs_text_distinct": (c_int64, (c_uint64, c_void_p, c_void_p, c_void_p)),
+    "ecs_text_hash": (c_int32, (c_void_p, c_uint64, c_void_p, c_void_p)),
+    "ecs_text_hash_of": (c_int32, (c_void_p, c_uint64, c_void_p, c_void_p, c_void_p)),
     "ecs_text_test": (
         c_int32,
         (c_void_p, c_uint64, c_void_p, c_uint32, c_uint32, c_void_p, c_void_p, c_void_p),

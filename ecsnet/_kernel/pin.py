@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ecsnet._kernel import abi
 from ecsnet._kernel.memory import array
 from ecsnet._kernel.records import HistoryGone
-from ecsnet._kernel.texts import Texts
+from ecsnet._kernel.texts import TextCells, Texts
 from ecsnet.errors import ArgumentError, ClosedError
 
 if TYPE_CHECKING:
@@ -126,6 +126,10 @@ class Pin:
     def texts(self, table_id: int, field_id: int) -> Texts:
         """The strings of a field, whose cells `column` gives as references."""
         return Texts(self._store, self.column(table_id, field_id))
+
+    def text_cells(self, table_id: int, field_id: int) -> TextCells:
+        """The strings of a field by row, decoded as they are asked for."""
+        return TextCells(self.column(table_id, field_id), self._store.text)
 
     def text(self, table_id: int, field_id: int, row: int) -> str:
         """One string of a field."""

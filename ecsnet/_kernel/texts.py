@@ -7,7 +7,7 @@ Invariant: references are used while what holds them is held: the array of a pin
 """
 
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -19,7 +19,7 @@ from ecsnet.errors import InternalError
 if TYPE_CHECKING:
     from ecsnet._kernel.kernel import KernelStore
 
-__all__ = ["Texts", "intern", "objects", "text_at", "unpack"]
+__all__ = ["TextCells", "Texts", "intern", "objects", "text_at", "unpack"]
 
 Question = Literal["in", "<", "<=", "startswith"]
 
@@ -63,6 +63,23 @@ class Texts:
         self._store._check(count)
         return codes, _gather(self._store, distinct[:count])
 
+    def hashes(self) -> NDArray[np.uint64]:
+        """A hash for each cell, equal for equal texts of this store."""
+        n = len(self.references)
+        hashes = np.empty(n, np.uint64)
+        store = self._store
+        status = store._library.ecs_text_hash(store._pointer, n, self.references.ctypes.data, hashes.ctypes.data)
+        store._check(status)
+        return hashes
+
+    def hashes_of(self, texts: Sequence[str]) -> NDArray[np.uint64]:
+        """What `hashes` gives for cells of these texts."""
+        raw, ends = _pack(texts)
+        hashes = np.empty(len(ends), np.uint64)
+        store = self._store
+        store._check(store._fast.ecs_text_hash_of(store._pointer, len(ends), ends.ctypes.data, raw, hashes.ctypes.data))
+        return hashes
+
     def ask(self, question: Question, texts: Sequence[str]) -> NDArray[np.bool_]:
         """A bool for each cell: whether it is one of `texts` ("in"), less or at most the first, or starts with one of
         them. Order is by code point, as Python's."""
@@ -80,6 +97,25 @@ class Texts:
         )
         self._store._check(status)
         return answers
+
+
+class TextCells:
+    """The texts of a pinned column by row, for those who read cell by cell: a text is decoded once."""
+
+    __slots__ = ("_known", "_references", "_text")
+
+    def __init__(self, references: NDArray[np.uint64], text: Callable[[int], str]):
+        # It holds the array, and so the pin.
+        self._references = memoryview(references.data)
+        self._text = text
+        self._known: dict[int, str] = {}
+
+    def __getitem__(self, row: int) -> str:
+        reference = self._references[row]
+        text = self._known.get(reference)
+        if text is None:
+            text = self._known[reference] = self._text(reference)
+        return text
 
 
 def text_at(library: ctypes.PyDLL, pointer: ctypes.c_void_p, reference: int) -> str:

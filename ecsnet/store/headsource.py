@@ -55,6 +55,10 @@ class QuerySource(Lifecycle):
         whole = self.join((field.table,), ())
         return Index(flat(field, self.read(whole, 0, field)))
 
+    def rows_with(self, field: FieldName, texts: list[str]) -> NDArray[np.intp] | None:
+        """None: the head's column changes under an index, so it is scanned."""
+        return None
+
     def holds(self, selection: Selection) -> bool:
         """Whether no structural operation was done since."""
         if self._state == BUFFERED:

@@ -19,6 +19,7 @@ from ecsnet.store.indexes import Index, Indexes, flat
 from ecsnet.store.names import TableName
 from ecsnet.store.selection import RowSet, Selection, as_row_set
 from ecsnet.store.spatial import SpatialIndexes
+from ecsnet.store.text_index import TextIndexes
 
 if TYPE_CHECKING:
     from ecsnet._kernel.kernel import JoinRows, KernelStore, Pin
@@ -34,11 +35,12 @@ Tables = tuple[TableName, ...]
 class Joins:
     """The remembered joins of one store."""
 
-    __slots__ = ("_kernel", "_plans", "indexes", "spatial")
+    __slots__ = ("_kernel", "_plans", "indexes", "spatial", "text_indexes")
 
     def __init__(self, kernel: "KernelStore"):
         self._kernel = kernel
         self.indexes = Indexes()
+        self.text_indexes = TextIndexes()
         self._plans: dict[tuple[Tables, Tables], dict[tuple[int, ...], Selection]] = {}
         self.spatial = SpatialIndexes(kernel)
 

@@ -66,6 +66,9 @@ class Source(Protocol):
     def read(self, selection: Selection, position: int, field: FieldName) -> NDArray[Any]:
         """The cells of one field of table `position`, for reading only, aligned with the selection's keys."""
 
+    def rows_with(self, field: FieldName, texts: list[str]) -> NDArray[np.intp] | None:
+        """The rows in which a field of strings has one of `texts`, ascending; None where no index would pay."""
+
     def texts(self, selection: Selection, position: int, field: FieldName) -> "Texts":
         """The cells of a field of strings that all rows have, which are asked without being decoded."""
 

@@ -20,6 +20,7 @@ from ecsnet.store.places import INDEX_MASK, Places
 
 if TYPE_CHECKING:
     from ecsnet._kernel.kernel import Pin
+    from ecsnet._kernel.texts import TextCells
 
 __all__ = ["reader_of"]
 
@@ -42,15 +43,21 @@ def reader_of(
         cells = tuple([cell(row) for cell in cells_by_row])
         return cells[0] if single else cells
 
-    if places is None or not all(field.number for field in fields):
+    if places is None or not all(field.number or field.string for field in fields):
         return slowly
     # Memoryviews: they give Python scalars, at half the price of numpy's.
-    views = [memoryview(_column(pin, field).data) for field in fields]
+    views = [
+        pin.text_cells(table.id, field.id) if field.string else memoryview(_column(pin, field).data) for field in fields
+    ]
     return _written_out(places.rows, places.keys, views, single, slowly)
 
 
 def _written_out(
-    rows: memoryview, keys: memoryview, views: list[memoryview], single: bool, slowly: Callable[[int], Any]
+    rows: memoryview,
+    keys: memoryview,
+    views: list["memoryview | TextCells"],
+    single: bool,
+    slowly: Callable[[int], Any],
 ) -> Callable[[int], Any]:
     """The common numbers of fields by themselves, since a loop in a reader costs more than the reading."""
     if single:

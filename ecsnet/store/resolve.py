@@ -23,6 +23,7 @@ from ecsnet.store.fields import FieldName
 from ecsnet.store.indexes import flat, indexable, not_null
 from ecsnet.store.ordering import sort_key, sorted_rows, values_of
 from ecsnet.store.selection import Beside, Selection, as_row_set
+from ecsnet.store.strings import checked_texts
 from ecsnet.store.terms import Term, Terms
 
 if TYPE_CHECKING:
@@ -103,6 +104,9 @@ class Resolver:
             keys = np.unique(np.array(lookup_values(field, asked), np.uint64))
             rows = self._source.rows_of(field.table, keys)
             return np.sort(rows[rows != NO_ROW].astype(np.intp))
+        declared = field.field
+        if field.string and declared is not None and (declared.unique or declared.foreign_key is not None):
+            return self._source.rows_with(field, checked_texts(field, asked))
         if not indexable(field):
             return None
         values = lookup_values(field, asked)

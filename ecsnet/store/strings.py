@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ecsnet.schema.model import Field
     from ecsnet.store.names import TableName
 
-__all__ = ["StringField", "compare_columns", "compare_texts", "field_name", "member_texts"]
+__all__ = ["StringField", "checked_texts", "compare_columns", "compare_texts", "field_name", "member_texts"]
 
 _OBJECT: Final = np.dtype(np.object_)
 
@@ -165,13 +165,18 @@ def compare_columns(field: FieldName, cells: Any, operator: str, other: FieldNam
 
 def member_texts(field: FieldName, cells: Asked, values: Collection[object]) -> NDArray[np.bool_]:
     """Where a column of strings has one of `values`. Raises ArgumentError: one is no text that UTF-8 can carry."""
-    wanted = {_text(field, value) for value in values}
+    wanted = set(checked_texts(field, values))
     if isinstance(cells, np.ndarray):
         return np.fromiter((cell in wanted for cell in cells), np.bool_, len(cells))
     if len(wanted) <= _ASKED_TOGETHER_MAX:
         return cells.ask("in", sorted(wanted))
     codes, texts = cells.codes()
     return np.fromiter((text in wanted for text in texts), np.bool_, len(texts)).take(codes)
+
+
+def checked_texts(field: FieldName, values: Collection[object]) -> list[str]:
+    """The texts that a field of strings is looked up by. Raises ArgumentError: one is none that UTF-8 can carry."""
+    return [_text(field, value) for value in values]
 
 
 def _text(field: FieldName, value: object) -> str:

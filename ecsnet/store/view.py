@@ -31,7 +31,7 @@ from ecsnet.store.typed import Path, Selector, named_fields, names_table
 
 if TYPE_CHECKING:
     from ecsnet._kernel.kernel import Pin
-    from ecsnet._kernel.texts import Texts
+    from ecsnet._kernel.texts import TextCells, Texts
     from ecsnet.schema.python import Row
     from ecsnet.store.indexes import Index
     from ecsnet.store.joins import Joins
@@ -53,7 +53,7 @@ class View(Lookup):
         self._joins = joins
         self._places = places
         # path -> its cells by row, and where the row of a key is, once asking for them has paid.
-        self._quick: dict[str, tuple[memoryview, memoryview, memoryview]] = {}
+        self._quick: dict[str, tuple[memoryview | TextCells, memoryview, memoryview]] = {}
         self._reads: dict[str, int] = {}
         self._columns: dict[str, NDArray[Any]] = {}
         self._indexes: dict[FieldName, Index] = {}
@@ -204,6 +204,10 @@ class View(Lookup):
                 self._indexes[field] = known
         return known
 
+    def rows_with(self, field: FieldName, texts: list[str]) -> NDArray[np.intp] | None:
+        """The rows in which a field of strings has one of `texts`, by an index; None where that would not pay."""
+        return self._joins.text_indexes.rows(self._open(), field, texts)
+
     def read(self, selection: Selection, position: int, field: FieldName) -> NDArray[Any]:
         """The cells of one field, aligned with the selection, read-only."""
         if field.kind != "stored":
@@ -264,8 +268,7 @@ class View(Lookup):
         """Read a cell through the kernel; after some of them, do without it."""
         field = self._names.path(path)
         if field.string:
-            pin = self._open()
-            return pin.text(field.table.id, field.id, pin.row(field.table.id, as_key(key)))
+            return self._cell_of_text(key, field)
         column, table_id = self._column(field), field.table.id
         row = self._open().row(table_id, as_key(key))
         reads = self._reads[path] = self._reads.get(path, 0) + 1
@@ -275,6 +278,17 @@ class View(Lookup):
                 # Memoryviews: they give Python scalars, at half the price of numpy's.
                 self._quick[path] = memoryview(column.data), places.rows, places.keys
         return field.python(column[row])
+
+    def _cell_of_text(self, key: Any, field: FieldName) -> str:
+        """As `_cell`, without decoding the column for the sake of a cell."""
+        pin, table_id, path = self._open(), field.table.id, field.path
+        text = pin.text(table_id, field.id, pin.row(table_id, as_key(key)))
+        reads = self._reads[path] = self._reads.get(path, 0) + 1
+        if reads == READS_BEFORE_PLACES:
+            places = self._places.of(pin, table_id)
+            if places is not None:
+                self._quick[path] = pin.text_cells(table_id, field.id), places.rows, places.keys
+        return text
 
 
 class ViewTable:

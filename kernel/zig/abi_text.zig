@@ -104,6 +104,24 @@ fn distinct(cells: []const u64, codes: [*]u32, references: [*]u64) error{OutOfMe
     return count;
 }
 
+/// The hashes of `n` cells' texts, and of `n` texts: equal for equal texts, in this store and as long as it lives.
+export fn ecs_text_hash(store: *Store, n: u64, cells: [*]const u64, hashes: [*]u64) i32 {
+    const heap = &store.head.heap;
+    for (cells[0..@intCast(n)], hashes) |cell, *hash|
+        hash.* = heap.longHash(heap.read(cell) orelse return failure.code(error.BadArgument));
+    return 0;
+}
+
+export fn ecs_text_hash_of(store: *Store, n: u64, ends: [*]const u64, bytes: [*]const u8, hashes: [*]u64) i32 {
+    var start: u64 = 0;
+    for (ends[0..@intCast(n)], hashes) |end, *hash| {
+        if (end < start) return failure.code(error.BadArgument);
+        hash.* = store.head.heap.longHash(bytes[@intCast(start)..@intCast(end)]);
+        start = end;
+    }
+    return 0;
+}
+
 const Test = enum(u32) { equal, less, less_equal, starts };
 
 /// Compare `n` cells with texts: `mask` receives 1 where the cell equals one of them (0), is less than the first (1), at

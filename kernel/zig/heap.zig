@@ -282,8 +282,13 @@ pub const Heap = struct {
 
     // The table.
 
+    /// For indexes beside the heap's own. From any thread, once there is a text.
+    pub fn longHash(heap: *const Heap, text: []const u8) u64 {
+        return std.hash.Wyhash.hash(heap.salt, text);
+    }
+
     fn hashOf(heap: *const Heap, text: []const u8) u32 {
-        return @truncate(std.hash.Wyhash.hash(heap.salt, text));
+        return @truncate(heap.longHash(text));
     }
 
     fn lookup(heap: *const Heap, text: []const u8, hash: u32) ?u64 {

@@ -260,6 +260,54 @@ def test_a_text_is_compared_with_text_only(store: Store, condition: object) -> N
         store.view().query("name").where(condition).key  # type: ignore[arg-type]
 
 
+def test_cells_read_again_and_again_are_those_of_the_view(store: Store) -> None:
+    """After some reads a view goes by an index and decodes each text once; a reader holds its version by itself."""
+    with store.transaction() as tx:
+        keys = tx.spawn_many(name={"text": [f"é{n % 7}" for n in range(50)], "title": "t"}).tolist()
+    view = store.view()
+    text, both = view.reader("name.text"), view.reader("name.text", "name.rank", "name.title")
+    view.close()
+    view = store.view()
+    for _ in range(3):
+        assert [view[key, "name.text"] for key in keys] == [f"é{n % 7}" for n in range(50)]
+    with store.transaction() as tx:
+        tx.delete(keys[3], "name")
+    for turn in range(6000):
+        with store.transaction() as tx:
+            tx.update(keys[0], "name", text=f"{turn:024}", title=f"{turn:012}")
+    assert [text(key) for key in keys] == [f"é{n % 7}" for n in range(50)]
+    assert both(keys[3]) == ("é3", 1, "t") and view[keys[3], "name.text"] == "é3"
+    newest = store.view()
+    for _ in range(40):
+        assert newest[keys[0], "name.text"] == f"{5999:024}"
+        with pytest.raises(NoRowError):
+            newest[keys[3], "name.text"]
+
+
+def test_a_unique_text_is_found_by_an_index_as_by_a_scan(store: Store) -> None:
+    titles = [f"title {n}" for n in range(300)] + ["", "ü"]
+    with store.transaction() as tx:
+        keys = tx.insert_many("item", {"title": titles}).tolist()
+    view = store.view()
+    for _ in range(40):
+        assert [view.find("item.title", title) for title in ("title 7", "", "ü", "none")] == [
+            keys[7],
+            *keys[300:],
+            None,
+        ]
+    asked = view.query("item").where(col("item.title").is_in(["title 3", "none", "ü", "title 1"]))
+    assert asked.key.tolist() == [keys[1], keys[3], keys[301]]
+    assert "by the index of item.title" in str(asked.explain())
+    with pytest.raises(ArgumentError):
+        view.find("item.title", 7)
+    with store.transaction() as tx:
+        tx.update(keys[7], "item", title="other")
+    newest = store.view()
+    for _ in range(40):
+        assert newest.find("item.title", "title 7") is None and newest.find("item.title", "other") == keys[7]
+        assert view.find("item.title", "title 7") == keys[7]
+
+
 def test_columns_of_many_distinct_texts_decode_right(store: Store) -> None:
     texts = [f"{n:x}" * (n % 5) + "ü" * (n % 3) for n in range(30_000)]
     with store.transaction() as tx:
