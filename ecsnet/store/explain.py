@@ -11,7 +11,7 @@ __all__ = ["Explanation", "Step"]
 @dataclass(frozen=True, slots=True)
 class Step:
     """One thing that was done. `action` is one of "scan", "join on keys", "index", "look up keys", "join", "left join",
-    "filter", "sort", "limit"; `considered` rows went in (keys looked up), `found` came out."""
+    "filter", "place", "nearest", "sort", "limit"; `considered` rows went in (keys looked up), `found` came out."""
 
     action: str
     what: str

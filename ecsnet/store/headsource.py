@@ -105,11 +105,9 @@ class QuerySource(Lifecycle):
             return self._writer.joins.spatial.in_head(search, allowed)
         return scan(search, lent, self._kernel.head_table(axes.table.id).keys, allowed)
 
-    def search_method(self, axes: Axes) -> str:
-        """How a search finds its rows now."""
-        if self._lending.columns_if_lent(axes.table, axes.fields) is None:
-            return f"spatial index of {axes.table.name}"
-        return f"every row of {axes.table.name} (its {' and '.join(field.name for field in axes.fields)} are lent)"
+    def search_indexed(self, axes: Axes) -> bool:
+        """Whether a search would go through the spatial index: none of the columns it reads is lent."""
+        return self._lending.columns_if_lent(axes.table, axes.fields) is None
 
     def assign(self, selection: Selection, position: int, field: FieldName, value: object) -> None:
         """Copy `value` into those cells: floats to floats, integers to integers with the range checked."""

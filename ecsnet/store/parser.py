@@ -11,7 +11,7 @@ from typing import Final, NoReturn
 
 from ecsnet.errors import QueryError, did_you_mean
 from ecsnet.expressions import DEPTH_MAX, KEYWORDS, Aggregate, Column, Condition
-from ecsnet.store.statement import Cut, Item, Join, Statement, Word
+from ecsnet.store.statement import Cut, Item, Join, Place, Statement, Word
 
 __all__ = ["parse"]
 
@@ -36,7 +36,7 @@ _VALUES: Final[dict[str, bool | float | None]] = {
     "inf": float("inf"),
     "nan": float("nan"),
 }
-_CLAUSES: Final = ("where", "order by", "limit", "offset", "group by", "select")
+_CLAUSES: Final = ("where", "near", "within", "nearest", "order by", "limit", "offset", "group by", "select")
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +132,9 @@ class _Parser:
         while self._next.keyword in ("join", "left"):
             joins.append(self._join())
         condition = self._either() if self._accept("where") else None
+        places = []
+        while self._next.kind == "word" and self._next.text.lower() in ("near", "within", "nearest"):
+            places.append(self._place())
         cut = self._cut()
         group = self._names() if self._accept("group", "by") else ()
         items: tuple[Item, ...] = ()
@@ -145,7 +148,17 @@ class _Parser:
         if self._next.kind != "end":
             self._refuse_rest()
         return Statement(
-            tuple(tables), without, tuple(joins), condition, cut, group, items, then, self._text, tuple(self._where)
+            tuple(tables),
+            without,
+            tuple(joins),
+            condition,
+            cut,
+            group,
+            items,
+            then,
+            tuple(places),
+            self._text,
+            tuple(self._where),
         )
 
     def _refuse_rest(self) -> NoReturn:
@@ -166,6 +179,41 @@ class _Parser:
         name = self._name("a name for the table").text if self._accept("as") else None
         on = self._name("a reference such as item.holder") if self._accept("on") else None
         return Join(table, name, on, left)
+
+    def _place(self) -> Place:
+        position = self._next.position
+        verb = self._take().text.lower()
+        if verb == "near":
+            point = self._point()
+            self._demand_word("radius")
+            return Place("near", point, self._value(), self._place_of(), position)
+        if verb == "within":
+            point = self._point()
+            self._demand_word("to")
+            return Place("within", point, self._point(), self._place_of(), position)
+        count = self._count()
+        self._demand_word("to")
+        return Place("nearest", self._point(), count, self._place_of(), position)
+
+    def _point(self) -> tuple[object, ...]:
+        self._demand("(")
+        values = [self._value()]
+        while self._accept(","):
+            values.append(self._value())
+        self._demand(")")
+        return tuple(values)
+
+    def _place_of(self) -> Word | None:
+        if self._next.kind != "word" or self._next.text.lower() != "of":
+            return None
+        self._take()
+        return self._name("a table")
+
+    def _demand_word(self, word: str) -> None:
+        """A word of the language that may be a name elsewhere."""
+        if self._next.kind != "word" or self._next.text.lower() != word:
+            self._refuse(f"expected {word!r}")
+        self._take()
 
     def _names(self) -> tuple[Word, ...]:
         names = [self._name("a name")]

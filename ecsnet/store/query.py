@@ -20,7 +20,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeAlias, TypeVar, TypeVarTuple, overload
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from ecsnet.errors import ArgumentError
 from ecsnet.expressions import Aggregate, Column, Condition, Order, column_path, max_, mean, min_, sum_
@@ -29,10 +29,12 @@ from ecsnet.store.conditions import evaluate
 from ecsnet.store.explain import Explanation
 from ecsnet.store.fields import FieldName
 from ecsnet.store.names import Names, TableName
+from ecsnet.store.placing import Placed, near, nearest, within
 from ecsnet.store.resolve import Resolver
 from ecsnet.store.result import Result, demand_column, result_of
 from ecsnet.store.rows import Rows
 from ecsnet.store.selection import RowSet, Selection
+from ecsnet.store.spatial import Axes, Found, Search
 from ecsnet.store.terms import Terms, join_term, maybe, terms_of
 from ecsnet.store.typed import Selector
 
@@ -71,6 +73,12 @@ class Source(Protocol):
 
     def texts(self, selection: Selection, position: int, field: FieldName) -> "Texts":
         """The cells of a field of strings that all rows have, which are asked without being decoded."""
+
+    def search(self, search: Search, allowed: NDArray[np.bool_] | None) -> Found:
+        """The rows of a table that lie where `search` asks and are `allowed` (None: all)."""
+
+    def search_indexed(self, axes: Axes) -> bool:
+        """Whether such a search would go through the spatial index now, or look at every row."""
 
     def column(self, selection: Selection, position: int, field: FieldName) -> NDArray[Any]:
         """As `read`, to be handed to the game: writable where the source and the field are."""
@@ -125,6 +133,43 @@ class Query(Aligned[*Tables]):
         before = self._terms.condition
         return self._with(condition=condition if before is None else before & condition)
 
+    def near(self, centre: ArrayLike, radius: float, *, of: object = None) -> Self:
+        """Only the rows at most `radius` from `centre`, by the spatial index: `query("transform").near((x, y), 20.0)`.
+
+        A distance is Euclidean, computed in f64. A row with a coordinate that is NaN or infinite lies nowhere and is
+        never found. May be called repeatedly, and with `within`: each narrows the rows.
+
+        Args:
+            centre: a finite number for each of the table's `spatial` fields, in their order.
+            radius: at least 0; infinity for every row that lies somewhere.
+            of: the table whose rows' places are meant (its name in this query, or its class), where several have one.
+
+        Raises:
+            ArgumentError: not such numbers, no table of the query declares `spatial`, or several do.
+        """
+        return self._placed(near(self._source.names, self._terms, centre, radius, of))
+
+    def within(self, low: ArrayLike, high: ArrayLike, *, of: object = None) -> Self:
+        """Only the rows in a box: from `low` to `high` on every axis, both included. `of` and places are as in `near`;
+        corners may be infinite.
+
+        Raises:
+            ArgumentError: as `near`.
+        """
+        return self._placed(within(self._source.names, self._terms, low, high, of))
+
+    def nearest(self, centre: ArrayLike, k: int, *, of: object = None) -> Self:
+        """Only the `k` rows nearest to `centre`, the nearest first, equally near ones by their keys; fewer where there
+        are fewer. It is asked last, of the rows that are left by every other clause but `order_by` and `limit`,
+        which act on what it gives. `of` and places are as in `near`.
+
+        Where a join repeats rows, `k` counts those of the table, and each comes as often as it is there.
+
+        Raises:
+            ArgumentError: as `near`; `k` is no number of rows.
+        """
+        return self._placed(nearest(self._source.names, self._terms, centre, k, of))
+
     @overload
     def join(
         self, table: type[Joined], /, *, on: Column | str | None = None, left: bool = False, name: str | None = None
@@ -133,7 +178,6 @@ class Query(Aligned[*Tables]):
     def join(
         self, table: str, /, *, on: Column | str | None = None, left: bool = False, name: str | None = None
     ) -> "Query[*tuple[Any, ...]]": ...
-
     def join(
         self, table: Any, /, *, on: Column | str | None = None, left: bool = False, name: str | None = None
     ) -> Any:
@@ -325,6 +369,9 @@ class Query(Aligned[*Tables]):
         """A column without rows."""
         field = self._locate(path)
         return field, np.empty((0, *field.shape), field.dtype)
+
+    def _placed(self, place: Placed) -> Self:
+        return self._with(places=(*self._terms.places, place))
 
     def _with(self, **changes: Any) -> Self:
         return type(self)(self._source, replace(self._terms, **changes))

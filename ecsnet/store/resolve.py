@@ -1,7 +1,7 @@
 """Finding the rows of a query.
 
-    an index, or the join of the tables on their keys
-      └─► maybe tables ─► joins over references ─► order ─► limit
+    an index, or a place, or the join of the tables on their keys
+      └─► maybe tables ─► joins over references ─► other places ─► nearest ─► order ─► limit
     each part of the condition is asked as soon as its tables are there
 
 so that what comes later has fewer rows to look at. A part that asks a unique field or a reference for a value goes
@@ -22,6 +22,7 @@ from ecsnet.store.explain import Step
 from ecsnet.store.fields import FieldName
 from ecsnet.store.indexes import flat, indexable, not_null
 from ecsnet.store.ordering import sort_key, sorted_rows, values_of
+from ecsnet.store.placing import choose
 from ecsnet.store.selection import Beside, Selection, as_row_set
 from ecsnet.store.strings import checked_texts
 from ecsnet.store.terms import Term, Terms
@@ -46,6 +47,7 @@ class Resolver:
         condition = terms.condition
         self._open = [] if condition is None else list(condition.parts if isinstance(condition, Both) else [condition])
         self._told = told
+        self._to_place = list(terms.places)
         self.steps: list[Step] = []
 
     def run(self) -> Selection:
@@ -53,7 +55,7 @@ class Resolver:
         terms = self._terms
         base = [position for position, term in enumerate(terms.tables) if term.how == "with"]
         self._places = {position: place for place, position in enumerate(base)}
-        selection = self._by_index(base)
+        selection = self._by_index(base) or self._by_place(base)
         if selection is None:
             selection = self._source.join(tuple([terms.tables[p].table for p in base]), terms.without)
             if self._told:
@@ -72,7 +74,7 @@ class Resolver:
         assert not self._open, "a condition reads only tables of its query"
         selection = selection.in_order([self._places[position] for position in range(len(terms.tables))])
         self._places = {position: position for position in range(len(terms.tables))}
-        return self._cut(selection)
+        return self._cut(self._place(selection))
 
     # --- the tables --------------------------------------------------------------------------------------------------
 
@@ -117,6 +119,30 @@ class Resolver:
         if len(found) == 1:
             return found[0]
         return np.sort(np.concatenate(found)) if found else np.empty(0, np.intp)
+
+    def _by_place(self, base: list[int]) -> Selection | None:
+        """Begin with the rows that lie where the query asks."""
+        for placed in self._to_place:
+            if placed.last or placed.term not in base:
+                continue
+            self._to_place.remove(placed)
+            rows, _ = self._source.search(placed.search, None)
+            if self._told:
+                action, how = placed.told(self._source)
+                self._note(action, how, None, len(rows))
+            return self._start_from(base, placed.term, rows)
+        return None
+
+    def _place(self, selection: Selection) -> Selection:
+        """Ask for the places that it did not begin with; the nearest last, of what is left."""
+        for placed in sorted(self._to_place, key=lambda placed: placed.last):
+            chosen = choose(self._source, selection, self._places[placed.term], placed.search)
+            if self._told:
+                _, how = placed.told(self._source)
+                self._note("nearest" if placed.last else "place", how, selection.count, len(chosen))
+            selection = selection.take(chosen)
+        self._to_place.clear()
+        return selection
 
     def _start_from(self, base: list[int], position: int, rows: NDArray[np.intp]) -> Selection:
         """The rows of one table, and those of the others with the same keys."""

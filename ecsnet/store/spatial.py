@@ -16,7 +16,7 @@ Invariants:
 
 import threading
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakSet
 
 import numpy as np
@@ -35,7 +35,6 @@ __all__ = [
     "Axes",
     "Found",
     "Search",
-    "Searcher",
     "SpatialIndexes",
     "axes_of",
     "scan",
@@ -68,7 +67,7 @@ class Axes:
 class Search:
     """Searches of one kind, checked: what `search_near`, `search_within` and `search_nearest` make."""
 
-    __slots__ = ("axes", "k", "kind", "others", "points", "text")
+    __slots__ = ("axes", "k", "kind", "others", "points", "single", "text")
 
     def __init__(
         self,
@@ -77,6 +76,7 @@ class Search:
         points: NDArray[np.float64],
         others: NDArray[np.float64] | None,
         k: int,
+        single: bool,
         text: str,
     ):
         self.axes = axes
@@ -84,20 +84,13 @@ class Search:
         self.points = points
         self.others = others
         self.k = k
+        self.single = single
+        """One place was asked for, and not an array of them."""
         self.text = text
+        """As the language of queries writes it, where it is single."""
 
     def __repr__(self) -> str:
         return self.text
-
-
-class Searcher(Protocol):
-    """What a view or a transaction does with a search."""
-
-    def search(self, search: Search, allowed: NDArray[np.bool_] | None) -> Found:
-        """The rows of one search after the other, and how many the searches up to each have found."""
-
-    def search_method(self, axes: Axes) -> str:
-        """How a search would find its rows now: through an index, or by looking at each."""
 
 
 def axes_of(table: TableName) -> Axes:
@@ -136,7 +129,15 @@ def search_near(table: TableName, centre: ArrayLike, radius: ArrayLike) -> Searc
     if len(radii.ravel()) and not bool((radii >= 0).all()):
         raise ArgumentError(f"the radius: expected at least 0, found {float(radii.min())}")
     each = np.ascontiguousarray(np.broadcast_to(radii, (len(centres),)))
-    return Search(axes, Kind.NEAR, centres, each, 0, f"near({_show(centre)}, {_show(radius)})")
+    return Search(
+        axes,
+        Kind.NEAR,
+        centres,
+        each,
+        0,
+        np.ndim(centre) == 1,
+        f"near {_text(centres)} radius {float(radii.ravel()[0]) if radii.size == 1 else radii.shape}",
+    )
 
 
 def search_within(table: TableName, low: ArrayLike, high: ArrayLike) -> Search:
@@ -153,7 +154,7 @@ def search_within(table: TableName, low: ArrayLike, high: ArrayLike) -> Search:
     lows, highs = _places(axes, "the low corner", low), _places(axes, "the high corner", high)
     if lows.shape != highs.shape:
         raise ArgumentError(f"the corners: expected as many low as high, found {len(lows)} and {len(highs)}")
-    return Search(axes, Kind.WITHIN, lows, highs, 0, f"within({_show(low)}, {_show(high)})")
+    return Search(axes, Kind.WITHIN, lows, highs, 0, np.ndim(low) == 1, f"within {_text(lows)} to {_text(highs)}")
 
 
 def search_nearest(table: TableName, centre: ArrayLike, k: int) -> Search:
@@ -166,7 +167,7 @@ def search_nearest(table: TableName, centre: ArrayLike, k: int) -> Search:
     centres = _finite("the centre", _places(axes, "the centre", centre))
     if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or k < 0:
         raise ArgumentError(f"nearest: expected how many rows, an integer of at least 0, found {k!r}")
-    return Search(axes, Kind.NEAREST, centres, None, int(k), f"nearest({_show(centre)}, {int(k)})")
+    return Search(axes, Kind.NEAREST, centres, None, int(k), np.ndim(centre) == 1, f"nearest {k} to {_text(centres)}")
 
 
 def _numbers(what: str, given: ArrayLike) -> NDArray[np.float64]:
@@ -196,6 +197,12 @@ def _finite(what: str, places: NDArray[np.float64]) -> NDArray[np.float64]:
     if not bool(np.isfinite(places).all()):
         raise ArgumentError(f"{what}: expected a place, found infinity (a radius and the corners of a box may be)")
     return places
+
+
+def _text(places: NDArray[np.float64]) -> str:
+    if len(places) != 1:
+        return f"{len(places)} places"
+    return f"({', '.join([repr(value) for value in places[0].tolist()])})"
 
 
 def _show(given: object) -> str:

@@ -1,7 +1,8 @@
 """Queries as text: `from transform, health where health.hp < 20 order by transform.x limit 10 select health.hp`.
 
     query      = "from" table ("," table)* ["without" name ("," name)*] join*
-                 ["where" condition] ["order" "by" order ("," order)*] ["limit" (number | "all")] ["offset" number]
+                 ["where" condition] place*
+                 ["order" "by" order ("," order)*] ["limit" (number | "all")] ["offset" number]
                  ["group" "by" path ("," path)*]
                  ["select" item ("," item)* ["order" "by" order ("," order)*] ["limit" ...] ["offset" number]]
     table      = ["maybe"] name
@@ -13,15 +14,17 @@
                | path ["not"] "in" "(" value ("," value)* ")"
                | path "between" value "and" value
                | path "is" ["not"] "null"
+    place      = ("near" point "radius" value | "within" point "to" point | "nearest" number "to" point) ["of" name]
+    point      = "(" value "," value ["," value] ")"
     order      = (path | name) ["asc" | "desc"]
     item       = "*" | path ["as" name] | function "(" [path] ")" ["as" name]
     function   = "count" | "sum" | "min" | "max" | "mean"
     value      = 20 | -0.5 | 1e9 | 0xff | inf | nan | true | false | null | "text" | 'text' | x"00ff"
 
 Words of the language are written in any case, names as the schema has them; a name that is a word of the language
-stands in backticks. Clauses act in the order in which they stand: what comes before `select` chooses and sorts rows,
-what comes after it sorts the selected columns, by the names that they have there. With `group by`, or where all items
-are functions, there is one row per group, or one.
+stands in backticks; those of places (near, radius, ...) are names everywhere else. Clauses act in the order in which
+they stand: what comes before `select` chooses and sorts rows, what comes after it sorts the selected columns, by the
+names that they have there. With `group by`, or where all items are functions, there is one row per group, or one.
 
 A text becomes a `Statement`, and a statement becomes a query by the same verbs that a program calls; so text and
 program mean the same, and `Query.text()` is read back.
@@ -32,10 +35,10 @@ Invariants: parsing looks no name up and evaluates nothing; every error says whe
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from ecsnet.errors import EcsnetError, QueryError
-from ecsnet.expressions import Aggregate, Condition, Order, spell
+from ecsnet.expressions import Aggregate, Condition, Order, literal, spell
 from ecsnet.store.query import AnyQuery
 from ecsnet.store.result import Result
 from ecsnet.store.terms import maybe
@@ -44,7 +47,7 @@ if TYPE_CHECKING:
     from ecsnet.store.explain import Explanation
     from ecsnet.store.query import Source
 
-__all__ = ["Cut", "Item", "Join", "Statement", "Word"]
+__all__ = ["Cut", "Item", "Join", "Place", "Statement", "Word"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +66,44 @@ class Join:
     name: str | None = None
     on: Word | None = None
     left: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """`near (1.0, 2.0) radius 5.0 of name`: which verb of a query, its arguments, and the table that is meant."""
+
+    verb: Literal["near", "within", "nearest"]
+    point: tuple[object, ...]
+    other: object
+    of: Word | None = None
+    position: int = field(default=0, compare=False)
+
+    def asked(self, query: "AnyQuery") -> "AnyQuery":
+        """The query with it."""
+        of = None if self.of is None else self.of.text
+        asked: AnyQuery = getattr(query, self.verb)(self.point, self.other, of=of)
+        return asked
+
+    def text(self) -> str:
+        """As the language writes it."""
+        of = "" if self.of is None else f" of {spell(self.of.text)}"
+        match self.verb:
+            case "near":
+                return f"near {_point(self.point)} radius {_literal(self.other)}{of}"
+            case "within":
+                assert isinstance(self.other, tuple), "the other corner"
+                return f"within {_point(self.point)} to {_point(self.other)}{of}"
+            case "nearest":
+                return f"nearest {self.other} to {_point(self.point)}{of}"
+
+
+def _point(values: tuple[object, ...]) -> str:
+    return f"({', '.join([_literal(value) for value in values])})"
+
+
+def _literal(value: object) -> str:
+    assert isinstance(value, bool | int | float | str | bytes | None), "what `value` reads"
+    return literal(value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +148,7 @@ class Statement:
     group: tuple[Word, ...] = ()
     items: tuple[Item, ...] = ()
     then: Cut = Cut()
+    places: tuple[Place, ...] = ()
     source: str = field(default="", compare=False)
     """The text, for errors."""
     where: tuple[tuple[int, Condition], ...] = field(default=(), compare=False)
@@ -139,6 +181,9 @@ class Statement:
                 query.check(part)
         if self.condition is not None:
             query = query.where(self.condition)
+        for place in self.places:
+            with self._at(place.of or Word("", place.position)):
+                query = place.asked(query)
         for word, _ in self.cut.order:
             with self._at(word):
                 query.order_by(word.text)
@@ -234,6 +279,7 @@ class Statement:
             clauses.append(f"{'left ' if join.left else ''}join {spell(join.table.text)}{named}{on}")
         if self.condition is not None:
             clauses.append(f"where {self.condition.text()}")
+        clauses += [place.text() for place in self.places]
         clauses += _cut_text(self.cut)
         if self.group:
             clauses.append("group by " + _listed(self.group))

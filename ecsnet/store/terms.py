@@ -2,7 +2,7 @@
 
     query(A, maybe(B), without=[C])     tables of one key space, and the ones that must not be there
     .join(D, on=A.ref)                  rows that a reference leads to, or that refer to a row
-    .where(...) .order_by(...) .limit(n, offset)
+    .where(...) .near(...) .within(...) .nearest(...) .order_by(...) .limit(n, offset)
 
 The clauses mean the same in whatever order they are called: tables are joined, rows chosen, then sorted, then counted
 off.
@@ -22,6 +22,7 @@ from ecsnet.store.names import Names, TableName
 
 if TYPE_CHECKING:
     from ecsnet.schema.python import Row
+    from ecsnet.store.placing import Placed
 
 __all__ = ["Maybe", "Term", "Terms", "join_term", "maybe", "terms_of"]
 
@@ -101,12 +102,14 @@ class Terms:
     order: tuple[Order, ...] = ()
     limit: int | None = None
     offset: int = 0
+    places: "tuple[Placed, ...]" = ()
 
     @property
     def plain(self) -> bool:
         """Whether it is nothing but a join of tables on their keys, as most queries of a game's systems are."""
         return (
             self.condition is None
+            and not self.places
             and not self.order
             and self.limit is None
             and not self.offset
@@ -143,6 +146,7 @@ class Terms:
         clauses += [term.text() for term in self.tables if term.how == "join"]
         if self.condition is not None:
             clauses.append(f"where {self.condition.text()}")
+        clauses += [place.text() for place in self.places]
         if self.order:
             clauses.append("order by " + ", ".join([order.text() for order in self.order]))
         if self.limit is not None or self.offset:

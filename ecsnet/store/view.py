@@ -224,9 +224,9 @@ class View(Lookup):
         """The rows that lie where `search` asks, through the spatial index of this version."""
         return self._joins.spatial.in_view(self, self._open(), search, allowed)
 
-    def search_method(self, axes: Axes) -> str:
-        """How a search finds its rows."""
-        return f"spatial index of {axes.table.name}"
+    def search_indexed(self, axes: Axes) -> bool:
+        """Whether a search would go through the spatial index: always."""
+        return True
 
     def texts(self, selection: Selection, position: int, field: FieldName) -> "Texts":
         """The cells of a field of strings that all rows have, aligned with the selection, for asking."""
