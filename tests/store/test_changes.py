@@ -11,6 +11,8 @@ import trio.testing
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import ecsnet
+from ecsnet import Component, field, u16
 from ecsnet.errors import ArgumentError, BusyError, ClosedError, ConstraintError, HistoryGoneError, UnknownNameError
 from ecsnet.ids import Tick, Version
 from ecsnet.schema import Schema, loads
@@ -154,13 +156,22 @@ operation = st.sampled_from(
 )
 
 
-@settings(max_examples=150, deadline=None)
+GROUPED = loads(
+    ARENA.replace('parent_table = "entities"', 'parent_table = "entities"\ngroup = "body"', 3).replace(
+        'on_delete = "set_null"', 'on_delete = "cascade"'
+    )
+)
+"""Rows of grouped tables move when others come and go; deletions take others with them."""
+
+
+@pytest.mark.parametrize("schema", [SCHEMA, GROUPED], ids=["plain", "grouped"])
+@settings(max_examples=100, deadline=None)
 @given(
     st.lists(st.tuples(st.lists(operation, max_size=8), st.booleans()), max_size=8), st.randoms(use_true_random=False)
 )
-def test_changes_turn_the_rows_of_one_version_into_those_of_the_next(steps: Any, random: Any) -> None:
+def test_changes_turn_the_rows_of_one_version_into_those_of_the_next(schema: Schema, steps: Any, random: Any) -> None:
     """Whatever the transactions did, in whatever order, committed or not: told once each, none missing, none empty."""
-    with Store(SCHEMA) as store:
+    with Store(schema) as store:
         followed = store.subscribe()
         rows: Rows = {}
         for operations, keep in steps:
@@ -481,3 +492,24 @@ def test_strings_are_told_as_text_long_after_nobody_refers_to_them() -> None:
         assert texts[1:] == [{"text": f"n {n}"} for n in range(1, 200)]
         assert told(changes[-1:]) == [("delete", "label", one, {"size": 199, "text": "höher", "last": 7})]
         assert [change.fields.get("text") for change in short.poll()] == [f"n {n}" for n in range(200)]
+
+
+# --- tables as classes ------------------------------------------------------------------------------------------------
+
+
+def test_a_table_may_be_its_class_and_a_condition_be_written_with_it() -> None:
+    class Health(Component):
+        hp: u16 = field(default=100)
+
+    with Store(ecsnet.Schema("typed", "1.0.0", Health), batch_size=2) as store:
+        dead = store.subscribe(Health, where=Health.hp == 0)
+        with store.transaction() as tx:
+            ship = tx.spawn(Health(hp=1))
+        first = store.queue().update(ship, Health, hp=0).commit()
+        second = store.queue().spawn(Health(hp=0)).commit()
+        assert (first.wait(), second.wait()) == (2, 2)
+        assert told(dead.poll()) == [
+            ("update", "health", ship, {"hp": 0}),
+            ("insert", "health", second.keys[0], {"hp": 0}),
+        ]
+        assert len(list(store.changes(Health, since=Version(1)))) == 2
