@@ -126,3 +126,53 @@ def test_the_module_runs_as_a_program_and_knows_its_version() -> None:
     done = subprocess.run([sys.executable, "-m", "ecsnet", "--version"], capture_output=True, text=True, check=True)
 
     assert done.stdout.startswith("ecsnet ")
+
+
+@pytest.fixture
+def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A game's module with a schema of classes, in the working directory."""
+    (tmp_path / "cli_game.py").write_text(
+        "import ecsnet\nfrom ecsnet import Component, f32, field\n\n\n"
+        'class PlayerShip(Component):\n    """What flies."""\n\n    x: f32 = field(default=0.5)\n\n\n'
+        'schema = ecsnet.Schema("game", "1.0.0", PlayerShip)\nworld = ecsnet.World(schema)\n',
+        encoding="utf-8",
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "cli_game", raising=False)
+    return "cli_game:schema"
+
+
+def test_a_schema_of_classes_is_written_as_toml_and_back(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], module: str, tmp_path: Path
+) -> None:
+    """Whoever begins in one spelling may go on in the other, without a client noticing."""
+    assert run_ecsnet(monkeypatch, "schema", "toml", module) == 0
+    written = capsys.readouterr().out
+    assert '[tables.player_ship]\nparent_table = "entities"\ndoc = "What flies."' in written
+    (tmp_path / "game.toml").write_text(written, encoding="utf-8")
+
+    assert run_ecsnet(monkeypatch, "schema", "python", "game.toml") == 0
+    assert 'class PlayerShip(Component):\n    """What flies."""\n' in capsys.readouterr().out
+
+    printed = []
+    for target in (module, "cli_game:world", "game.toml"):
+        assert run_ecsnet(monkeypatch, "schema", "toml", target, "--canonical") == 0
+        printed.append(capsys.readouterr().out)
+        assert run_ecsnet(monkeypatch, "schema", "check", target) == 0
+        capsys.readouterr()
+    assert len(set(printed)) == 1 and "id = 16" in printed[0]
+
+
+def test_a_module_without_a_schema_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], module: str
+) -> None:
+    """A mistake in the command line, and no traceback."""
+    for target, says in (
+        ("cli_game:shcema", "schema"),
+        ("cli_game:PlayerShip", "not a Schema"),
+        ("cli_gmae:schema", "no module named"),
+    ):
+        assert run_ecsnet(monkeypatch, "schema", "python", target) == 1
+        error = capsys.readouterr().err
+        assert says in error and "Traceback" not in error

@@ -12,6 +12,7 @@ from typing import Any
 
 from ecsnet.errors import ArgumentError, UnknownNameError
 from ecsnet.limits import HZ_DEFAULT
+from ecsnet.schema import Schema
 from ecsnet.world import World
 
 
@@ -38,6 +39,22 @@ def load_world(target: str, *, hz: int | None = None, seed: int | None = None) -
     if seed is not None:
         world.seed = seed
     return world
+
+
+def load_schema(target: str) -> Schema:
+    """The schema that `MODULE:NAME` names: a `Schema`, or the one of a `World`.
+
+    Raises:
+        ArgumentError: no such module, or neither of them. UnknownNameError: the module has no such name.
+    """
+    form = "MODULE:SCHEMA, as in arena:schema, or SCHEMA.toml"
+    found = _named(target, "schema", form, lambda one: isinstance(one, Schema | World))
+    if isinstance(found, World):
+        return found.schema
+    if not isinstance(found, Schema):
+        kind = type(found).__name__
+        raise ArgumentError(f"{target} is of type {kind}, not a Schema; make one with ecsnet.Schema(...)")
+    return found
 
 
 def load_function(target: str) -> Callable[..., Any]:

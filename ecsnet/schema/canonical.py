@@ -26,34 +26,42 @@ def canonical_text(name: str, version: str, tables: Iterable[Table]) -> str:
                 lines += ["", f"[tables.{table.name}]", f"rows_max = {table.rows_max}"]
             continue
         lines += ["", f"[tables.{table.name}]", f"id = {table.id}"]
-        if table.kind == "component":
-            lines.append('parent_table = "entities"')
-        elif table.kind == "event":
-            lines.append("event = true")
-        else:
-            assert table.primary_key is not None
-            lines.append(f"primary_key = {text(table.primary_key)}")
-        if not table.replicated:
-            lines.append("replicated = false")
-        if table.rows_max:
-            lines.append(f"rows_max = {table.rows_max}")
-        if table.group is not None:
-            lines.append(f"group = {text(table.group)}")
-        if table.spatial is not None:
-            cell = f"cell = {table.spatial.cell!r}"
-            lines.append(f"spatial = {{ fields = {_names(table.spatial.fields)}, {cell} }}")
-        if table.uniques:
-            lines.append(f"unique = [{', '.join(_names(names) for names in table.uniques)}]")
+        lines += table_keys(table)
         lines.append("fields = [")
         if table.kind == "component":
             lines.append(f'  {{ name = {text(table.key)}, type = "u64", foreign_key = "entities.id" }},')
-        lines += [f"  {{ {_field(field, table)} }}," for field in table.fields]
+        lines += [f"  {{ {', '.join([f'id = {field.id}', *field_keys(field, table)])} }}," for field in table.fields]
         lines.append("]")
     return "\n".join(lines) + "\n"
 
 
-def _field(field: Field, table: Table) -> str:
-    parts = [f"id = {field.id}", f"name = {text(field.name)}", f"type = {text(field.type_text)}"]
+def table_keys(table: Table) -> list[str]:
+    """The keys of a table, a line each: all but its id, its fields and its notes."""
+    lines: list[str] = []
+    if table.kind == "component":
+        lines.append('parent_table = "entities"')
+    elif table.kind == "event":
+        lines.append("event = true")
+    else:
+        assert table.primary_key is not None
+        lines.append(f"primary_key = {text(table.primary_key)}")
+    if not table.replicated:
+        lines.append("replicated = false")
+    if table.rows_max:
+        lines.append(f"rows_max = {table.rows_max}")
+    if table.group is not None:
+        lines.append(f"group = {text(table.group)}")
+    if table.spatial is not None:
+        cell = f"cell = {table.spatial.cell!r}"
+        lines.append(f"spatial = {{ fields = {_names(table.spatial.fields)}, {cell} }}")
+    if table.uniques:
+        lines.append(f"unique = [{', '.join(_names(names) for names in table.uniques)}]")
+    return lines
+
+
+def field_keys(field: Field, table: Table) -> list[str]:
+    """The keys of a field, as `key = value`: all but its id and its note."""
+    parts = [f"name = {text(field.name)}", f"type = {text(field.type_text)}"]
     if field.enum is not None:
         if field.type != "u8":
             parts.append(f"storage = {text(field.type)}")
@@ -77,7 +85,7 @@ def _field(field: Field, table: Table) -> str:
             parts.append(f"on_delete = {text(target.on_delete)}")
     if field.auto_increment:
         parts.append("auto_increment = true")
-    return ", ".join(parts)
+    return parts
 
 
 def value_text(field: Field, value: Value) -> str:

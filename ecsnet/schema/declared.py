@@ -98,9 +98,16 @@ def expand(
         except TypeFault as fault:
             reason = f'"{shorten(member.name)}" of {struct}: {fault.reason}'
             raise node.error(fault.code, "type", reason, fault.hint) from None
+        if cell.shape and (member.foreign_key is not None or member.unique):
+            what = "a reference" if member.foreign_key is not None else "unique"
+            reason = f'"{shorten(member.name)}" of {struct} is {what}, which stands in no array'
+            raise node.error("key-conflict", "type", reason)
         default = member.default
         if member.name in defaults:
             at, key = defaults[member.name]
+            if member.foreign_key is not None or member.unique:
+                what = "a reference" if member.foreign_key is not None else "a unique field"
+                raise at.error("key-conflict", key, f"{what} has no default", at="key")
             default = read_default(at, each, member.enum, key)
             check_bounds(at, default, member.minimum, member.maximum, key)
         elif cell.shape and default is not MISSING:

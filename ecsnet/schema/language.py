@@ -36,7 +36,10 @@ FIELD_KEYS: Final = (
     "foreign_key", "on_delete", "auto_increment", "doc",
 )  # fmt: skip
 STRUCT_KEYS: Final = ("fields", "doc")
-MEMBER_KEYS: Final = ("name", "type", "values", "storage", "default", "minimum", "maximum", "doc")
+MEMBER_KEYS: Final = (
+    "name", "type", "values", "storage", "default", "optional", "constraint", "minimum", "maximum", "foreign_key",
+    "on_delete", "doc",
+)  # fmt: skip
 # A field whose type is a struct: what else there is to say, its members say.
 STRUCT_FIELD_KEYS: Final = ("name", "type", "id", "default", "doc")
 ENUM_KEYS: Final = ("values", "storage", "doc")

@@ -117,17 +117,13 @@ def _component_key(node: Node, name: str, fields: Sequence[Declared]) -> Declare
         close = did_you_mean(parent, (ENTITIES,))
         hint = f'did you mean "{close}"?' if close else 'a component belongs to entities: parent_table = "entities"'
         raise node.error("unknown-table", "parent_table", f'"{shorten(parent)}" has no components', hint)
-    key = next((field for field in fields if field.foreign_key == (ENTITIES, "id")), None)
+    key = next((field for field in fields if field.foreign_key == (ENTITIES, "id") and "." not in field.name), None)
     if key is None:
         hint = 'add { name = "entity_id", type = "u64", foreign_key = "entities.id" } as the first field'
         raise node.error("no-key", None, f'the component "{name}" has no field that names its entity', hint, at="key")
     if "primary_key" in node and node.text("primary_key") != key.name:
         reason = f'the key of a component is the entity that it belongs to ("{key.name}")'
         raise node.error("key-conflict", "primary_key", reason, "leave primary_key out", at="key")
-    if "." in key.name:
-        raise key.node.error(
-            "bad-name", "name", "a key is no member of a struct", f'write "{key.name.replace(".", "_")}"'
-        )
     for unwanted in ("id", "default", "optional", "auto_increment"):
         if unwanted in key.node:
             reason = f'"{key.name}" is the key, which names the row and is not stored: "{unwanted}" means nothing here'

@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -58,6 +59,15 @@ def test_the_fingerprints_on_the_page_are_those_of_the_examples() -> None:
     """Another implementation will compare itself with them."""
     found = dict(re.findall(r"`examples/(\w+\.toml)` has (?:the fingerprint )?`([0-9a-f]{32})`", PAGE))
     assert found == {path.name: load(path).fingerprint_hex for path in (ROOT / "examples").glob("*.toml")}
+
+
+def test_the_classes_on_the_page_are_the_tables_on_the_page() -> None:
+    """The first example, twice: whoever reads one learns the other."""
+    names: dict[str, Any] = {"__name__": "page"}
+    (written,) = re.findall(r"^```python\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+    exec(compile(written, "page.py", "exec", dont_inherit=True), names)
+    first = next(text for text in re.findall(r"^```toml\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL))
+    assert names["schema"] == loads(first)
 
 
 @pytest.mark.parametrize(
