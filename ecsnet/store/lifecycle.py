@@ -162,7 +162,7 @@ class Lifecycle:
         if not wait:
             return self._ticket()
         if self._state == IDLE:
-            self._state = CLOSED
+            self._close()
             self.version = self._writer.version
             return self.version
         kept: list[str] = []
@@ -179,7 +179,7 @@ class Lifecycle:
         except BaseException:
             self.rollback()
             raise
-        self._state = CLOSED
+        self._close()
         kept += self._kernel.kept
         self._writer.committed(self)
         for path in kept:
@@ -204,9 +204,7 @@ class Lifecycle:
         if self._state == CLOSED:
             return
         begun = self._state != IDLE
-        self._state = CLOSED
-        if self._held is not None:
-            self._held.forget()
+        self._close()
         if begun:
             self._lending.forget()
             try:
@@ -257,6 +255,9 @@ class Lifecycle:
         self.__exit__(kind, error, trace)
 
     def __del__(self) -> None:
+        held = getattr(self, "_held", None)
+        if held is not None:
+            held.end()
         # `_state` is missing where the constructor itself failed.
         if getattr(self, "_state", CLOSED) in (DIRECT, LENDING, BUFFERED):
             if self._kernel.gone:
@@ -286,6 +287,11 @@ class Lifecycle:
             self._state = DIRECT
         elif self._state == CLOSED:
             raise self._closed_error()
+
+    def _close(self) -> None:
+        self._state = CLOSED
+        if self._held is not None:
+            self._held.end()
 
     def _lends(self) -> bool:
         """Whether columns are lent; open, with nothing held back."""

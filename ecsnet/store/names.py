@@ -191,6 +191,19 @@ class Names:
             raise ArgumentError(f"{table.name} is not a component: {instead}")
         return table
 
+    def written(self, column: Any) -> str:
+        """The path of a column as it is written down, such as "health.hp". For who is in a hurry: whether the schema
+        has it is asked when it is looked up.
+
+        Raises:
+            ArgumentError: neither a path nor a column.
+        """
+        try:
+            path = column.path
+        except AttributeError:
+            path = column
+        return path if path.__class__ is str else self.path(column).path
+
     def path(self, path: object) -> FieldName:
         """Look a field up by its path, such as `health.hp`, or its column, such as `Health.hp`.
 

@@ -131,9 +131,14 @@ class PointWrites(Lifecycle):
             StaleEntityError: the entity is not alive. RowExistsError: it has that component. Of several components,
             none is given then.
         """
-        if self._state == DIRECT and what.__class__ is int and len(components) == 1 and not rows:
+        if self._state == DIRECT and what.__class__ is int and len(components) + len(rows) == 1:
             # What games do most, without the questions that only the other cases need.
-            name, given = components.popitem()
+            name: Any
+            given: Any
+            if rows:
+                name, given = rows[0].__class__, getattr(rows[0], "ecsnet_values", None)
+            else:
+                name, given = components.popitem()
             try:
                 recipe = self._inserts[name][tuple(given)]
                 status = recipe.put(what, given) if recipe.component else None
@@ -145,7 +150,8 @@ class PointWrites(Lifecycle):
                 return self
             if status is not None:
                 raise self._kernel.failed(status)
-            components[name] = given
+            if not rows:
+                components[name] = given
         self._enter()
         if selects(what):
             if components or len(rows) > 1:
@@ -326,7 +332,7 @@ class PointWrites(Lifecycle):
             raise _not_a_cell(what)
         key, path = what
         if path.__class__ is not str:
-            path = self._names.path(path).path
+            path = self._names.written(path)
         if self._state == DIRECT:
             try:
                 read, cell = self._reads[path]
@@ -369,7 +375,7 @@ class PointWrites(Lifecycle):
             raise _not_a_cell(what)
         key, path = what
         if path.__class__ is not str:
-            path = self._names.path(path).path
+            path = self._names.written(path)
         if self._state == DIRECT:
             try:
                 put, name = self._cells[path]

@@ -112,7 +112,7 @@ class View(Lookup):
         if what.__class__ is tuple:
             key, path = what
             if path.__class__ is not str:
-                path = self._names.path(path).path
+                path = self._names.written(path)
             quick = self._quick.get(path)
             if quick is not None:
                 cells, rows, keys = quick

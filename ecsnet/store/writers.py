@@ -213,6 +213,14 @@ class HeldBack:
             writer.disarm()
         self._armed.clear()
 
+    def end(self) -> None:
+        """The transaction has ended: drop what waits, and the functions, which whoever called them may still have."""
+        self.forget()
+        for writer in self._writers.values():
+            # It refers back to its writer: without this every transaction would leave work for the garbage collector.
+            del writer.call
+        self._writers.clear()
+
 
 def _at_once(tx: "PointWrites", recipe: WriterRecipe, key: Any, given: tuple[Any, ...]) -> None:
     """While columns are lent, a write is what the verb of its name does."""

@@ -392,3 +392,18 @@ def test_prepared_verbs_do_what_plain_ones_do(schema: Schema, calls: list[tuple[
     found, refused_late = run(True)
     assert found == expected
     assert sorted(map(str, refused)) == sorted(map(str, refused_late))
+
+
+def test_ended_transactions_leave_nothing_to_collect(store: Store, ships: list[int]) -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(20):
+            with store.transaction() as tx:
+                tx.writer("health.hp")(ships[0], 5)
+                tx.inserter("velocity")
+            store.transaction().writer("health.hp")
+        del tx
+        assert gc.collect() < 20
+    finally:
+        gc.enable()

@@ -173,6 +173,14 @@ def test_what_is_no_table_of_the_schema_is_refused_by_name(store: Store, ship: E
             tx.spawn(Health(hp=[1, 2]))
         with pytest.raises(ArgumentError, match="expected the name of a table or its class"):
             tx.update(ship, ["health"], hp=1)  # type: ignore[arg-type]
+        with store.view() as view:
+            for wrong in (["health.hp"], 3, None, Health):
+                with pytest.raises(ArgumentError, match="expected a path"):
+                    tx[ship, wrong]  # type: ignore[index]
+                with pytest.raises(ArgumentError, match="expected a path"):
+                    tx[ship, wrong] = 1  # type: ignore[index]
+                with pytest.raises(ArgumentError, match="expected a path"):
+                    view[ship, wrong]
         with pytest.raises(RowExistsError):
             tx.spawn(Health(), Health())
         assert tx[ship, Health.hp] == 100
