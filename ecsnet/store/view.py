@@ -45,9 +45,25 @@ _PRINTED_ROWS = 10
 class View(Lookup):
     """One version. Made by `Store.view()`; a context manager, though letting it go does as well."""
 
-    __slots__ = ("__weakref__", "_columns", "_indexes", "_joins", "_names", "_pin", "_places", "_quick", "_reads")
+    __slots__ = (
+        "__weakref__",
+        "_columns",
+        "_indexes",
+        "_joins",
+        "_names",
+        "_pin",
+        "_places",
+        "_quick",
+        "_reads",
+        "tick",
+        "version",
+    )
 
     def __init__(self, names: Names, pin: "Pin", joins: "Joins", places: "PlacesCache"):
+        self.version = Version(pin.version)
+        """The version that this view shows, or showed before it was closed."""
+        self.tick = Tick(pin.tick)
+        """The tick in which that version was made."""
         self._names = names
         self._pin: Pin | None = pin
         self._joins = joins
@@ -59,16 +75,6 @@ class View(Lookup):
         self._indexes: dict[FieldName, Index] = {}
 
     # --- what it is --------------------------------------------------------------------------------------------------
-
-    @property
-    def version(self) -> Version:
-        """The version that this view shows."""
-        return Version(self._open().version)
-
-    @property
-    def tick(self) -> Tick:
-        """The tick in which that version was made."""
-        return Tick(self._open().tick)
 
     @property
     def names(self) -> Names:
