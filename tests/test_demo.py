@@ -21,7 +21,6 @@ from ecsnet.demo.processes import ChildFailedError
 from ecsnet.demo.run import Demo, Phase
 from ecsnet.demo.screen import Screen, print_result
 from ecsnet.errors import ArgumentError
-from ecsnet.schema import load, loads
 from ecsnet.sim.profile import profile
 
 ROOT = Path(__file__).parent.parent
@@ -90,24 +89,6 @@ def wait_gone(pids: list[int]) -> None:
 
 
 # --- the world --------------------------------------------------------------------------------------------------------
-
-
-def without_comments(source: str) -> str:
-    return re.sub(r"\s+", " ", re.sub(r"#.*", "", source))
-
-
-def test_the_world_of_the_demo_is_the_world_of_the_readme() -> None:
-    """Whoever read the one knows the other."""
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    explained = re.search(r"^# arena\.py\n.*?(@world\.on_join.*?)if __name__", readme, re.MULTILINE | re.DOTALL)
-    schema = re.search(r"^# arena\.toml\n(.*?)^```$", readme, re.MULTILINE | re.DOTALL)
-    assert explained is not None and schema is not None
-    shipped = (ROOT / "ecsnet/demo/arena.py").read_text(encoding="utf-8")
-
-    rules = shipped[shipped.index("@world.on_join") :]
-
-    assert without_comments(rules).strip() == without_comments(explained[1]).strip()
-    assert load(ROOT / "ecsnet/demo/arena.toml").fingerprint == loads(schema[1]).fingerprint
 
 
 # --- whole runs -------------------------------------------------------------------------------------------------------

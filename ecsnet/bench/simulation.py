@@ -77,7 +77,7 @@ def _world(schema: Schema, plan: Plan, entities: int) -> tuple[World, Callable[[
 
 def _speed(plan: Plan, entities: int) -> tuple[float, float]:
     """(virtual seconds per second of CPU, bytes to a client per frame)."""
-    schema = load(Path(__file__).parent.parent / "demo" / "arena.toml")
+    schema = load(Path(__file__).with_name("arena.toml"))
     world, setup = _world(schema, plan, entities)
     with Cluster(world, clients=plan.clients, profile=plan.profile, seed=1, setup=setup) as cluster:
         cluster.run(1.0)
