@@ -277,6 +277,28 @@ class Result(Structure):
     _fields_ = (("ticket", c_uint64), ("status", c_int32), ("keys", c_uint32), ("info", Info))
 
 
+class StepIn(Structure):
+    __slots__ = ()
+    _fields_ = (("table", c_uint16), ("field", c_uint16), ("incoming", c_uint32))
+
+
+class WalkIn(Structure):
+    __slots__ = ()
+    _fields_ = (
+        ("steps", c_uint64),
+        ("start", c_uint64),
+        ("step_count", c_uint32),
+        ("walk_count", c_uint32),
+        ("depth", c_uint32),
+        ("loops", c_uint32),
+    )
+
+
+class RelatedOut(Structure):
+    __slots__ = ()
+    _fields_ = (("address", c_uint64), ("bytes", c_uint64), ("count", c_uint64))
+
+
 STRUCTURES: Final[tuple[type[Structure], ...]] = (
     FieldIn,
     TableIn,
@@ -299,6 +321,9 @@ STRUCTURES: Final[tuple[type[Structure], ...]] = (
     ChunkOut,
     PumpOut,
     Result,
+    StepIn,
+    WalkIn,
+    RelatedOut,
 )
 
 _u64p = POINTER(c_uint64)
@@ -331,6 +356,7 @@ _SIGNATURES: Final[dict[str, tuple[Any, tuple[Any, ...]]]] = {
     "ecs_tx_delete_many": (c_int32, (c_void_p, c_uint16, c_uint64, c_void_p)),
     "ecs_tx_row": (c_int64, (c_void_p, c_uint16, c_uint64)),
     "ecs_tx_cell": (c_int32, (c_void_p, c_uint16, c_uint16, c_uint64, _u64p)),
+    "ecs_related": (c_int32, (c_void_p, c_int32, POINTER(WalkIn), POINTER(RelatedOut))),
     "ecs_tx_find": (c_int32, (c_void_p, c_uint16, c_uint16, c_char_p, _u64p)),
     "ecs_tx_table": (c_int32, (c_void_p, c_uint16, POINTER(TableOut))),
     "ecs_tx_column": (c_int32, (c_void_p, c_uint32, c_uint32, POINTER(LentOut))),

@@ -2,13 +2,13 @@
 
 Its verbs come from six ideas, a file each: how it begins and ends (`lifecycle`), row by row (`pointwise`), prepared
 for hot loops (`preparedwise`), by arrays (`bulkwise`), as the source of queries (`headsource`), and rows by what they
-hold (`relations`).
+hold (`headlookup`).
 """
 
 from ecsnet.store.bulkwise import BulkWrites
+from ecsnet.store.headlookup import HeadLookup
 from ecsnet.store.headsource import QuerySource
 from ecsnet.store.preparedwise import PreparedVerbs
-from ecsnet.store.relations import HeadLookup
 
 __all__ = ["Transaction"]
 

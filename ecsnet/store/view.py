@@ -24,6 +24,7 @@ from ecsnet.store.names import Names, TableName, as_key
 from ecsnet.store.places import INDEX_MASK, READS_BEFORE_PLACES
 from ecsnet.store.query import Selection
 from ecsnet.store.readers import reader_of
+from ecsnet.store.relations import Direction, Related, related_rows
 from ecsnet.store.result import structured, text_of, text_table
 from ecsnet.store.selection import cells_at
 from ecsnet.store.spatial import Axes, Found, Search
@@ -152,6 +153,29 @@ class View(Lookup):
 
     def _begin_query(self) -> None:
         self._open()
+
+    def related(self, key: int, /, *fields: Path, depth: int | None = 1, direction: Direction = "incoming") -> Related:
+        """The rows that references lead to from a row: `view.related(ship, Item.holder)` are the items that the ship
+        holds. It costs what is found, in any version, however large its tables.
+
+        Args:
+            key: where to begin; it is not in the result.
+            fields: the foreign keys to follow, one after another: `related(ada, Friend.a, Friend.b)` goes through the
+                rows of a table between. Each field's step goes the way that leads on from the rows before it.
+            depth: how often to go on from what was found, where the fields lead back to the table they begin in. None
+                for as long as there is anything new; a ring ends where it closes.
+            direction: "incoming" begins with who refers to `key`; "outgoing" with whom it refers to, so `key` is then
+                one of the first field's table; "both" follows the fields forwards and backwards in every round.
+
+        Returns:
+            their keys, breadth first and by key, with the depth of each.
+
+        Raises:
+            StaleEntityError: `key` is not in this version. UnknownNameError: no such field.
+            ArgumentError: a field is no foreign key, or leads on from other rows than it is given; a depth above 1, or
+                both directions, of fields that do not lead back.
+        """
+        return related_rows(self._names, self._open(), key, fields, depth, direction)
 
     def reader(self, /, *what: Selector | Path) -> Callable[[int], Any]:
         """Prepare a read: `hp = view.reader(Health.hp)`, then `hp(ship)` is what `view[ship, Health.hp]` is, for less.

@@ -9,6 +9,7 @@
 //! took the baton. The kernel trusts pointers and lengths, and checks every number in them.
 
 const std = @import("std");
+const abi_relations = @import("abi_relations.zig");
 const abi_spatial = @import("abi_spatial.zig");
 const abi_journal = @import("abi_journal.zig");
 const abi_queue = @import("abi_queue.zig");
@@ -42,7 +43,7 @@ else
 comptime {
     _ = @import("abi_frame.zig");
     _ = @import("abi_prepared.zig");
-    _ = @import("abi_relations.zig");
+    _ = abi_relations;
     _ = @import("abi_tx.zig");
     _ = @import("abi_text.zig");
     _ = abi_spatial;
@@ -633,6 +634,9 @@ const manifest: []const u8 = text: {
         .{ "Cursor", delta.Cursor },
         .{ "Statistics", Statistics },
         .{ "Taken", Taken },
+        .{ "StepIn", abi_relations.StepIn },
+        .{ "WalkIn", abi_relations.WalkIn },
+        .{ "RelatedOut", abi_relations.RelatedOut },
         .{ "SpatialIn", abi_spatial.SpatialIn },
         .{ "SearchIn", abi_spatial.SearchIn },
         .{ "FoundOut", abi_spatial.FoundOut },

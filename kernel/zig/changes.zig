@@ -264,6 +264,10 @@ pub const TableChanges = struct {
     inserted: []u64 = &.{},
     /// One per field, in field order.
     columns: []DirtySet = &.{},
+    /// The same, and behind them those of the relation graph's columns, by key index.
+    all: []DirtySet = &.{},
+    /// More changed than the relation graph.
+    shown: bool = true,
     /// The key column's own: for catching up its buffers, not for deltas.
     keys: DirtySet = .{},
 };
@@ -296,8 +300,8 @@ pub const ChangeSet = struct {
         for (set.tables) |*table| {
             gpa.free(table.removed);
             gpa.free(table.inserted);
-            for (table.columns) |*column| column.deinit(gpa);
-            gpa.free(table.columns);
+            for (table.all) |*column| column.deinit(gpa);
+            gpa.free(table.all);
             table.keys.deinit(gpa);
         }
         gpa.free(set.tables);

@@ -246,7 +246,7 @@ pub fn reaches(slot: *const view.Slot, base: u64) bool {
 /// Whether anything of a table changed in `(base, slot.version]`.
 pub fn touched(slot: *const view.Slot, base: u64, number: usize) bool {
     var sets = Sets.of(slot, base);
-    while (sets.next()) |set| if (set.of(number) != null) return true;
+    while (sets.next()) |set| if (set.of(number)) |changed| if (changed.shown) return true;
     return false;
 }
 

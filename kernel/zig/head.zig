@@ -14,6 +14,7 @@ const changes = @import("changes.zig");
 const entity = @import("entity.zig");
 const events = @import("events.zig");
 const failure = @import("failure.zig");
+const graph = @import("graph.zig");
 const group = @import("group.zig");
 const limits = @import("limits.zig");
 const references = @import("references.zig");
@@ -73,6 +74,8 @@ pub const Head = struct {
     events: events.Order = .{},
     undo: std.ArrayList(u8) = .empty,
     references: references.References,
+    /// What readers find references by, the other way round.
+    graph: graph.Graph,
     groups: group.Groups,
     in_transaction: bool = false,
     /// The open transaction changed cells that the undo log does not show.
@@ -105,11 +108,13 @@ pub const Head = struct {
         const noted = try gpa.alloc(bool, cat.tables.len);
         errdefer gpa.free(noted);
         @memset(noted, false);
+        var relations = try graph.Graph.init(gpa, &cat);
+        errdefer relations.deinit();
         var made: usize = 0;
         errdefer for (tables[0..made]) |*table| table.deinit();
         for (cat.tables, tables, spaces, noted) |*spec, *table, *space, *note| {
             space.* = .{ .limit = if (spec.kind == .entities) in.entities_max else spec.rows_max };
-            table.* = try .init(gpa, spec, if (spec.kind == .component) &spaces[0] else space, note);
+            table.* = try .init(gpa, spec, if (spec.kind == .component) &spaces[0] else space, note, relations.columns[made]);
             made += 1;
         }
         var widest: usize = 0;
@@ -130,6 +135,7 @@ pub const Head = struct {
             .spaces = spaces,
             .noted = noted,
             .references = try .init(gpa, &cat),
+            .graph = relations,
             .groups = groups,
             .given = given,
             .cells = cells,
@@ -148,6 +154,7 @@ pub const Head = struct {
         head.events.deinit(head.gpa);
         head.undo.deinit(head.gpa);
         head.references.deinit();
+        head.graph.deinit();
         head.groups.deinit(head.gpa);
         head.gpa.free(head.given);
         head.gpa.free(head.cells);

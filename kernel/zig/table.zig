@@ -25,6 +25,9 @@ pub const Table = struct {
     cap: u32 = 0,
     keys: Column = .{ .width = 8 },
     columns: []Column,
+    /// The same, and behind them the columns of the relation graph: `graph_cells` each, by key index.
+    all: []Column,
+    graph_cells: u32 = 0,
     /// One per field; present where a field is unique or a foreign key.
     indexes: []?KeyIndex,
     /// One per combination of fields that is unique together.
@@ -43,9 +46,11 @@ pub const Table = struct {
     /// Somebody follows its changes: the undo log says whose cells a bulk operation wrote.
     journaled: bool = false,
 
-    pub fn init(gpa: std.mem.Allocator, spec: *const catalogue.Table, space: *entity.Space, noted: *bool) error{OutOfMemory}!Table {
-        const columns = try gpa.alloc(Column, spec.fields.len);
-        errdefer gpa.free(columns);
+    pub fn init(gpa: std.mem.Allocator, spec: *const catalogue.Table, space: *entity.Space, noted: *bool, graph_columns: usize) error{OutOfMemory}!Table {
+        const all = try gpa.alloc(Column, spec.fields.len + graph_columns);
+        errdefer gpa.free(all);
+        @memset(all, .{ .width = 4 });
+        const columns = all[0..spec.fields.len];
         const indexes = try gpa.alloc(?KeyIndex, spec.fields.len);
         errdefer gpa.free(indexes);
         const combined = try gpa.alloc(KeyIndex, spec.uniques.len);
@@ -62,6 +67,7 @@ pub const Table = struct {
             .spec = spec,
             .space = space,
             .columns = columns,
+            .all = all,
             .indexes = indexes,
             .combined = combined,
             .has_auto = has_auto,
@@ -71,15 +77,20 @@ pub const Table = struct {
 
     pub fn deinit(table: *Table) void {
         table.keys.deinit(table.gpa);
-        for (table.columns) |*column| column.deinit(table.gpa);
+        for (table.all) |*column| column.deinit(table.gpa);
         for (table.indexes) |*index| if (index.*) |*i| i.deinit(table.gpa);
-        table.gpa.free(table.columns);
+        table.gpa.free(table.all);
         table.gpa.free(table.indexes);
         for (table.combined) |*index| index.deinit(table.gpa);
         table.gpa.free(table.combined);
         table.index.deinit(table.gpa);
         table.removed.deinit(table.gpa);
         table.inserted.deinit(table.gpa);
+    }
+
+    /// How many cells column `i` of `all` has.
+    pub fn cellsOf(table: *const Table, i: usize) u32 {
+        return if (i < table.columns.len) table.rows else table.graph_cells;
     }
 
     pub inline fn keyAt(table: *const Table, row: u32) u64 {
@@ -107,6 +118,12 @@ pub const Table = struct {
     }
 
     pub fn changed(table: *const Table) bool {
+        for (table.all[table.columns.len..]) |*column| if (!column.dirty.isEmpty()) return true;
+        return table.rowsChanged();
+    }
+
+    /// The same of what is more than the relation graph.
+    pub fn rowsChanged(table: *const Table) bool {
         if (table.removed.items.len > 0 or table.inserted.items.len > 0) return true;
         if (!table.keys.dirty.isEmpty()) return true;
         for (table.columns) |*column| if (!column.dirty.isEmpty()) return true;

@@ -43,6 +43,9 @@ pub const TableView = struct {
     keys: *Buffer,
     directory: *Directory,
     columns: []*Buffer,
+    /// The same, and behind them those of the relation graph, with `graph_cells` cells each.
+    all: []*Buffer,
+    graph_cells: u32,
     /// The first cut it belongs to.
     born: u64,
 
@@ -203,24 +206,25 @@ pub const Views = struct {
     fn dismantle(views: *Views, head: *Head, number: usize, view: *TableView) void {
         const table = &head.tables[number];
         dropBuffer(views.gpa, &table.keys, view.keys, head.open);
-        for (view.columns, table.columns) |buffer, *col| dropBuffer(views.gpa, col, buffer, head.open);
+        for (view.all, table.all) |buffer, *col| dropBuffer(views.gpa, col, buffer, head.open);
         dropDirectory(views.gpa, view.directory);
         if (views.spare[number] == null) views.spare[number] = view else views.destroyView(view);
     }
 
-    fn takeView(views: *Views, number: usize, columns: usize) error{OutOfMemory}!*TableView {
+    fn takeView(views: *Views, number: usize, table: *const Table) error{OutOfMemory}!*TableView {
         if (views.spare[number]) |view| {
             views.spare[number] = null;
             return view;
         }
         const view = try views.gpa.create(TableView);
         errdefer views.gpa.destroy(view);
-        view.columns = try views.gpa.alloc(*Buffer, columns);
+        view.all = try views.gpa.alloc(*Buffer, table.all.len);
+        view.columns = view.all[0..table.columns.len];
         return view;
     }
 
     fn destroyView(views: *Views, view: *TableView) void {
-        views.gpa.free(view.columns);
+        views.gpa.free(view.all);
         views.gpa.destroy(view);
     }
 
@@ -245,7 +249,7 @@ pub const Views = struct {
             if (set.cut <= cut) break;
             if (n == into.len) return null;
             if (set.of(table)) |of| {
-                const dirty: *const changes.DirtySet = if (field) |f| &of.columns[f] else &of.keys;
+                const dirty: *const changes.DirtySet = if (field) |f| &of.all[f] else &of.keys;
                 if (!dirty.isEmpty()) {
                     into[n] = dirty;
                     n += 1;
@@ -289,6 +293,9 @@ pub const Views = struct {
         const before = views.shown();
         if (before == null) @memset(head.noted, true);
 
+        // The graph follows the marks that sealing takes away; its own come along.
+        try head.graph.follow(head);
+
         // Seal first: a failure here leaves the marks open and nothing else changed.
         const set = try views.seal(head, version, if (before) |b| b.version else 0);
         var done: usize = 0;
@@ -329,7 +336,7 @@ pub const Views = struct {
             noted.* = false;
             const table = &head.tables[i];
             table.keys.current = view.keys;
-            for (table.columns, view.columns) |*col, buffer| col.current = buffer;
+            for (table.all, view.all) |*col, buffer| col.current = buffer;
             table.index.changed = false;
             if (before) |b|
                 views.retired_tables.appendAssumeCapacity(.{ .view = b.tables[i], .number = i, .last = head.open - 1 });
@@ -382,7 +389,7 @@ pub const Views = struct {
         sealed: ?*changes.TableChanges,
     ) error{OutOfMemory}!?*TableView {
         const table = &head.tables[number];
-        const view = try views.takeView(number, table.columns.len);
+        const view = try views.takeView(number, table);
         const filled = views.fillView(head, number, view, prior, sealed) catch |err| {
             views.destroyView(view);
             return err;
@@ -416,13 +423,13 @@ pub const Views = struct {
         };
         var filled: usize = 0;
         errdefer {
-            for (view.columns[0..filled], table.columns[0..filled]) |buffer, *col| dropBuffer(views.gpa, col, buffer, head.open);
+            for (view.all[0..filled], table.all[0..filled]) |buffer, *col| dropBuffer(views.gpa, col, buffer, head.open);
             dropBuffer(views.gpa, &table.keys, keys, head.open);
         }
-        for (table.columns, view.columns, 0..) |*col, *buffer, f| {
-            const dirty = if (sealed) |changed| &changed.columns[f] else &nothing;
-            buffer.* = try views.fillColumn(head, col, number, f, table.rows, dirty) orelse {
-                for (view.columns[0..filled], table.columns[0..filled]) |b, *c| dropBuffer(views.gpa, c, b, head.open);
+        for (table.all, view.all, 0..) |*col, *buffer, f| {
+            const dirty = if (sealed) |changed| &changed.all[f] else &nothing;
+            buffer.* = try views.fillColumn(head, col, number, f, table.cellsOf(f), dirty) orelse {
+                for (view.all[0..filled], table.all[0..filled]) |b, *c| dropBuffer(views.gpa, c, b, head.open);
                 dropBuffer(views.gpa, &table.keys, keys, head.open);
                 dropDirectory(views.gpa, directory);
                 return false;
@@ -432,6 +439,7 @@ pub const Views = struct {
         view.rows = table.rows;
         view.members = head.groups.membersOf(number);
         view.struct_seq = table.struct_seq;
+        view.graph_cells = table.graph_cells;
         view.keys = keys;
         view.directory = directory;
         view.born = head.open;
@@ -500,13 +508,16 @@ pub const Views = struct {
             for (tables) |*table| {
                 views.gpa.free(table.removed);
                 views.gpa.free(table.inserted);
-                views.gpa.free(table.columns);
+                views.gpa.free(table.all);
             }
             views.gpa.free(tables);
         }
         for (tables) |*into| {
-            into.columns = try views.gpa.alloc(changes.DirtySet, head.tables[into.number].columns.len);
-            @memset(into.columns, .{});
+            const table = &head.tables[into.number];
+            into.all = try views.gpa.alloc(changes.DirtySet, table.all.len);
+            @memset(into.all, .{});
+            into.columns = into.all[0..table.columns.len];
+            into.shown = table.rowsChanged();
         }
         for (tables) |*into| {
             const table = &head.tables[into.number];
@@ -516,10 +527,10 @@ pub const Views = struct {
         // Nothing can fail from here on.
         for (tables) |*into| {
             const table = &head.tables[into.number];
-            for (table.columns, into.columns) |*col, *dirty| {
+            for (table.all, into.all, 0..) |*col, *dirty, i| {
                 dirty.* = col.dirty;
                 col.dirty = .{};
-                dirty.seal(views.gpa, table.rows);
+                dirty.seal(views.gpa, table.cellsOf(i));
                 set.bytes += dirty.bytes() + @sizeOf(changes.DirtySet);
             }
             into.keys = table.keys.dirty;
@@ -542,7 +553,7 @@ const nothing: changes.DirtySet = .{};
 fn reopen(head: *Head, set: *ChangeSet) void {
     for (set.tables) |*from| {
         const table = &head.tables[from.number];
-        for (table.columns, from.columns) |*col, *dirty| {
+        for (table.all, from.all) |*col, *dirty| {
             if (col.dirty.isEmpty()) {
                 col.dirty = dirty.*;
                 dirty.* = .{};

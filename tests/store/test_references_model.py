@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from ecsnet._kernel.kernel import KernelStore
+from ecsnet._kernel.relations import related as kernel_related
 from ecsnet.errors import ConstraintError, StaleEntityError
 from ecsnet.schema import loads
 from ecsnet.store import Store, Transaction
@@ -97,6 +98,20 @@ class Model:
             return True
         held = [(row["holder"], row["slot"]) for row in items if row["holder"]]
         return len(set(held)) < len(held)
+
+
+def distances(nodes: dict[int, dict[str, int]], start: int) -> dict[int, int]:
+    """How far each node is from `start` along parents, up and down."""
+    found = {start: 0}
+    line = [start]
+    for key in line:
+        for other, row in nodes.items():
+            child, parent = nodes[key]["parent"] == row["id"], row["parent"] == nodes[key]["id"]
+            if (child or parent) and other not in found:
+                found[other] = found[key] + 1
+                line.append(other)
+    del found[start]
+    return found
 
 
 class ReferencesAgainstModel(RuleBasedStateMachine):
@@ -232,6 +247,10 @@ class ReferencesAgainstModel(RuleBasedStateMachine):
                 theirs = self.replica.acquire()
                 try:
                     assert theirs.digest() == pin.digest()
+                    for entity in self.committed.entities:
+                        walk = [[(SCHEMA.table("item").id, SCHEMA.table("item").field("holder").id, True)]]
+                        ours = kernel_related(pin, walk, entity, 1, False)[0]
+                        assert kernel_related(theirs, walk, entity, 1, False)[0].tolist() == ours.tolist()
                 finally:
                     theirs.release()
         finally:
@@ -262,6 +281,34 @@ class ReferencesAgainstModel(RuleBasedStateMachine):
             for field in next(iter(rows.values()), {}):
                 found = dict(zip(keys, getattr(columns, field).tolist(), strict=True))
                 assert found == {key: row[field] for key, row in rows.items()}, (table, field)
+        if source is not self.tx or not model.broken():
+            self.related(source, model)
+
+    def related(self, source: Any, model: Model) -> None:
+        nodes = model.rows["node"]
+        by_id = {row["id"]: key for key, row in nodes.items()}
+        for key, row in nodes.items():
+            for link in LINKS:
+                path = f"node.{link}"
+                below = sorted(other for other, one in nodes.items() if one[link] == row["id"] and other != key)
+                assert source.related(key, path).key.tolist() == below
+                above = [by_id[row[link]]] if row[link] not in (0, row["id"]) else []
+                assert source.related(key, path, direction="outgoing").key.tolist() == above
+            family = source.related(key, "node.parent", direction="both", depth=None)
+            assert dict(zip(family.key.tolist(), family.depth.tolist(), strict=True)) == distances(nodes, key)
+            assert family.depth.tolist() == sorted(family.depth.tolist())
+            worn = source.related(key, "anchor.node")
+            assert worn.table == "entities"
+            assert worn.key.tolist() == sorted(e for e, one in model.rows["anchor"].items() if one["node"] == row["id"])
+        items = model.rows["item"]
+        for entity in model.entities:
+            held = sorted(key for key, row in items.items() if row["holder"] == entity)
+            assert source.related(entity, "item.holder").key.tolist() == held
+            makers = sorted({items[key]["maker"] for key in held} - {0, entity})
+            assert source.related(entity, "item.holder", "item.maker").key.tolist() == makers
+            anchor = model.rows["anchor"].get(entity)
+            found = source.related(entity, "anchor.node", direction="outgoing").key.tolist()
+            assert found == ([] if anchor is None else [by_id[anchor["node"]]])
 
 
 ReferencesAgainstModel.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
