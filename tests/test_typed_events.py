@@ -50,17 +50,17 @@ class Item(Table):
 class Hit(Event):
     target: ref = field(to="entities.id")
     damage: u16
-    place: Vec
+    place: Vec = field(default={})
 
 
 class Said(Event):
-    who: ref = field(to="entities.id", optional=True)
+    who: ref = field(to="entities.id", default=None)
     words: string = field(length=200, default="")
 
 
 class Used(Event):
     item: ref = field(to="item.id")
-    by: ref = field(to="entities.id", optional=True)
+    by: ref = field(to="entities.id", default=None)
     kind: enum[Kind] = field(default=Kind.POTION)
 
 
@@ -105,7 +105,7 @@ def test_a_client_with_the_classes_is_told_instances_of_them() -> None:
         pair.step(6)
         hit, *said = [event for event in poll(pair) if isinstance(event, Event)]
         assert isinstance(hit, Hit)
-        assert (hit.target, hit.damage, hit.place.x, hit.place.y) == (me, 10, 1.0, 2.0)
+        assert (hit.target, hit.damage, float(hit.place.x), float(hit.place.y)) == (me, 10, 1.0, 2.0)
         assert hit == Hit(target=me, damage=10, place=Vec(x=1.0, y=2.0))
         assert hit.ecsnet_version is not None and hit.ecsnet_version <= pair.replica.version
         assert [(one.who, one.words) for one in said if isinstance(one, Said)] == [
@@ -134,9 +134,10 @@ def test_an_enum_is_told_as_its_member_and_a_row_that_went_as_its_key() -> None:
         if tx.tick == 1:
             tx.insert(Item(kind=Kind.POTION))
         if tx.tick == 5:
-            (items,) = tx.query(Item)
+            found = tx.query(Item)
+            (items,) = found
             tx.insert(Used(item=int(items.id[0]), kind=Kind.SWORD))
-            tx.delete(int(items.key[0]), Item)
+            tx.delete(int(found.key[0]), Item)
 
     with Pair(world_) as pair:
         pair.step(8)

@@ -358,6 +358,10 @@ GOOD = block_of(
 )
 
 
+def read(block: bytes) -> list[EventRow]:
+    return [row for row in READER.read_untrusted(message(block)) if isinstance(row, EventRow)]
+
+
 def message(block: bytes, **given: Any) -> Event:
     return Event(
         **{"session": 1, "sequence": 1, "version": 1, "tick": 1, "key": 0, "epoch": 1, "block": block, **given}
@@ -365,7 +369,7 @@ def message(block: bytes, **given: Any) -> Event:
 
 
 def test_a_block_is_read_in_the_order_in_which_its_rows_came() -> None:
-    assert [(row.table, row.number) for row in READER.read_untrusted(message(GOOD))] == [
+    assert [(row.table, row.number) for row in read(GOOD)] == [
         ("hit", 1), ("noise", 2), ("hit", 3), ("noise", 4),
     ]  # fmt: skip
 
@@ -397,7 +401,7 @@ def test_what_is_no_block_of_events_is_refused(what: str, block: bytes) -> None:
 def test_any_bytes_are_refused_or_read(at: int, byte: int, more: bytes) -> None:
     for block in (GOOD[:at] + bytes([byte]) + GOOD[at + 1 :], GOOD[:at] + more + GOOD[at:], more + GOOD[at:]):
         try:
-            rows = READER.read_untrusted(message(block))
+            rows = read(block)
         except RemoteProtocolError:
             continue
         assert all(row.number <= 1_000_000 for row in rows if row.table == "hit")
