@@ -177,6 +177,11 @@ class View(Lookup):
         """
         return related_rows(self._names, self._open(), key, fields, depth, direction)
 
+    @overload
+    def reader(self, field: Field[Cell, Any], /) -> Callable[[int], Cell]: ...
+    @overload
+    def reader(self, /, *what: Selector | Path) -> Callable[[int], Any]: ...
+
     def reader(self, /, *what: Selector | Path) -> Callable[[int], Any]:
         """Prepare a read: `hp = view.reader(Health.hp)`, then `hp(ship)` is what `view[ship, Health.hp]` is, for less.
         Of a table, or of several fields of one, it is a tuple: `place = view.reader(Transform.x, Transform.y)`.

@@ -53,6 +53,7 @@ def read(store: Store) -> None:
         view[3, Health.hp].lower()  # E: "int" has no attribute "lower"
         view[Health.hp].lower()  # E: has no attribute "lower"
         view[Kind]  # E: Invalid index type "type[Kind]" for "View"
+        view.reader(Health.hp)(3).lower()  # E: "int" has no attribute "lower"
 
 
 @world.command  # E: Argument 1 to "command" of "World" has incompatible type
