@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ecsnet.store.fields import FieldName
 from ecsnet.store.sorting import stable_order
 
-__all__ = ["Index", "Indexes", "flat", "indexable", "not_null"]
+__all__ = ["Index", "Indexes", "flat", "indexable"]
 
 _INDICES_PER_COLUMN: Final = 2
 _SCANS_BEFORE_INDEX: Final = 16
@@ -37,12 +37,6 @@ def flat(field: FieldName, cells: NDArray[Any]) -> NDArray[Any]:
     if not field.text:
         return cells
     return np.ascontiguousarray(cells).view(f"S{field.shape[0]}").reshape(len(cells))
-
-
-def not_null(references: NDArray[Any]) -> NDArray[np.bool_]:
-    """Which references (as `flat` gives them) lead anywhere: null is zero bytes, and an empty string."""
-    null: Any = {"S": b"", "O": ""}.get(references.dtype.kind, 0)
-    return np.asarray(references != null, np.bool_)
 
 
 class Index:

@@ -20,7 +20,7 @@ from ecsnet.expressions import Both, Comparison, Condition, Membership, Path
 from ecsnet.store.conditions import evaluate, lookup_values
 from ecsnet.store.explain import Step
 from ecsnet.store.fields import FieldName
-from ecsnet.store.indexes import flat, indexable, not_null
+from ecsnet.store.indexes import flat, indexable
 from ecsnet.store.ordering import sort_key, sorted_rows, values_of
 from ecsnet.store.placing import choose
 from ecsnet.store.selection import Beside, Selection, as_row_set
@@ -196,7 +196,7 @@ class Resolver:
         assert term.on is not None
         values = flat(term.on, self._source.read(selection, self._places[term.source], term.on))
         rows, present = self._targets(term, values)
-        present &= not_null(values)
+        # A reference to nothing is zero bytes, which is nobody's key.
         here = selection.present(self._places[term.source])
         if here is not None:
             present &= here
@@ -227,7 +227,6 @@ class Resolver:
         index = self._source.index_of(term.on, must=True)
         assert index is not None, "it was demanded"
         first, counts = index.ranges(values)
-        counts[~not_null(values)] = 0
         here = selection.present(place)
         if here is not None:
             counts[~here] = 0
