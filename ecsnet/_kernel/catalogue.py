@@ -94,6 +94,7 @@ def pack_cell(field: Field, value: Any) -> bytes:
     if field.type == "bytes":
         return bytes(value).ljust(field.count, b"\0")
     if field.type == "string":
-        raw = str(value).encode()
+        assert isinstance(value, str)
+        raw = value.encode()
         return struct.pack("<I", len(raw)) + raw
     return np.array(value, field.dtype).tobytes()

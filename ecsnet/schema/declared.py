@@ -36,6 +36,12 @@ class Declared:
     on_delete: OnDelete | None
     doc: str
 
+    def _null(self) -> Value:
+        """A reference that leads nowhere: zero bytes, whatever the type."""
+        if self.cell.element == "bytes":
+            return bytes(self.cell.count)
+        return "" if self.cell.element == "string" else 0
+
     def finish(self, number: int, *, primary: bool) -> Field:
         """The model's field; `primary` for a primary key, which is unique without saying so."""
         reference = None
@@ -43,8 +49,7 @@ class Declared:
         if self.foreign_key is not None:
             assert self.on_delete is not None
             reference = ForeignKey(*self.foreign_key, self.on_delete)
-            null = 0 if self.cell.element != "bytes" else bytes(self.cell.count)
-            default = null if self.optional else MISSING
+            default = self._null() if self.optional else MISSING
         return Field(
             id=number,
             name=self.name,

@@ -82,7 +82,7 @@ class Field:
 
     `default`, `minimum` and `maximum` are already of the element's type and range, rounded to f32 where that is the
     type: a bool, int or float, a flat tuple of `count` of them for an array (row-major), `count` bytes for `bytes[N]`,
-    a str for `string[N]`. A reference that is optional has null as its default: 0, or zero bytes.
+    a str for `string[N]`. A reference that is optional has null as its default: 0, zero bytes, or "".
     """
 
     id: int

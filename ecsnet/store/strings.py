@@ -180,6 +180,9 @@ def checked_texts(field: FieldName, values: Collection[object]) -> list[str]:
 
 
 def _text(field: FieldName, value: object) -> str:
+    if value is None and field.field is not None and field.field.foreign_key is not None:
+        # A reference to nothing is stored as "".
+        return ""
     if not isinstance(value, str):
         field.refuse(value, "a str")
     assert isinstance(field, StringField)

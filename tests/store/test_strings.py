@@ -10,7 +10,7 @@ import pytest
 
 from ecsnet._kernel.kernel import KernelStore
 from ecsnet.errors import ArgumentError, ConstraintError, LimitExceededError, NoRowError
-from ecsnet.expressions import col
+from ecsnet.expressions import col, count
 from ecsnet.schema import Schema, loads
 from ecsnet.store import Store
 
@@ -406,3 +406,54 @@ def test_changes_tell_the_texts_that_were_long_after_they_are_forgotten(store: S
     assert told[-1] == ("update", first, {"text": f"{3999:024}", "title": f"{3999:012}"})
     found = list(store.changes("name", where=col("name.text").startswith("é"), since=since))
     assert [(c.kind, c.key) for c in found] == [("insert", first)]
+
+
+KINDS = """
+[database]
+name = "shop"
+version = "1.0.0"
+
+[tables.kind]
+primary_key = "code"
+fields = [{ name = "code", type = "string[12]" }, { name = "weight", type = "f32", default = 1.0 }]
+
+[tables.item]
+primary_key = "id"
+fields = [{ name = "id", type = "u64", auto_increment = true },
+          { name = "kind", type = "string[12]", foreign_key = "kind.code", optional = true, on_delete = "cascade" },
+          { name = "owner", type = "string[20]", default = "nobody" },
+          { name = "slot", type = "u8", default = 0 }]
+"""
+
+
+def test_tables_are_keyed_and_joined_by_text() -> None:
+    store = Store(loads(KINDS))
+    with store.transaction() as tx:
+        sword = tx.insert("kind", {"code": "sword"})
+        tx.insert("kind", {"code": "axe", "weight": 3.0})
+        for kind, owner in (("sword", "anna"), ("axe", "bob"), ("axe", "anna")):
+            tx.insert("item", {"kind": kind, "owner": owner})
+        plain = tx.insert("item", {})
+        assert tx[plain, "item.kind"] == "", "null"
+    view = store.view()
+    joined = view.query("item").join("kind").order_by("kind.code", "item.owner").select("kind.code", "item.owner")
+    assert joined["kind.code"].tolist() == ["axe", "axe", "sword"]
+    assert joined["item.owner"].tolist() == ["anna", "bob", "anna"]
+    back = view.query("kind").join("item", left=True).where(col("item.owner") == "anna").select("kind.weight")
+    assert sorted(back["kind.weight"].tolist()) == [1.0, 3.0]
+    left = view.query("item").join("kind", left=True).where(col("kind.code").startswith("a")).count()
+    assert left == 2
+    assert view.query("item").where(col("item.kind") == None).key.tolist() == [plain]  # noqa: E711
+    with pytest.raises(ConstraintError, match="bow"), store.transaction() as tx:
+        tx.insert("item", {"kind": "bow"})
+    with pytest.raises(ConstraintError), store.transaction() as tx:
+        tx.insert("kind", {"code": ""})
+    with store.transaction() as tx:
+        tx.delete(sword, "kind")
+    assert sorted(store.view()["item.kind"].tolist()) == ["", "axe", "axe"]
+    grouped = store.view().query("item").group_by("item.owner").aggregate(n=count())
+    assert dict(zip(grouped["item.owner"].tolist(), grouped["n"].tolist(), strict=True)) == {
+        "anna": 1,
+        "bob": 1,
+        "nobody": 1,
+    }
