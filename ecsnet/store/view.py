@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Self, overload
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from ecsnet.errors import ArgumentError, ClosedError, NoRowError, StaleEntityError
 from ecsnet.expressions import Column
@@ -21,6 +21,7 @@ from ecsnet.schema.handles import Cell, Element, Field
 from ecsnet.store.fields import FieldName
 from ecsnet.store.lookup import Lookup
 from ecsnet.store.names import Names, TableName, as_key
+from ecsnet.store.neighbours import Neighbours, neighbours
 from ecsnet.store.places import INDEX_MASK, READS_BEFORE_PLACES
 from ecsnet.store.query import Selection
 from ecsnet.store.readers import reader_of
@@ -254,6 +255,29 @@ class View(Lookup):
         return cells
 
     column = read
+
+    def neighbours(
+        self, table: Selector, places: ArrayLike, *, radius: ArrayLike | None = None, k: int | None = None
+    ) -> Neighbours:
+        """The rows of a spatial table near each of many places, in one call: those within `radius` of it, or the `k`
+        nearest.
+
+        ```python
+        for entity, close in zip(players, view.neighbours(Transform, places, radius=50.0)):
+            ...                                 # close: the keys of those near this player, u64
+        ```
+
+        Args:
+            table: a table that declares `spatial`.
+            places: shape (places, 2) or (places, 3), as many numbers as it has axes.
+            radius: one for all, or one for each place.
+            k: how many.
+
+        Raises:
+            UnknownNameError, ArgumentError: no such table, or one without axes; wrong shapes, NaN; both of radius and
+            k, or neither. ClosedError.
+        """
+        return neighbours(self, self._names.table(table), places, radius, k)
 
     def search(self, search: Search, allowed: NDArray[np.bool_] | None) -> Found:
         """The rows that lie where `search` asks, through the spatial index of this version."""
