@@ -6,8 +6,15 @@ import sys
 
 import pytest
 
+from ecsnet.bench.contention import METRICS as CONTENTION
+from ecsnet.bench.crowd import make_crowd
 from ecsnet.bench.figures import Figure
 from ecsnet.bench.goals import GOALS, Goal
+from ecsnet.bench.peers_columns import ColumnsSide
+from ecsnet.bench.peers_sql import SqliteSide
+from ecsnet.bench.query import METRICS as QUERIES
+from ecsnet.bench.query import EcsnetSide
+from ecsnet.bench.spatial import METRICS as PLACES
 from ecsnet.bench.store import METRICS
 from ecsnet.bench.workers import Worker, WorkerError
 
@@ -40,6 +47,49 @@ def test_the_store_is_measured_beside_numpy_esper_sqlite_and_lmdb() -> None:
     assert {figure["peer"] for figure in figures} == {"numpy", "esper", "SQLite", "LMDB", None}
     assert {figure["n"] for figure in figures} == {64}
     assert all(figure["value"] > 0 for figure in figures)  # type: ignore[operator]
+
+
+def test_queries_are_measured_beside_databases_and_columns() -> None:
+    """Each question of the list has a figure beside everybody who can answer it."""
+    pytest.importorskip("duckdb")
+
+    figures = figures_of("query", "--n", "200", "--runs", "1")
+
+    assert {figure["metric"] for figure in figures} == set(QUERIES)
+    assert {figure["peer"] for figure in figures} == {"numpy", "SQLite", "DuckDB"}
+    assert all(figure["value"] > 0 for figure in figures)  # type: ignore[operator]
+
+
+def test_places_are_measured_beside_whoever_is_installed() -> None:
+    figures = figures_of("spatial", "--n", "500", "--runs", "1")
+
+    assert {figure["metric"] for figure in figures} == set(PLACES)
+    assert {figure["peer"] for figure in figures} >= {"numpy"}
+
+
+def test_contention_is_measured_with_as_many_threads_as_asked_for() -> None:
+    figures = figures_of("contention", "--n", "1", "--n", "3", "--runs", "1", "--operations", "60")
+
+    assert {figure["metric"] for figure in figures} == set(CONTENTION)
+    assert {figure["n"] for figure in figures} == {1, 3}
+    assert {figure["peer"] for figure in figures} == {"SQLite, one lock", "queue.SimpleQueue", None}
+
+
+def test_the_peers_answer_what_ecsnet_answers() -> None:
+    """Equal work: a faster answer to another question would say nothing."""
+    crowd = make_crowd(300)
+    ours, sqlite, columns = EcsnetSide(crowd), SqliteSide(crowd), ColumnsSide(crowd)
+    view = ours.store.view()
+    numbers = {key: number for number, key in enumerate(ours.keys.tolist())}
+
+    weak = {numbers[key] for key in ours.filter(view).tolist()}
+    assert weak == {row[0] for row in sqlite.rows("filter")} == set(columns.filter().tolist())
+    team = ours.aggregate(view)
+    assert tuple(team.values()) == sqlite.rows("aggregate")[0] == tuple(int(one) for one in columns.aggregate())
+    held = ours.join(view)
+    assert sorted(held["item.price"].tolist()) == sorted(row[1] for row in sqlite.rows("join"))
+    dear = ours.order_limit(view)
+    assert dear["item.price"].tolist() == [row[1] for row in sqlite.rows("order_limit")]
 
 
 def test_replication_is_measured_beside_a_broadcast_and_bare_sends() -> None:

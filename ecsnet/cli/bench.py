@@ -47,6 +47,62 @@ def store(
 
 
 @app.command()
+def query(
+    n: Annotated[
+        list[int] | None,
+        typer.Option("--n", min=10, metavar="N", help="Entities and items; may come again. Default: 10000, 100000."),
+    ] = None,
+    runs: Annotated[int, typer.Option(min=1, help="Runs of each, of which the median counts.")] = 5,
+    as_json: _JSON = False,
+) -> None:
+    """Filters, joins, groups, orders, relations and look-ups, beside SQLite in memory, DuckDB and plain numpy columns.
+
+    Each answers the same question and brings the whole answer into Python.
+    """
+    from ecsnet.bench import query as benchmark
+    from ecsnet.bench.reporting import reporter
+
+    with reporter("ecsnet bench query", as_json) as report:
+        _print(report, benchmark.run(n or benchmark.N_DEFAULT, runs=runs, note=_note, progress=report.progress))
+
+
+@app.command()
+def spatial(
+    n: Annotated[
+        list[int] | None,
+        typer.Option("--n", min=100, metavar="N", help="Points; may be given again. Default: 10000 and 100000."),
+    ] = None,
+    runs: Annotated[int, typer.Option(min=1, help="Runs of each, of which the median counts.")] = 5,
+    as_json: _JSON = False,
+) -> None:
+    """Radius, box and nearest neighbours, and keeping the index up to date, beside numpy, SQLite's R*Tree and scipy."""
+    from ecsnet.bench import spatial as benchmark
+    from ecsnet.bench.reporting import reporter
+
+    with reporter("ecsnet bench spatial", as_json) as report:
+        _print(report, benchmark.run(n or benchmark.N_DEFAULT, runs=runs, note=_note, progress=report.progress))
+
+
+@app.command()
+def contention(
+    n: Annotated[
+        list[int] | None,
+        typer.Option("--n", min=1, metavar="N", help="Threads; may be given again. Default: 1, 2, 4 and 8."),
+    ] = None,
+    runs: Annotated[int, typer.Option(min=1, help="Runs of each, of which the median counts.")] = 5,
+    operations: Annotated[int, typer.Option(min=1, help="Of all threads together, in one run.")] = 8000,
+    as_json: _JSON = False,
+) -> None:
+    """Producers and readers on many threads of one store, beside SQLite behind a lock and a bare queue."""
+    from ecsnet.bench import contention as benchmark
+    from ecsnet.bench.reporting import reporter
+
+    with reporter("ecsnet bench contention", as_json) as report:
+        threads = n or benchmark.N_DEFAULT
+        _print(report, benchmark.run(threads, runs=runs, operations=operations, progress=report.progress))
+
+
+@app.command()
 def replication(
     n: Annotated[
         list[int] | None,
