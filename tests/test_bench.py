@@ -43,7 +43,7 @@ def test_the_store_is_measured_beside_numpy_esper_sqlite_and_lmdb() -> None:
 
     figures = figures_of("store", "--n", "64", "--runs", "1")
 
-    assert {figure["metric"] for figure in figures} == {*METRICS, "memory_overhead"}
+    assert {figure["metric"] for figure in figures} == {*METRICS, "memory", "memory_overhead"}
     assert {figure["peer"] for figure in figures} == {"numpy", "esper", "SQLite", "LMDB", None}
     assert {figure["n"] for figure in figures} == {64}
     assert all(figure["value"] > 0 for figure in figures)  # type: ignore[operator]

@@ -48,9 +48,11 @@ _KEYWORD_FORM: Final = Goal("≤ {} ns, keyword form", 600)
 
 GOALS: Final[Mapping[str, Mapping[str, Goal]]] = {
     "store": {
+        "writer_row": Goal("≤ {} ns, prepared", 250),
         "insert_row": _KEYWORD_FORM,
         "update_row": _KEYWORD_FORM,
         "delete_row": _KEYWORD_FORM,
+        "reader_cell": Goal("≤ {} ns in pure Python", 150),
         "read_cell": Goal("≤ {} ns in pure Python", 150),
         "read_cell_by_row": Goal("≤ {} ns", 50),
         "bulk_insert": Goal("≤ {} ns", 10),

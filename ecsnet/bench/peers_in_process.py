@@ -40,7 +40,9 @@ class NumpySide:
         self._values = np.arange(n, dtype=np.uint32)
         self._product = np.empty(n, np.float32)
         self.works: dict[str, Work] = {
+            "writer_row": self.update_row,
             "update_row": self.update_row,
+            "reader_cell": self.read_cell,
             "read_cell": self.read_cell,
             "read_cell_by_row": self.read_cell,
             "bulk_insert": self.bulk_insert,
@@ -135,11 +137,13 @@ class EsperSide:
         self._some = [self._entities[i] for i in _shuffled(n)[:point_operations_max]]
         self.works: dict[str, Work] = {
             "insert_row": self.insert_row,
+            "writer_row": self.update_row,
             "update_row": self.update_row,
             "delete_row": self.delete_row,
             "update_row_own_transaction": self.update_row,
             "spawn_entity": self.spawn_entity,
             "despawn_entity": self.despawn_entity,
+            "reader_cell": self.read_cell,
             "read_cell": self.read_cell,
             "iterate_committed": self.iterate,
             "spawn_bulk": self.spawn_entity,

@@ -34,6 +34,7 @@ ROWS_PER_TRANSACTION: Final = 1000
 POINT_OPERATIONS_MAX: Final = 20_000
 """Point operations in one run: enough for a steady figure, few enough to end soon."""
 
+_ROW_BYTES: Final = 32
 _KEY: Final = '{ name = "entity_id", type = "u64", foreign_key = "entities.id" }'
 
 
@@ -69,17 +70,20 @@ METRICS: Final = (
     "bulk_update",
     "bulk_read",
     "iterate_committed",
+    "writer_row",
     "insert_row",
     "update_row",
     "delete_row",
     "update_row_own_transaction",
     "spawn_entity",
     "despawn_entity",
+    "reader_cell",
     "read_cell",
     "read_cell_by_row",
     "spawn_bulk_in_gaps",
 )
-"""Nanoseconds per row, cell or entity, lower is better; and after these `memory_overhead`, in per cent."""
+"""Nanoseconds per row, cell or entity, lower is better; and after these `memory`, in bytes for each row of 32, and
+`memory_overhead`, in per cent."""
 
 
 class EcsnetSide:
@@ -131,6 +135,17 @@ class EcsnetSide:
             with self.store.transaction() as tx:
                 for entity in chunk:
                     tx.insert(entity, health={"hp": 5, "max_hp": 100})
+        return (thread_time() - started) / len(self._some)
+
+    def writer_row(self) -> float:
+        """Two fields, prepared: what a system that goes entity by entity would use."""
+        hp = self._next_value()
+        started = thread_time()
+        for chunk in self._chunks:
+            with self.store.transaction() as tx:
+                write = tx.writer("health.hp", "health.max_hp")
+                for entity in chunk:
+                    write(entity, hp, 100)
         return (thread_time() - started) / len(self._some)
 
     def update_row(self) -> float:
@@ -194,6 +209,14 @@ class EcsnetSide:
         return (thread_time() - started) / count
 
     # --- reads -------------------------------------------------------------------------------------------------------
+
+    def reader_cell(self) -> float:
+        with self.store.view() as view:
+            read = view.reader("health.hp")
+            started = thread_time()
+            for entity in self._some:
+                read(entity)
+            return (thread_time() - started) / len(self._some)
 
     def read_cell(self) -> float:
         with self.store.view() as view:
@@ -324,7 +347,7 @@ def run(
     for peer_side, peer_name in ((EsperSide, "esper"), (LmdbSide, "lmdb")):
         if not peer_side.installed():
             note(f"{peer_name} is not installed: no figures beside it (pip install 'ecsnet[bench]')")
-    note("prepared writers, cell reads by an optional builtin and reads of many cells by key are not built: no figures")
+    note("cell reads by an optional builtin are not built: no figures")
     goals = GOALS["store"]
     for n in sizes:
         ours = EcsnetSide(n)
@@ -346,13 +369,16 @@ def run(
         for database in databases:
             database.close()
         del ours, peers, databases
-        progress(f"memory_overhead, n = {n:,}")
-        yield Figure("store", "memory_overhead", n, _memory_overhead(n), "%", "lower", goal=goals["memory_overhead"])
+        progress(f"memory, n = {n:,}")
+        allocated = _allocated(n)
+        yield Figure("store", "memory", n, allocated / n, "B", "lower")
+        overhead = 100 * (allocated - 3 * _ROW_BYTES * n) / (_ROW_BYTES * n)
+        yield Figure("store", "memory_overhead", n, overhead, "%", "lower", goal=goals["memory_overhead"])
 
 
-def _memory_overhead(n: int) -> float:
-    """What the kernel has allocated for `n` entities with a `body`, beyond three buffers of its columns (the writer's,
-    and two for views), in per cent of the data; after every cell has changed twice."""
+def _allocated(n: int) -> int:
+    """What the kernel has allocated for `n` entities with a `body` after every cell has changed twice. Three buffers of
+    its columns (the writer's, and two for views) are no overhead; the rest is."""
     with Store(bench_schema()) as store:
         empty = store.statistics().bytes_allocated
         with store.transaction() as tx:
@@ -360,6 +386,4 @@ def _memory_overhead(n: int) -> float:
         for value in (1, 2):
             with store.transaction() as tx:
                 tx.update_many(keys, "body", **dict.fromkeys(_BODY, value))
-        data_bytes = 32 * n
-        allocated = store.statistics().bytes_allocated - empty
-    return 100 * (allocated - 3 * data_bytes) / data_bytes
+        return store.statistics().bytes_allocated - empty
