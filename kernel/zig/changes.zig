@@ -139,7 +139,7 @@ pub const DirtySet = struct {
         }
         const items = set.list.items;
         if (items.len < 2) return;
-        if (!std.sort.isSorted(u32, items, {}, std.sort.asc(u32))) std.mem.sort(u32, items, {}, std.sort.asc(u32));
+        if (!std.sort.isSorted(u32, items, {}, std.sort.asc(u32))) std.sort.pdq(u32, items, {}, std.sort.asc(u32));
         var kept: usize = 1;
         for (items[1..]) |row| {
             if (row == items[kept - 1]) continue;

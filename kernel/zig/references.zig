@@ -70,7 +70,7 @@ pub const References = struct {
                     .on_delete = field.on_delete,
                 });
             };
-            std.mem.sort(Link, list.items, {}, struct {
+            std.sort.insertion(Link, list.items, {}, struct {
                 fn before(_: void, a: Link, b: Link) bool {
                     return (a.value orelse 0) < (b.value orelse 0);
                 }

@@ -63,7 +63,7 @@ pub fn follow(
                 rows = next.items;
             }
         }
-        std.mem.sort(u64, found.keys.items[first..], {}, std.sort.asc(u64));
+        std.sort.pdq(u64, found.keys.items[first..], {}, std.sort.asc(u64));
         try found.depths.appendNTimes(arena, round, found.keys.items.len - first);
         frontier.items.len = 0;
         try frontier.appendSlice(arena, found.keys.items[first..]);
