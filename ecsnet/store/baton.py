@@ -9,6 +9,7 @@ Invariants:
 - nobody who waits holds it up: a wait that ends in an error has changed nothing.
 """
 
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -30,7 +31,10 @@ def checked_wait(wait_s: float) -> float:
     """
     if isinstance(wait_s, bool) or not isinstance(wait_s, int | float) or not wait_s >= 0:
         raise ArgumentError(f"expected seconds to wait, 0 or more, found {wait_s!r}")
-    return float(wait_s)
+    try:
+        return float(wait_s)
+    except OverflowError:
+        return math.inf
 
 
 class Baton:

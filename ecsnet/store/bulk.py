@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ecsnet.errors import ArgumentError
+from ecsnet.errors import ArgumentError, LimitExceededError
+from ecsnet.limits import ROWS_MAX
 from ecsnet.store.fields import show
 from ecsnet.store.names import TableName, as_keys
 from ecsnet.store.query import Query
@@ -108,6 +109,9 @@ def length_of(n: int | None, tables: Sequence[tuple[TableName, Mapping[str, Any]
             field = table.stored_field(name)
             if isinstance(value, bytes | bytearray | str) or not hasattr(value, "__len__"):
                 continue
+            if isinstance(value, np.ndarray) and value.ndim == 0:
+                # One value, whatever of.
+                continue
             # One value of `[T; N]` for all rows says nothing about how many there are.
             plain = isinstance(value, np.ndarray) and not field.text
             if np.ndim(value if plain else field.cast(value)) == len(field.shape):
@@ -116,6 +120,9 @@ def length_of(n: int | None, tables: Sequence[tuple[TableName, Mapping[str, Any]
     if n is not None:
         if not isinstance(n, int) or isinstance(n, bool) or n < 0:
             raise ArgumentError(f"expected how many rows to make, found {n!r}")
+        if n > ROWS_MAX:
+            # Before anybody asks for the memory.
+            raise LimitExceededError("ROWS_MAX", ROWS_MAX, n)
         found.setdefault(n, "n")
     if len(found) > 1:
         lengths = ", ".join(f"{where} has {length}" for length, where in found.items())

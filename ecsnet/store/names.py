@@ -23,7 +23,7 @@ from ecsnet.store.typed import demand_fits
 if TYPE_CHECKING:
     from ecsnet.store.terms import Terms
 
-__all__ = ["Names", "TableName", "as_key", "as_keys", "no_such_row"]
+__all__ = ["Names", "TableName", "as_key", "as_keys", "key_and_table", "no_such_row"]
 
 _KEY_MAX: Final = 2**64 - 1
 
@@ -75,10 +75,16 @@ class TableName:
         """Look a field up by its own name.
 
         Raises:
-            UnknownNameError: with the name that was probably meant.
+            UnknownNameError: with the name that was probably meant. ArgumentError: no name at all.
         """
-        found = self.fields.get(name)
+        try:
+            found = self.fields.get(name)
+        except (TypeError, ValueError):
+            # It has no hash.
+            found = None
         if found is None:
+            if not isinstance(name, str):
+                raise ArgumentError(f"expected the name of a field of {self.name}, found {show(name)}")
             raise UnknownNameError(f"field of {self.name}", name, self.fields)
         return found
 
@@ -113,8 +119,7 @@ class TableName:
 
     def _members(self, name: str, value: Any) -> Iterator[tuple[str, Any]]:
         if name not in self.structs:
-            if name not in self.fields:
-                raise UnknownNameError(f"field of {self.name}", name, self.fields)
+            self.field(name)
             yield name, value
             return
         members = value if isinstance(value, Mapping) else getattr(value, "ecsnet_values", None)
@@ -162,7 +167,8 @@ class Names:
         """
         try:
             found = self._selectors.get(selector)
-        except TypeError:
+        except (TypeError, ValueError):
+            # It has no hash: numpy's own scalars raise the one or the other.
             found = None
         return self._declared(selector) if found is None else found
 
@@ -247,6 +253,17 @@ def as_keys(keys: object) -> NDArray[np.uint64]:
     if array.dtype.kind not in "iu" or array.ndim != 1 or (array.dtype.kind == "i" and int(array.min()) < 0):
         raise ArgumentError(f"expected an array of u64 keys, found {show(keys)}")
     return array.astype(np.uint64)
+
+
+def key_and_table(what: tuple[Any, ...]) -> tuple[Any, Any]:
+    """The two parts of what `in` asks of one row.
+
+    Raises:
+        ArgumentError: not two.
+    """
+    if len(what) != 2:
+        raise ArgumentError(f"expected `entity in ...` or `(key, Health) in ...`, found {show(what)}")
+    return what[0], what[1]
 
 
 def as_key(key: object) -> int:

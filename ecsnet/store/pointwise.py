@@ -15,7 +15,7 @@ from ecsnet.ids import INDEX_BITS, Entity
 from ecsnet.schema.handles import Cell, Field
 from ecsnet.store.bulk import row_cells
 from ecsnet.store.lifecycle import DIRECT, LENDING, Lifecycle
-from ecsnet.store.names import TableName, as_key, as_keys
+from ecsnet.store.names import TableName, as_key, as_keys, key_and_table
 from ecsnet.store.query import Query
 from ecsnet.store.shapes import PACKING_ERRORS, InsertRecipe, changeable
 from ecsnet.store.typed import RowLike, Selector, given_by, row_parts, selects
@@ -60,9 +60,10 @@ class PointWrites(Lifecycle):
         for table, given in given_rows:
             try:
                 recipe = self._inserts[table][tuple(given)]
-            except (KeyError, TypeError):
+                values = given.values()
+            except (AttributeError, KeyError, TypeError):
                 recipe, given = self._component_recipe(table, given)
-            values = given.values()
+                values = given.values()
             parts.append((recipe.shape, tuple(values) if recipe.plain else recipe.values(values)))
         try:
             entity = self._kernel.spawn(owner if owner.__class__ is int else client_id(owner), parts)
@@ -141,8 +142,9 @@ class PointWrites(Lifecycle):
                 name, given = components.popitem()
             try:
                 recipe = self._inserts[name][tuple(given)]
-                status = recipe.put(what, given) if recipe.component else None
-            except (KeyError, *PACKING_ERRORS):
+                # No fields at all are a dict too: an empty list would do as well.
+                status = recipe.put(what, given) if recipe.component and (given or isinstance(given, Mapping)) else None
+            except (IndexError, KeyError, *PACKING_ERRORS):
                 # The first of its kind, or refused before it reached the kernel: the long way says why.
                 status = None
             if status == 0:
@@ -265,7 +267,7 @@ class PointWrites(Lifecycle):
             self._enter()
         try:
             drop = self._deletes[table]
-        except (KeyError, TypeError):
+        except (KeyError, TypeError, ValueError):
             drop = self._recipes.delete(self._deletable(table), table)
         if self._state == LENDING:
             name = self._names.table(table)
@@ -395,7 +397,8 @@ class PointWrites(Lifecycle):
         """`entity in tx`, or `(key, Health) in tx`: whether it is alive, whether it has the row."""
         self._enter()
         if isinstance(what, tuple):
-            return self._has(self._names.table(what[1]), as_key(what[0]))
+            key, table = key_and_table(what)
+            return self._has(self._names.table(table), as_key(key))
         return self._has(self._names.by_id[0], as_key(what))
 
     # --- inside ------------------------------------------------------------------------------------------------------
@@ -431,7 +434,12 @@ class PointWrites(Lifecycle):
         # Gathered copies first, so that they are not taken for older than this write. The kernel writes to the scratch
         # of a lent column and to the head of any other.
         self._lending.scatter(table)
-        status = recipe.put(key, fields)
+        try:
+            status = recipe.put(key, fields)
+        except EcsnetError:
+            raise
+        except PACKING_ERRORS as error:
+            raise recipe.explain(fields.values(), error) from error
         if status < 0:
             raise self._kernel.failed(status)
         for field in recipe.fields:

@@ -261,7 +261,13 @@ class Query(Aligned[*Tables]):
             return iter([Rows(self._source, selection, position) for position in range(len(self._terms.tables))])
 
         def __getitem__(self, position: int) -> Rows:
-            return Rows(self._source, self.resolve(), range(len(self._terms.tables))[position])
+            tables = len(self._terms.tables)
+            if not isinstance(position, int) or not -tables <= position < tables:
+                raise ArgumentError(
+                    f"expected the number of a table, from 0 to {tables - 1} here, found {position!r}: columns are "
+                    f"fields of what the query unpacks into"
+                )
+            return Rows(self._source, self.resolve(), position % tables)
 
     def select(self, /, *columns: Column | str, **named: Column | str) -> Result:
         """The cells of these columns, copied out of the view or transaction, under their paths or the names given:

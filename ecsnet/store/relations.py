@@ -61,7 +61,7 @@ def related_rows(
     direction: Direction,
 ) -> Related:
     """What `related` of a view and of a transaction answers."""
-    if direction not in ("incoming", "outgoing", "both"):
+    if not isinstance(direction, str) or direction not in ("incoming", "outgoing", "both"):
         raise ArgumentError(f"direction is 'incoming', 'outgoing' or 'both', not {direction!r}")
     if depth is not None and (isinstance(depth, bool) or not isinstance(depth, int) or depth < 1):
         raise ArgumentError(f"depth is a number of rounds from 1 on, or None for all of them, not {depth!r}")

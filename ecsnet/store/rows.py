@@ -49,6 +49,9 @@ class Rows:
         if field is None:
             if _is_struct(self._table, name):
                 return Members(self, name)
+            if name.startswith("ecsnet_"):
+                # What rows to be written are known by: these are none.
+                raise AttributeError(name)
             field = self._table.field(name)
         return self._source.column(self._selection, self._position, field)
 

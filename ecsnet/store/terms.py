@@ -166,7 +166,7 @@ def terms_of(names: Names, tables: Sequence[Any], without: Sequence[Any]) -> Ter
     asked = (tables, tuple(without)) if isinstance(without, list | tuple) and type(tables) is tuple else None
     try:
         known = names.terms.get(asked)
-    except TypeError:
+    except (TypeError, ValueError):
         # A table that is no name; said below.
         known = asked = None
     if known is not None:

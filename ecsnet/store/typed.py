@@ -10,6 +10,8 @@ Invariant: everywhere a table may be named by a string it may be named by its cl
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
+import numpy as np
+
 from ecsnet.errors import ArgumentError
 from ecsnet.expressions import Column
 
@@ -141,6 +143,8 @@ def named_fields(names: "Names", what: tuple[Selector | Path, ...]) -> tuple["Ta
         declared = [names.path(column) for column in _declared_columns(what[0])]
         return table, tuple([field for field in declared if field.kind == "stored"]) or table.stored
     fields = tuple([names.path(path) for named in what for path in _columns_in(named)])
+    if not fields:
+        raise ArgumentError(f"expected a table, or fields of one, such as Velocity.x, found {what[0]!r}")
     if any(field.table is not fields[0].table for field in fields):
         raise ArgumentError(f"fields of different tables: {', '.join(field.path for field in fields)}")
     if len(set(fields)) < len(fields):
@@ -157,5 +161,7 @@ def _declared_columns(declared: type[Any]) -> list[Column]:
 
 def _columns_in(named: object) -> Iterable[object]:
     """The columns of a struct such as `Transform.place`, else what is named itself."""
-    is_struct = isinstance(named, Iterable) and not isinstance(named, str | bytes | type | Column | Mapping)
+    is_struct = isinstance(named, Iterable) and not isinstance(
+        named, str | bytes | type | Column | Mapping | np.ndarray
+    )
     return list(named) if is_struct and isinstance(named, Iterable) else (named,)

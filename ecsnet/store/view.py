@@ -20,7 +20,7 @@ from ecsnet.ids import INDEX_BITS, Tick, Version
 from ecsnet.schema.handles import Cell, Element, Field
 from ecsnet.store.fields import FieldName
 from ecsnet.store.lookup import Lookup
-from ecsnet.store.names import Names, TableName, as_key
+from ecsnet.store.names import Names, TableName, as_key, key_and_table
 from ecsnet.store.neighbours import Neighbours, neighbours
 from ecsnet.store.places import INDEX_MASK, READS_BEFORE_PLACES
 from ecsnet.store.query import Selection
@@ -118,7 +118,10 @@ class View(Lookup):
             UnknownNameError: no such table or field. ClosedError: after `close()`.
         """
         if what.__class__ is tuple:
-            key, path = what
+            try:
+                key, path = what
+            except ValueError:
+                raise _nothing_of_a_view(what) from None
             if path.__class__ is not str:
                 path = self._names.written(path)
             quick = self._quick.get(path)
@@ -136,14 +139,13 @@ class View(Lookup):
             return self._column(self._names.path(what))
         if isinstance(what, str | type):
             return ViewTable(self, self._names.table(what))
-        raise ArgumentError(
-            f"expected view[key, Health.hp], view[Health.hp] or view[Health], or their names, found view[{what!r}]"
-        )
+        raise _nothing_of_a_view(what)
 
     def __contains__(self, what: object) -> bool:
         """`entity in view`, or `(key, Health) in view`: whether it is alive, whether it has the row."""
         if isinstance(what, tuple):
-            key, table = what[0], self._names.table(what[1])
+            key, selector = key_and_table(what)
+            table = self._names.table(selector)
         else:
             key, table = what, self._names.by_id[0]
         try:
@@ -406,3 +408,9 @@ class ViewTable:
 
 def _generations(keys: NDArray[np.uint64]) -> NDArray[np.uint32]:
     return (keys >> np.uint64(INDEX_BITS)).astype(np.uint32)
+
+
+def _nothing_of_a_view(what: object) -> ArgumentError:
+    return ArgumentError(
+        f"expected view[key, Health.hp], view[Health.hp] or view[Health], or their names, found view[{what!r}]"
+    )
