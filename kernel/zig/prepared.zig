@@ -50,6 +50,7 @@ pub fn run(head: *Head, in: *const PreparedIn, records: []u8, ids: []const u8) f
             return operations.updateStrided(head, in.table, in.count, keys, described);
         }
     }
+    if (kind == .update or kind == .delete) try head.demandLasting(table, 0);
     const from = head.mark();
     errdefer head.undoTo(from);
     for (0..in.count) |i| {

@@ -168,3 +168,19 @@ def test_dropped_records_make_room_for_those_behind(kernel: KernelStore) -> None
     assert [insert.key(place) for place in range(3)] == keys[5:]
     assert insert.run(3) == 0
     assert column(kernel, "health", 0) == [5, 6, 7]
+
+
+def test_rows_of_an_event_table_are_neither_updated_nor_deleted() -> None:
+    hit = '[tables.hit]\nevent = true\nfields = [{ name = "damage", type = "u16" }]\n'
+    kernel = KernelStore(loads(ARENA + hit))
+    kernel.take_baton()
+    kernel.begin()
+    (key,) = (int(key) for key in kernel.reserve(kernel.schema.table("hit").id, 1))
+    assert fill(prepared(kernel, INSERT, "hit", "damage"), [(key, 7)]) == 0
+    with pytest.raises(EcsnetError, match="hit"):
+        raise refused(kernel, fill(prepared(kernel, UPDATE, "hit", "damage"), [(key, 8)]))
+    with pytest.raises(EcsnetError, match="hit"):
+        raise refused(kernel, fill(prepared(kernel, DELETE, "hit"), [(key,)]))
+    assert column(kernel, "hit", 0) == [7]
+    kernel.rollback()
+    kernel.release_baton()
