@@ -282,8 +282,9 @@ pub const Heap = struct {
 
     // The table.
 
-    /// For indexes beside the heap's own. From any thread, once there is a text.
+    /// For indexes beside the heap's own. From any thread. There is a salt as soon as there is a text that is not empty.
     pub fn longHash(heap: *const Heap, text: []const u8) u64 {
+        if (text.len == 0) return 0;
         return std.hash.Wyhash.hash(heap.salt, text);
     }
 
