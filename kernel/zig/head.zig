@@ -87,6 +87,8 @@ pub const Head = struct {
     /// Keys are handed out here, not taken in from an authority.
     replica: bool = false,
     info: failure.Info = .{},
+    /// What refusals found that somebody has still to be told of: texts among it outlive a sweep.
+    told: std.ArrayList(u64) = .empty,
     /// Room for one row's cells, as many as the widest table has fields: on the stack it would be
     /// cleared for every row.
     given: []?[*]const u8,
@@ -159,6 +161,7 @@ pub const Head = struct {
         head.gpa.free(head.given);
         head.gpa.free(head.cells);
         head.gpa.free(head.texts);
+        head.told.deinit(head.gpa);
         head.heap.deinit();
         head.catalogue.deinit();
     }

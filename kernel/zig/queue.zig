@@ -126,6 +126,7 @@ pub const Queue = struct {
         if (store.head.in_transaction) return error.InTransaction;
         queue.results.clearRetainingCapacity();
         queue.keys.clearRetainingCapacity();
+        store.head.told.clearRetainingCapacity();
         queue.takeIn();
         // Room for all results first: after that no order can be run without having one.
         var orders: usize = 0;
@@ -137,6 +138,7 @@ pub const Queue = struct {
         }
         try queue.results.ensureTotalCapacity(queue.gpa, orders);
         try queue.keys.ensureTotalCapacity(queue.gpa, keys);
+        try store.head.told.ensureTotalCapacity(store.head.gpa, orders);
         while (queue.backlog) |one| {
             queue.backlog = one.next;
             queue.results.appendAssumeCapacity(queue.run(store, one));
@@ -161,6 +163,7 @@ pub const Queue = struct {
         var result: Result = .{ .ticket = order.ticket, .status = 0, .keys = 0, .info = .{} };
         queue.commit(store, order) catch |err| {
             queue.keys.items.len = first;
+            store.head.told.appendAssumeCapacity(store.head.info.found);
             result.status = failure.code(err);
             result.info = store.head.info;
             return result;

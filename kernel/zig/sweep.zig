@@ -1,9 +1,9 @@
 //! What keeps a text alive, and when the others are forgotten.
 //!
-//! A text is alive while a cell of the head, a cell of a version that is or may be pinned, or a default refers to it.
-//! Nothing else holds references from one transaction to the next: the undo log is empty between them, and change
-//! sets, blocks and indexes name rows, bytes and hashes. Buffers that nobody reads keep stale cells; each is
-//! overwritten before it is shown, or equals the head's.
+//! A text is alive while a cell of the head, a cell of a version that is or may be pinned, or a default refers to it,
+//! and while a refusal names it of which somebody has still to be told. Nothing else holds references from one
+//! transaction to the next: the undo log is empty between them, and change sets, blocks and indexes name rows, bytes and
+//! hashes. Buffers that nobody reads keep stale cells; each is overwritten before it is shown, or equals the head's.
 //!
 //! Called by the writer between transactions. Readers go on meanwhile: what they have pinned is marked.
 
@@ -28,7 +28,14 @@ pub fn now(head: *Head, views: *const Views) void {
         head.heap.mark(references(col.head, table.rows));
         markViews(head, views, number, f);
     };
+    markFound(head, head.info.found);
+    for (head.told.items) |found| markFound(head, found);
     head.heap.sweep();
+}
+
+/// What a refusal found is a reference, or some number: one that happens to be a reference keeps a text for nothing.
+fn markFound(head: *Head, found: u64) void {
+    if (head.heap.valid(found)) head.heap.mark(&.{found});
 }
 
 /// The column in every version that is or may be pinned, a buffer that many share once.

@@ -457,3 +457,36 @@ def test_tables_are_keyed_and_joined_by_text() -> None:
         "bob": 1,
         "nobody": 1,
     }
+
+
+def test_a_refused_order_names_its_text_although_nothing_keeps_it() -> None:
+    """Its texts are forgotten when it is undone, and those of the orders behind it take their places."""
+    store = Store(loads(KINDS.replace("string[20]", "string[4000]")))
+    tickets = []
+    with store.transaction() as tx:
+        for number in range(3):
+            order = store.queue()
+            for place in range(100):
+                order.insert("item", {"owner": f"{number} {place} ".ljust(4000, "x")})
+            order.insert("item", {"kind": f"bow {number}"})
+            tickets.append(order.commit())
+        tx.insert("kind", {"code": "sword"})
+    for number, ticket in enumerate(tickets):
+        with pytest.raises(ConstraintError, match=f"bow {number}"):
+            ticket.wait(1.0)
+
+
+def test_an_index_made_before_there_was_any_text_finds_the_empty_one() -> None:
+    store = Store(loads(TEXT.replace("höher", "")))
+    with store.transaction() as tx:
+        for _ in range(5):
+            tx.spawn(name={"text": ""})
+    view = store.view()
+    field = view._names.path("name.text")
+    while (before := view.rows_with(field, [""])) is None:
+        pass
+    with store.transaction() as tx:
+        tx.insert("item", {"title": "the first text of all"})
+    found = view.rows_with(field, [""])
+    assert found is not None
+    assert found.tolist() == before.tolist() == [0, 1, 2, 3, 4]
