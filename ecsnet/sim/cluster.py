@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from random import Random
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import msgspec
 
@@ -46,6 +46,9 @@ from ecsnet.sim.relay import Relay
 from ecsnet.sim.schedule import Schedule
 from ecsnet.sim.trace import Trace
 from ecsnet.world import World
+
+if TYPE_CHECKING:
+    from ecsnet.schema.python import Row
 
 Transport = Literal["stream", "datagram", "mixed"]
 Play = Callable[[Player], None]
@@ -454,11 +457,11 @@ class Cluster:
 
     # --- figures -----------------------------------------------------------------------------------------------------
 
-    def lag(self, table: str | None = None, *, player: Player | None = None) -> LagFigures:
+    def lag(self, table: "str | type[Row] | None" = None, *, player: Player | None = None) -> LagFigures:
         """How late the players see what the node did: see `LagFigures`.
 
         Args:
-            table: of versions that changed something in this table alone.
+            table: of versions that changed something in this table alone; its name or its class.
             player: of this player alone.
 
         Raises:
@@ -535,8 +538,8 @@ class Cluster:
             for one in range(before + 1 if before else version, version + 1):
                 yield when_ns, made_ns[one], one, incarnation
 
-    def _touching(self, table: str) -> set[tuple[int, int]]:
-        number = self.world.schema.table(table).id
+    def _touching(self, table: "str | type[Row]") -> set[tuple[int, int]]:
+        number = self.world.schema.table(table if isinstance(table, str) else table.ecsnet_table).id
         return {
             (incarnation, version)
             for incarnation, of_versions in self.node.touched.items()

@@ -18,7 +18,7 @@ import os
 import shlex
 import time
 from collections.abc import Iterator, Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 import pytest
@@ -32,6 +32,9 @@ from ecsnet.sim.profile import profile
 from ecsnet.sim.scenario import CLIENTS_MAX, SECONDS_MAX, SEED_MAX
 from ecsnet.sim.shrink import Case, Shrunk, shrink
 from ecsnet.world import World
+
+if TYPE_CHECKING:
+    from ecsnet.schema.python import Row
 
 TRIES_MAX = 30
 WALL_S_MAX = 20.0
@@ -178,11 +181,11 @@ class StagedCluster(Cluster):
             super().step()
             self.asked_ticks += 1
 
-    def lag(self, table: str | None = None, *, player: Player | None = None) -> LagFigures:
+    def lag(self, table: "str | type[Row] | None" = None, *, player: Player | None = None) -> LagFigures:
         """As `Cluster.lag`, in numbers that say what they are."""
         lag = super().lag(table, player=player)
         self._stage.lag_unknown |= not lag.n
-        of = "" if table is None else f" of {table}"
+        of = "" if table is None else f" of {table if isinstance(table, str) else table.ecsnet_table}"
         of += "" if player is None else f" at {player.name}"
         named = {
             field: Figure(getattr(lag, field), f"lag {field.removesuffix('_ms')}{of}", "ms", f"{self.words()}: {lag}")

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ecsnet.demo import arena as classes
 from ecsnet.errors import ArgumentError, ClosedError, UnknownNameError
 from ecsnet.replica import StateChanged
 from ecsnet.replica.events import EpochChanged
@@ -247,6 +248,12 @@ def test_lag_can_be_asked_for_a_table(world: World) -> None:
         assert cluster.lag("health").n < 10, "nobody was hit; only those who joined have one"
         with pytest.raises(UnknownNameError, match="did you mean 'transform'"):
             cluster.lag("transfrom")
+
+
+def test_lag_can_be_asked_for_a_table_by_its_class() -> None:
+    with Cluster(classes.world, clients=2, profile="lan", seed=2) as cluster:
+        cluster.run(2)
+        assert cluster.lag(classes.Transform).n == cluster.lag("transform").n
 
 
 def test_wrong_clocks_hurt_nobody(world: World) -> None:
