@@ -113,3 +113,16 @@ def test_a_running_node_is_asked(monkeypatch: pytest.MonkeyPatch, capsys: pytest
         node.stop()
         thread.join(PATIENCE_S)
     assert not thread.is_alive()
+
+
+def test_a_schema_of_classes_is_asked_like_a_world(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (here / "queried_world.py").write_text(WORLD + "\nschema = world.schema\nnumber = 3\n")
+    arguments = ("query", "queried_world:schema", "from health select count()", "--setup", "queried_world:setup")
+    assert run_ecsnet(monkeypatch, *arguments) == 0
+    assert capsys.readouterr().out.split() == ["1", "rows", "count()", "2"]
+    assert run_ecsnet(monkeypatch, "query", "queried_world:number", "from health") == 1
+    assert "not a Schema" in capsys.readouterr().err
+    assert run_ecsnet(monkeypatch, *arguments[:-1], "queried_world:fill") == 1
+    assert "known: setup" in capsys.readouterr().err

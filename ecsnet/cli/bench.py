@@ -87,7 +87,7 @@ def spatial(
 def contention(
     n: Annotated[
         list[int] | None,
-        typer.Option("--n", min=1, metavar="N", help="Threads; may be given again. Default: 1, 2, 4 and 8."),
+        typer.Option("--n", min=1, max=256, metavar="N", help="Threads; may be given again. Default: 1, 2, 4, 8."),
     ] = None,
     runs: Annotated[int, typer.Option(min=1, help="Runs of each, of which the median counts.")] = 5,
     operations: Annotated[int, typer.Option(min=1, help="Of all threads together, in one run.")] = 8000,

@@ -25,7 +25,7 @@ def query(
     target: Annotated[
         str,
         typer.Argument(
-            metavar="URL|MODULE:WORLD|SCHEMA.toml",
+            metavar="URL|MODULE:NAME|SCHEMA.toml",
             help="A running node such as tcp://localhost:7777, or a world or schema, which --setup fills.",
             show_default=False,
         ),
@@ -82,10 +82,11 @@ def _ask_node(url: str, text: str, output: str, explain: bool, wait_s: float) ->
 
 
 def _ask_world(target: str, setup: str, text: str, output: str, explain: bool) -> None:
-    from ecsnet.cli.target import load_function, load_world
+    from ecsnet.cli.target import load_function, load_schema, load_world
     from ecsnet.store import Store
 
-    with Store(load_world(target).schema) as store:
+    schema = load_world(target).schema if target.endswith(".toml") else load_schema(target)
+    with Store(schema) as store:
         if setup:
             load_function(setup)(store)
         with store.view() as view:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ecsnet.cli import new_app
-from ecsnet.errors import SchemaError
+from ecsnet.errors import ArgumentError, SchemaError
 
 if TYPE_CHECKING:
     from ecsnet.schema import Schema
@@ -86,6 +86,8 @@ def _load(target: str) -> "Schema":
     """The schema of a file, or of a module. A target with a colon and no such file is a module's."""
     from ecsnet.schema import load
 
+    if target.endswith(".py"):
+        raise ArgumentError(f"{target} is Python: name the schema in it, as in {Path(target).stem}:schema")
     if ":" in target and not target.endswith(".toml") and not Path(target).exists():
         from ecsnet.cli.target import load_schema
 

@@ -7,6 +7,7 @@ the world in it does not exist is a mistake in the command line, and one line.
 import sys
 from collections.abc import Callable
 from importlib import import_module
+from inspect import isfunction
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +64,7 @@ def load_function(target: str) -> Callable[..., Any]:
     Raises:
         ArgumentError: no such module, or not a function. UnknownNameError: the module has no such name.
     """
-    found = _named(target, "function", "MODULE:FUNCTION, as in arena:setup", callable)
+    found = _named(target, "function", "MODULE:FUNCTION, as in arena:setup", isfunction)
     if not callable(found) or isinstance(found, World):
         raise ArgumentError(f"{target} is of type {type(found).__name__}, not a function")
     return found
