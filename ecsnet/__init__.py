@@ -124,7 +124,11 @@ if not TYPE_CHECKING:  # a type checker knows the names from above, and shall no
 
             raise NotBuiltError(f"ecsnet.{name}", _PLANNED[name])
         if home is None:
-            raise AttributeError(f"module 'ecsnet' has no attribute {name!r}")
+            from ecsnet.errors import did_you_mean
+
+            meant = did_you_mean(name, _HOMES) if not name.startswith("_") else None
+            hint = f"; did you mean {meant!r}?" if meant else ""
+            raise AttributeError(f"module 'ecsnet' has no attribute {name!r}{hint}")
         # Imported here: `importlib` is loaded anyway, the name would otherwise be public.
         from importlib import import_module
 

@@ -220,7 +220,11 @@ class StaleEntityError(EcsnetError, LookupError):
     def __init__(self, key: int, table: str | None = None) -> None:
         where = f" in {table}" if table else ""
         index, generation = key & 0xFFFF_FFFF, key >> 32
-        super().__init__(f"{key:#x} (index {index}, generation {generation}) is stale{where}: it is not alive")
+        # Nothing that was ever handed out has generation 0: it is a value, most likely of a primary key.
+        why = (
+            "it is not alive" if generation else "no key is so small; tx.key(Item.id, 7) finds a row by a field's value"
+        )
+        super().__init__(f"{key:#x} (index {index}, generation {generation}) is stale{where}: {why}")
         self.key = key
         self.table = table
 

@@ -22,7 +22,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from ecsnet.errors import ArgumentError
 
@@ -151,6 +151,16 @@ class Column:
 
     def __bool__(self) -> NoReturn:
         raise ArgumentError(f"{self!r} alone is no condition: compare it, as in {self!r} == True")
+
+    if not TYPE_CHECKING:  # a type checker shall go on refusing them
+
+        def __and__(self, other: object) -> NoReturn:
+            # `&` binds tighter than a comparison: `a > 1 & b < 3` asks for `1 & b`.
+            raise ArgumentError(
+                f"& and | join conditions: put parentheses around each, as in ({self.path} > 1) & (...)"
+            )
+
+        __rand__ = __or__ = __ror__ = __and__
 
 
 def column_path(column: object) -> str:

@@ -42,6 +42,10 @@ class BaseClient:
         self._reason = ""
         self._unread: list[Event] = []
 
+    def __repr__(self) -> str:
+        shown = "" if self._view is None else f", at version {self._view.version}"
+        return f"<client {self.state}, entity {self._entity:#x}{shown}>"
+
     # --- what it is --------------------------------------------------------------------------------------------------
 
     @property

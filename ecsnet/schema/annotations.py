@@ -10,6 +10,7 @@ import linecache
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any, ClassVar, get_args, get_origin
 
 from ecsnet.errors import SchemaError, did_you_mean
@@ -91,6 +92,8 @@ def _type(cls: type[Any], name: str, annotation: Any) -> tuple[type[Any], type[A
         raise _error(cls, name, "unknown-type", f"{annotation!r} is no type of a field")
     if not getattr(kind, "ecsnet_is_struct", False) and kind not in TYPES:
         meant = _MEANT.get(kind) or did_you_mean(kind.__name__, [one.__name__ for one in TYPES])
+        if issubclass(kind, Enum):
+            meant = f"enum[{kind.__name__}]"
         hint = (
             f"write {meant}" if meant else "types: u8 to i64, f32, f64, bool_, enum, ref, string, bytes_, array, Struct"
         )

@@ -57,6 +57,13 @@ def schema_of(
     return read_schema(Node(source, (), data), by_table)
 
 
+_HINTS = {
+    "no-key": "give it a key, as in id: u64 = auto(), or class keyword primary_key=...",
+    "unknown-table": "give its class to Schema(...) too",
+}
+"""What to do, in Python's words, where the words of TOML would be of no use."""
+
+
 @dataclass(frozen=True, slots=True)
 class ClassSource(Source):
     """Where errors of classes are said to be: in the class and the field, as Python names them."""
@@ -66,6 +73,9 @@ class ClassSource(Source):
 
     def error(self, code: str, path: Path, reason: str, hint: str | None = None, *, at: str = "value") -> SchemaError:
         """The error about what the key or value at `path` was made of."""
+        here = _HINTS.get(code)
+        if here is not None:
+            hint = f"{hint} If not, {here}" if hint and hint.startswith("did you mean") else here
         cls = self.classes.get(str(path[1])) if len(path) > 1 and path[0] in ("tables", "structs") else None
         if cls is None:
             key = ".".join(str(part) for part in path[1:]) if path[:1] == ("database",) else ""

@@ -75,7 +75,8 @@ def field(
     Args:
         default: the value where an insert gives none; without one the field must be given. For an enum a member, for an
             array its elements or one for all, for a struct a dict of those members that differ from the struct's own. A
-            reference has only `None`, which says the same as `optional=True`.
+            reference has only `None`, which says the same as `optional=True`; but only what has a default may be left
+            out before a type checker.
         unique: no two rows have the same value.
         to: references: "table.field", the target's class, or its key (`Item.id`); entities where it is left out.
         length: most bytes of a `string`, bytes of a `bytes_`. They must say it.
@@ -125,6 +126,12 @@ class Typed:
         self.ecsnet_rest = rest
 
     if not TYPE_CHECKING:  # what they give depends on the type, and is said there
+
+        def __new__(cls, *made: Any, **keys: Any) -> Any:
+            if len(made) != 3:
+                name = cls.__name__
+                raise TypeError(f"a type stands in the annotation: write x: {name}, or x: {name} = field(...)")
+            return super().__new__(cls)
 
         def __class_getitem__(cls, of: Any) -> Any:
             if isinstance(of, int) or (isinstance(of, tuple) and any(isinstance(one, int) for one in of)):

@@ -244,6 +244,12 @@ class Schema:
         for one in fields(made):
             object.__setattr__(self, one.name, getattr(made, one.name))
 
+    def __repr__(self) -> str:
+        # `print(schema.canonical)` has all of it, in TOML.
+        return (
+            f"<schema {self.name} {self.version}: {', '.join(table.name for table in self.tables if not table.system)}>"
+        )
+
     @classmethod
     def checked(
         cls,

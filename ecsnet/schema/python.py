@@ -18,7 +18,7 @@ import inspect
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, dataclass_transform, overload
 
-from ecsnet.errors import SchemaError, UnknownNameError
+from ecsnet.errors import ArgumentError, SchemaError, UnknownNameError
 from ecsnet.ids import Tick, Version
 from ecsnet.schema.annotations import ClassField, install, place_of, read_columns
 from ecsnet.schema.columns import auto, field
@@ -46,8 +46,11 @@ class _Given:
 
     ecsnet_values: dict[str, Any]
 
-    def __init__(self, **values: Any) -> None:
+    def __init__(self, *unnamed: Any, **values: Any) -> None:
         columns = self.ecsnet_columns
+        if unnamed:
+            example = ", ".join(f"{name}=..." for name in columns)
+            raise ArgumentError(f"fields are given by name: {type(self).__name__}({example}); found {unnamed[0]!r}")
         if not values.keys() <= columns.keys():
             name = next(name for name in values if name not in columns)
             raise UnknownNameError(f"field of {type(self).__name__}", name, columns)

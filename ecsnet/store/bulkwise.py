@@ -156,9 +156,7 @@ class BulkWrites(PointWrites):
             if rows or components:
                 raise ArgumentError("insert_many(rows) takes rows with keys of their own; components go with entities")
             selector, raw = type(first), what
-        table = self._names.table(selector)
-        if not table.keyed:
-            raise ArgumentError(f"{table.name} has no keys of its own: insert_many(entities, {table.name}={{...}})")
+        table = self._names.keyed(selector, "insert_many", "entities")
         return writable(table), columns_of(table, raw), n
 
     def update_many(self, keys: Any, table: Selector, columns: Columns | None = None, /, **fields: ArrayLike) -> Self:

@@ -193,8 +193,21 @@ class Names:
         """
         table = self.table(name)
         if not table.component:
-            instead = "insert(name, {...}) makes a row of it" if table.keyed else "spawn makes its rows"
+            row = f"{name.__name__}(...)" if isinstance(name, type) else f'"{table.name}", {{...}}'
+            instead = f"insert({row}) makes a row of it" if table.keyed else "spawn makes its rows"
             raise ArgumentError(f"{table.name} is not a component: {instead}")
+        return table
+
+    def keyed(self, name: object, verb: str, key: str) -> TableName:
+        """Look up a table whose rows have keys of their own. `verb` and what it takes as `key` are for the error.
+
+        Raises:
+            UnknownNameError, ArgumentError: as `table`, and for components.
+        """
+        table = self.table(name)
+        if not table.keyed:
+            row = f"{name.__name__}(...)" if isinstance(name, type) else f"{table.name}={{...}}"
+            raise ArgumentError(f"{table.name} has no keys of its own: {verb}({key}, {row})")
         return table
 
     def written(self, column: Any) -> str:

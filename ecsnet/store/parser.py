@@ -61,7 +61,11 @@ def parse(text: str) -> Statement:
         QueryError: it is none; with the place in the text, and what would have been right there.
     """
     if not isinstance(text, str):
-        raise QueryError(repr(text), 0, f"expected the text of a query, found {type(text).__name__}")
+        raise QueryError(
+            repr(text),
+            0,
+            f"expected the text of a query, found {type(text).__name__}; view.query(...) and tx.query(...) take tables",
+        )
     return _Parser(text).statement()
 
 
@@ -123,6 +127,9 @@ class _Parser:
     # --- clauses -----------------------------------------------------------------------------------------------------
 
     def statement(self) -> Statement:
+        if self._next.keyword == "select":
+            # The order of SQL.
+            self._refuse("a query begins with from, and select comes last: expected 'from'")
         self._demand("from")
         tables = [self._table()]
         while self._accept(","):

@@ -200,9 +200,7 @@ class PointWrites(Lifecycle):
             raise self._kernel.failed(status)
 
     def _insert_keyed(self, selector: Selector, given: Cells) -> int:
-        table = self._names.table(selector)
-        if not table.keyed:
-            raise ArgumentError(f"{table.name} has no keys of its own: insert(entity, {table.name}={{...}})")
+        table = self._names.keyed(selector, "insert", "entity")
         given = table.flat(given)
         recipe = self._recipes.insert(selector, given)
         if self._state == LENDING:
@@ -325,7 +323,7 @@ class PointWrites(Lifecycle):
 
     def __getitem__(self, what: Any) -> Any:
         """`tx[key, Health.hp]` or `tx[key, "health.hp"]`: one cell as this transaction sees it. An int, float, bool,
-        `bytes`, or an array of its own for `[T; N]`.
+        `str`, `bytes`, or an array of its own for `[T; N]`.
 
         Raises:
             StaleEntityError, NoRowError: the key is not alive, or has no such row. UnknownNameError.

@@ -117,6 +117,12 @@ class Query(Aligned[*Tables]):
         self._terms = terms
         self._selection: Selection | None = None
 
+    if not TYPE_CHECKING:  # a type checker knows what a query has
+
+        def __getattr__(self, name: str) -> object:
+            hint = "" if name.startswith("_") else ": unpack it first, (body,) = query, and columns are body.x"
+            raise AttributeError(f"a query has no attribute {name!r}{hint}")
+
     # --- which rows --------------------------------------------------------------------------------------------------
 
     def where(self, condition: Condition) -> Self:

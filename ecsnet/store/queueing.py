@@ -333,9 +333,7 @@ class QueuedTransaction:
         return self
 
     def _own_keys(self, selector: Selector) -> TableName:
-        table = self._names.table(selector)
-        if not table.keyed:
-            raise ArgumentError(f"{table.name} has no keys of its own: insert(entity, {table.name}={{...}})")
+        table = self._names.keyed(selector, "insert", "entity")
         return writable(table)
 
     def _deletable(self, selector: Selector) -> TableName:

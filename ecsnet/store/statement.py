@@ -37,8 +37,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-from ecsnet.errors import EcsnetError, QueryError
-from ecsnet.expressions import Aggregate, Condition, Order, literal, spell
+from ecsnet.errors import EcsnetError, QueryError, UnknownNameError
+from ecsnet.expressions import Aggregate, Comparison, Condition, Order, Path, literal, spell
 from ecsnet.store.query import AnyQuery
 from ecsnet.store.result import Result
 from ecsnet.store.terms import maybe
@@ -177,8 +177,14 @@ class Statement:
                 on = None if join.on is None else join.on.text
                 query = query.join(join.table.text, on=on, left=join.left, name=join.name)
         for position, part in self.where:
-            with self._at(Word("", position)):
-                query.check(part)
+            try:
+                with self._at(Word("", position)):
+                    query.check(part)
+            except QueryError as error:
+                if isinstance(part, Comparison) and _named_in(error.__cause__, part.value):
+                    reason = f"{error.__cause__}; a text, or the name of an enum's value, stands in quotes"
+                    raise QueryError(self.source, position, reason) from error.__cause__
+                raise
         if self.condition is not None:
             query = query.where(self.condition)
         for place in self.places:
@@ -288,6 +294,11 @@ class Statement:
         elif not self.group and self.then != Cut():
             clauses.append("select *")
         return " ".join(clauses + _cut_text(self.then))
+
+
+def _named_in(error: BaseException | None, operand: object) -> bool:
+    """Whether the name that is unknown is the whole operand of a comparison."""
+    return isinstance(error, UnknownNameError) and isinstance(operand, Path) and operand.path == error.name
 
 
 def _listed(words: tuple[Word, ...]) -> str:

@@ -175,6 +175,9 @@ class Batch:
         """The transaction itself, for whatever else belongs into it."""
         self._table = table
 
+    def __repr__(self) -> str:
+        return f"<batch in {self.transaction!r}>"
+
     def insert(self, /, *what: "int | Row", **fields: Any) -> int:
         """As `TableHandle.insert`."""
         return _insert(self.transaction, self._table, what, fields)

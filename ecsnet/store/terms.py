@@ -219,8 +219,11 @@ def join_term(names: Names, terms: Terms, table: TableName, path: str | None, le
     ways = _ways(terms, table, called)
     if path is None:
         if len(ways) != 1:
-            known = f"there are {', '.join(ways)}" if ways else "there is none"
-            raise ArgumentError(f"which reference joins {table.name}? Say on=...; {known}")
+            if ways:
+                raise ArgumentError(f"which reference joins {table.name}? Say on=...; there are {', '.join(ways)}")
+            tables = ", ".join([term.name for term in terms.tables])
+            beside = "; components of one entity stand side by side, without join" if table.component else ""
+            raise ArgumentError(f"a join of {table.name} to {tables} needs a reference, and there is none{beside}")
         path = next(iter(ways))
     elif path not in ways and path.startswith(f"{table.name}."):
         # The table's own name for it will do, unless that names a table of the query.

@@ -110,8 +110,9 @@ class View(Lookup):
         """`view[key, Health.hp]` is a cell, `view[Health.hp]` a column, `view[Health]` a table; or by name
         `view[key, "health.hp"]`, `view["health.hp"]`, `view["health"]`.
 
-        A cell comes as int, float, bool, `bytes`, or an array of its own for `[T; N]`. A column is a read-only array of
-        shape `(rows,)` or `(rows, N)` over the kernel's memory, in the order of `view["health"].key`.
+        A cell comes as int (an enum's too), float, bool, `str`, `bytes`, or an array of its own for `[T; N]`. A column
+        is a read-only array of shape `(rows,)` or `(rows, N)` over the kernel's memory, in the order of
+        `view["health"].key`; of strings it is an array of `str`, decoded.
 
         Raises:
             StaleEntityError, NoRowError: the key is not alive, or has no such row.
