@@ -87,7 +87,11 @@ class Grouped:
             position, field = _number_field(source.names, self._terms, aggregate)
             cells = _cells(source, selection, position, field)
             kept = field if aggregate.function in ("min", "max") else None
-            found.append(ResultColumn(name, _over_groups(aggregate.function, cells, groups), kept))
+            values = _over_groups(aggregate.function, cells, groups)
+            if field.text and not field.string:
+                # As the column itself has them.
+                values = values.view(np.uint8).reshape(len(values), *field.shape)
+            found.append(ResultColumn(name, values, kept))
         return Result(found)
 
     def count(self) -> Result:
@@ -147,7 +151,8 @@ def _over_all(function: str, cells: NDArray[Any]) -> Any:
     if cells.dtype.kind in "SO":
         ordered = np.unique(cells)
         best = ordered[0 if function == "min" else -1]
-        return best.item() if isinstance(best, np.generic) else best
+        # numpy leaves out the zeros at the end of bytes, which a cell has.
+        return best.ljust(cells.dtype.itemsize, b"\0") if isinstance(best, bytes) else best
     return (cells.min() if function == "min" else cells.max()).item()
 
 

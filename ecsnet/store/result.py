@@ -121,7 +121,13 @@ class Result:
     @staticmethod
     def of_values(values: Mapping[str, Any]) -> "Result":
         """One row of Python values."""
-        return Result([ResultColumn(name, np.array([value]), None) for name, value in values.items()])
+        # numpy's own texts leave out zeros at the end.
+        return Result(
+            [
+                ResultColumn(name, np.array([value], object if isinstance(value, str) else None), None)
+                for name, value in values.items()
+            ]
+        )
 
     def __arrow_c_stream__(self, requested_schema: object = None) -> object:
         """The columns for pyarrow, polars, pandas and DuckDB, by the Arrow C stream interface. Numbers are not

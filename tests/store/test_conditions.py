@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from ecsnet.errors import ArgumentError, UnknownNameError
+from ecsnet.expressions import max_, min_
 from ecsnet.store import Store, col
 
 
@@ -137,3 +138,18 @@ def test_a_value_that_a_column_can_never_have_is_refused(store: Store) -> None:
                 query.where(condition).count()
         with pytest.raises(UnknownNameError, match="did you mean 'GREEN'"):
             query.where(col("an_enum") == "GREN").count()
+
+
+def test_the_least_and_greatest_bytes_are_cells_of_their_column(store: Store) -> None:
+    """Of their full length, zeros at the end included, in a transaction's own values and by group."""
+    with store.transaction() as tx:
+        for cell in (b"b\0\0\0", b"a\0c\0", b"\0\0\0\0"):
+            tx.spawn(everything={"some_bytes": cell})
+        query = tx.query("everything")
+        path = "everything.some_bytes"
+        assert (query.min(path), query.max(path)) == (bytes(4), b"b\0\0\0")
+        grouped = query.group_by("everything.a_u8").aggregate(least=min_(path), most=max_(path))
+        assert grouped.rows() == [{"everything.a_u8": 0, "least": bytes(4), "most": b"b\0\0\0"}]
+        assert grouped["most"].shape == (1, 4)
+        none = query.where(col("everything.a_u8") == 9).group_by("everything.a_u8").aggregate(least=min_(path))
+        assert none["least"].shape == (0, 4)
