@@ -51,7 +51,11 @@ def did_you_mean(name: str, candidates: Iterable[str]) -> str | None:
 
     lowered = {candidate.lower(): candidate for candidate in candidates}
     close = difflib.get_close_matches(name.lower(), lowered, n=1, cutoff=0.6)
-    return lowered[close[0]] if close else None
+    if close:
+        return lowered[close[0]]
+    # The end of one path, as "hp" of "health.hp", is far from it by letters.
+    ends = [whole for low, whole in lowered.items() if name and low.endswith("." + name.lower())]
+    return ends[0] if len(ends) == 1 else None
 
 
 class EcsnetError(Exception):

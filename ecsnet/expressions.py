@@ -137,7 +137,12 @@ class Column:
         """
         if isinstance(values, str | bytes) or not isinstance(values, Iterable):
             raise ArgumentError(f"is_in takes several values, found {values!r}")
-        return Membership(self.path, tuple([_value(value) for value in values]))
+        try:
+            each = list(values)
+        except TypeError:
+            # An array of no dimension says of itself that it can be iterated.
+            raise ArgumentError(f"is_in takes several values, found {values!r}") from None
+        return Membership(self.path, tuple([_value(value) for value in each]))
 
     def between(self, low: object, high: object) -> "Condition":
         """True where the column is at least `low` and at most `high`, both included."""

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import trio
 
-from ecsnet.errors import BusyError
+from ecsnet.errors import BusyError, LocalProtocolError
 from ecsnet.store.baton import Baton
 
 __all__ = ["taken", "woken"]
@@ -22,8 +22,8 @@ async def woken(register: Callable[[Callable[[], None]], Callable[[], None]], ti
         register: takes the function that wakes, which may be called at once, on any thread, often and late; returns how
             to end it, which is called in any case.
     """
+    token = _token()
     event = trio.Event()
-    token = trio.lowlevel.current_trio_token()
 
     def wake() -> None:
         try:
@@ -46,6 +46,7 @@ async def taken(baton: Baton, wait_s: float) -> None:
     Raises:
         BusyError: still taken then, or taken by this very task (at once).
     """
+    _token()
     await trio.lowlevel.checkpoint()
     task = trio.lowlevel.current_task()
     until = trio.current_time() + wait_s
@@ -74,3 +75,13 @@ async def taken(baton: Baton, wait_s: float) -> None:
                 return forget
 
             await woken(register, left)
+
+
+def _token() -> trio.lowlevel.TrioToken:
+    try:
+        return trio.lowlevel.current_trio_token()
+    except RuntimeError:
+        raise LocalProtocolError(
+            "a store is waited for under Trio only, and no task of Trio runs here; nothing changed. Run this by "
+            "trio.run(...), or use what blocks: `with` and `for` instead of `async with` and `async for`, .wait()"
+        ) from None

@@ -6,7 +6,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ecsnet.errors import ArgumentError, ConstraintError, EcsnetError, InternalError, LimitExceededError
+from ecsnet.errors import (
+    ArgumentError,
+    ConstraintError,
+    EcsnetError,
+    InternalError,
+    LimitExceededError,
+    LocalProtocolError,
+    UnknownNameError,
+)
 from ecsnet.schema import Schema, loads
 from ecsnet.store import Store, Transaction, col
 
@@ -211,3 +219,35 @@ def test_nan_is_refused_wherever_a_range_is_declared() -> None:
             way(tx)
         assert (caught.value.table, caught.value.field, caught.value.rule) == ("heat", "share", "range")
     assert store.version == 1
+
+
+def test_what_waits_under_trio_says_so_where_there_is_none(store: Store) -> None:
+    async def begin() -> None:
+        async with store.transaction():
+            pass
+
+    async def follow() -> None:
+        async for _ in store.subscribe("health"):
+            pass
+
+    for wrong in (begin, follow):
+        with pytest.raises(LocalProtocolError, match="Trio"):
+            wrong().send(None)
+    assert store.version == 0
+    with store.transaction() as tx:
+        assert tx.spawn()
+
+
+def test_a_field_without_its_table_is_told_its_path_where_it_could_be_one_only(store: Store) -> None:
+    with store.view() as view:
+        query = view.query("transform", "velocity", "health")
+        with pytest.raises(UnknownNameError, match=r"did you mean 'health\.hp'"):
+            query.where(col("hp") < 5)
+        with pytest.raises(UnknownNameError, match=r"known: transform\.x"):
+            query.where(col("x") < 5)
+
+
+def test_membership_is_asked_of_several_values(store: Store) -> None:
+    for one in (5, "x", None, np.array(5), np.array("x")):
+        with pytest.raises(ArgumentError, match="several"):
+            col("health.hp").is_in(one)
