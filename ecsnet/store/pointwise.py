@@ -60,6 +60,9 @@ class PointWrites(Lifecycle):
         for table, given in given_rows:
             try:
                 recipe = self._inserts[table][tuple(given)]
+                if not recipe.component:
+                    # Known from insert: the long way says that it is no component.
+                    raise KeyError(table)
                 values = given.values()
             except (AttributeError, KeyError, TypeError):
                 recipe, given = self._component_recipe(table, given)

@@ -367,8 +367,14 @@ class Store:
         self.producers.pump(now=True)
 
     def tick(self, tick: Tick) -> TickScope:
-        """One step of the game, for whoever drives it: see `TickScope`. Entering it raises BusyError."""
+        """One step of the game, for whoever drives it: see `TickScope`. Entering it raises BusyError.
+
+        Raises:
+            ArgumentError: not a number of 64 bits. ClosedError.
+        """
         self.demand_open()
+        if not isinstance(tick, int) or not 0 <= tick < 1 << 64:
+            raise ArgumentError(f"expected the number of a tick, an integer of 64 bits, found {tick!r}")
         return TickScope(self, tick)
 
     def __getitem__(self, table: Selector) -> TableHandle:

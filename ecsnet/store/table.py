@@ -146,8 +146,8 @@ class Filter:
         """Change the named fields of all the rows to one value each, in one transaction. Returns how many rows."""
         with self._store.transaction(f"update of {self._table.name}") as tx:
             keys = self._within(tx)
-            if len(keys):
-                tx.update_many(keys, self._table.name, **fields)
+            # Also of none: a wrong name is wrong then, too.
+            tx.update_many(keys, self._table.name, **fields)
             return len(keys)
 
     def delete(self) -> int:

@@ -251,3 +251,29 @@ def test_membership_is_asked_of_several_values(store: Store) -> None:
     for one in (5, "x", None, np.array(5), np.array("x")):
         with pytest.raises(ArgumentError, match="several"):
             col("health.hp").is_in(one)
+
+
+def test_a_row_with_a_key_of_its_own_is_spawned_by_nobody(store: Store) -> None:
+    """Not even when rows of its very fields were inserted before, and how to is known."""
+    for _ in range(2):
+        with store.transaction() as tx:
+            tx.insert("item", {"kind": "SWORD"})
+            with pytest.raises(ArgumentError, match="item is not a component"):
+                tx.spawn(item={"kind": "SWORD"})
+    with store.view() as view:
+        assert len(view["item"]) == 2
+        assert len(view["entities"]) == 0
+
+
+def test_the_names_of_an_update_are_checked_where_no_row_is_found(store: Store) -> None:
+    nobody = store["health"].filter(col("health.hp") > 1000)
+    with pytest.raises(UnknownNameError, match="did you mean 'hp'"):
+        nobody.update(hpp=1)
+    assert nobody.update(hp=1) == 0
+    assert store.version == 0
+
+
+def test_ticks_are_counted_in_64_bits(store: Store) -> None:
+    for wrong in (-1, 1 << 64, 1.5, None, "1"):
+        with pytest.raises(ArgumentError, match="number of a tick"):
+            store.tick(wrong)  # type: ignore[arg-type]
