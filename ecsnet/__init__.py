@@ -138,4 +138,5 @@ if not TYPE_CHECKING:  # a type checker knows the names from above, and shall no
 
 
 def __dir__() -> list[str]:
-    return sorted(set(globals()) | set(_HOMES))
+    # What an editor without types offers: the public names, not what this file needed.
+    return sorted({*__all__, *(name for name in globals() if name.startswith("__"))})

@@ -53,3 +53,11 @@ def test_the_classes_of_a_schema_load_nothing_heavy() -> None:
 def test_every_public_name_can_be_imported(name: str) -> None:
     assert getattr(ecsnet, name) is not None
     assert name in dir(ecsnet)
+
+
+def test_an_editor_is_offered_the_public_names_and_no_others() -> None:
+    import ecsnet
+
+    offered = {name for name in dir(ecsnet) if not name.startswith("__")}
+
+    assert offered == set(ecsnet.__all__) - {"__version__"}
