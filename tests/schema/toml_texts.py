@@ -205,12 +205,12 @@ def field_declarations(draw: st.DrawFn, name: str) -> dict[str, Any]:
 def index_declarations(draw: st.DrawFn, fields: list[dict[str, Any]]) -> dict[str, Any]:
     """What a table may keep beside these fields: uniques of several, and a grid."""
     keys: dict[str, Any] = {}
-    exact = [f["name"] for f in fields if f["type"][0] != "[" and f["type"] not in ("f32", "f64") and f["name"] != "id"]
+    exact = [f["name"] for f in fields if f["type"][0] != "[" and f["type"] not in ("f32", "f64")]
     if len(exact) >= 2 and draw(st.booleans()):
         sets = draw(st.lists(st.sets(st.sampled_from(exact), min_size=2), max_size=2, unique_by=frozenset))
         keys["unique"] = [draw(st.permutations(sorted(one))) for one in sets]
     for kind in ("f32", "f64"):
-        place = [f["name"] for f in fields if f["type"] == kind and f["name"] != "id"]
+        place = [f["name"] for f in fields if f["type"] == kind]
         if len(place) >= 2 and draw(st.booleans()):
             keys["spatial"] = place[:3]
             if draw(st.booleans()):
@@ -222,7 +222,9 @@ def index_declarations(draw: st.DrawFn, fields: list[dict[str, Any]]) -> dict[st
 def table_declarations(draw: st.DrawFn) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """A table's keys and its fields."""
     keys: dict[str, Any] = {}
-    fields = [draw(field_declarations(name)) for name in draw(st.lists(names, max_size=5, unique=True))]
+    # "id" is the keyed tables' own.
+    own = names.filter(lambda name: name != "id")
+    fields = [draw(field_declarations(name)) for name in draw(st.lists(own, max_size=5, unique=True))]
     for field in fields:
         if draw(st.integers(0, 3)) == 0:
             field["name"] = f"{field['name']}.{draw(names)}"
@@ -238,11 +240,11 @@ def table_declarations(draw: st.DrawFn) -> tuple[dict[str, Any], list[dict[str, 
         if draw(st.booleans()):
             keys["group"] = draw(names)
         keys["parent_table"] = "entities"
-        taken = {field["name"] for field in fields}
+        # Neither another field's name nor that of one with members.
+        taken = {field["name"].partition(".")[0] for field in fields}
         key = draw(names.filter(lambda name: name not in taken))
         fields.insert(0, {"name": key, "type": "u64", "foreign_key": "entities.id"})
     else:
-        fields = [field for field in fields if field["name"] != "id"]
         auto = draw(st.booleans())
         fields.append({"name": "id", "type": "u64"} | ({"auto_increment": True} if auto else {}))
         keys["primary_key"] = "id"
