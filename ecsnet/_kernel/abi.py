@@ -41,6 +41,17 @@ STATUS: Final = {
     "HeapFull": -28,
     "Reference": -29,
     "EventRow": -30,
+    "Io": -31,
+    "DiskFull": -32,
+    "NotFound": -33,
+    "Exists": -34,
+    "Locked": -35,
+    "Denied": -36,
+    "Corrupt": -37,
+    "Foreign": -38,
+    "Failed": -39,
+    "SchemaDiffers": -40,
+    "Unreachable": -41,
 }
 """Names of `failure.zig`; appended, never reused."""
 
