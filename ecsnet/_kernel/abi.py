@@ -411,7 +411,7 @@ _SIGNATURES: Final[dict[str, tuple[Any, tuple[Any, ...]]]] = {
     "ecs_journal_take": (c_void_p, (c_void_p, POINTER(ChunkOut))),
     "ecs_journal_next": (c_void_p, (c_void_p, POINTER(ChunkOut))),
     "ecs_queue_limit": (None, (c_void_p, c_uint64, c_uint64)),
-    "ecs_queue_put": (c_int32, (c_void_p, c_uint64, c_uint32, c_char_p, c_uint64)),
+    "ecs_queue_put": (c_int32, (c_void_p, c_uint64, c_uint32, c_uint32, c_char_p, c_uint64)),
     "ecs_queue_waiting": (c_uint64, (c_void_p,)),
     "ecs_queue_pump": (c_int32, (c_void_p, POINTER(PumpOut))),
     "ecs_take_delta": (c_int32, (c_void_p, c_void_p, c_uint32, POINTER(Taken))),
