@@ -422,6 +422,8 @@ _SIGNATURES: Final[dict[str, tuple[Any, tuple[Any, ...]]]] = {
     "ecs_spatial_follow": (c_int32, (c_void_p, c_void_p, c_int32)),
     "ecs_spatial_search": (c_int32, (c_void_p, c_void_p, c_int32, POINTER(SearchIn), POINTER(FoundOut))),
     "ecs_spatial_statistics": (None, (c_void_p, POINTER(SpatialOut))),
+    "ecs_checksum": (None, (c_char_p, c_uint64, c_void_p)),
+    "ecs_checksum_path": (c_uint32, ()),
 }
 
 
