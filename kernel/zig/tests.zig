@@ -29,6 +29,7 @@ comptime {
     _ = @import("sparse.zig");
     _ = @import("storage.zig");
     _ = @import("storage_memory.zig");
+    _ = @import("storage_os_test.zig");
     _ = @import("text_test.zig");
     _ = @import("view_test.zig");
     _ = @import("weigh.zig");
