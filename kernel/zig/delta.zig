@@ -12,6 +12,7 @@ const catalogue = @import("catalogue.zig");
 const changes = @import("changes.zig");
 const failure = @import("failure.zig");
 const limits = @import("limits.zig");
+const section = @import("section.zig");
 const sparse = @import("sparse.zig");
 const view = @import("view.zig");
 const Head = @import("head.zig").Head;
@@ -130,8 +131,7 @@ pub const Encoder = struct {
             clip(&inserted, from, room, &end);
         }
 
-        const Column = struct { field: u32, items: []const Item, same: bool };
-        var columns: std.ArrayList(Column) = .empty;
+        var columns: std.ArrayList(section.Column) = .empty;
         var before: ?[]u64 = null;
         for (dirty, 0..) |bitmap, f| {
             const words = bitmap orelse continue;
@@ -141,7 +141,7 @@ pub const Encoder = struct {
                 try columns.append(a, .{ .field = @intCast(f), .items = last.items, .same = true });
                 continue;
             }
-            var items = try inOrder(a, of, words);
+            var items = try section.inOrder(a, of.keyList(), of.pages(), words);
             if (items.items.len == 0) continue;
             clip(&items, from, room, &end);
             before = words;
@@ -152,68 +152,23 @@ pub const Encoder = struct {
             try columns.append(a, .{ .field = @intCast(f), .items = items.items, .same = false });
         }
         // A later list may have pulled the end in: what was clipped before it is clipped again.
-        const removed_items = below(removed.items, end);
-        const inserted_items = below(inserted.items, end);
-        var kept: u16 = 0;
-        for (columns.items) |*column| {
-            column.items = below(column.items, end);
-            if (column.items.len > 0) kept += 1;
-        }
+        for (columns.items) |*column| column.items = below(column.items, end);
         if (end != std.math.maxInt(u64)) cursor.index = @intCast(end);
-        if (removed_items.len == 0 and inserted_items.len == 0 and kept == 0) return false;
-
-        try w.int(u16, spec.id);
-        try w.int(u16, kept);
-        try w.int(u32, @intCast(removed_items.len));
-        try w.int(u32, @intCast(inserted_items.len));
-        if (removed_items.len > 0) {
-            const form = block.Writer.pickForm(removed_items);
-            try w.int(u8, @intFromEnum(form));
-            try w.names(form, removed_items);
-        }
-        if (inserted_items.len > 0) {
-            const form = block.Writer.pickForm(inserted_items);
-            try w.int(u8, @intFromEnum(form));
-            try w.names(form, inserted_items);
-            const generations = try a.alloc(u32, inserted_items.len);
-            const places = try a.alloc(Item, inserted_items.len);
-            const keys = of.keyList();
-            for (inserted_items, generations, places, 0..) |item, *generation, *place, i| {
-                generation.* = @truncate(keys[item.row] >> 32);
-                place.* = .{ .index = 0, .row = @intCast(i) };
-            }
-            try w.int(u8, 0);
-            try w.values(w.out.items.len - 1, 4, std.mem.sliceAsBytes(generations), places);
-            for (spec.fields, of.columns) |*field, buffer| {
-                try w.int(u8, 0);
-                try w.cells(w.out.items.len - 1, field, &head.heap, buffer.data, inserted_items);
-            }
-        }
-        var longest: usize = 0;
-        var written: ?[]const Item = null;
-        // "all" may only be said when this block also says every inserted row of the table.
-        const whole = from == 0 and end == std.math.maxInt(u64);
-        for (columns.items) |column| {
-            if (column.items.len == 0) continue;
-            longest = @max(longest, column.items.len);
-            const field = &spec.fields[column.field];
-            const same = column.same and written != null and written.?.ptr == column.items.ptr;
-            const form: block.Form = if (same)
-                .same
-            else if (whole and column.items.len == of.rows - inserted_items.len)
-                .all
-            else
-                block.Writer.pickForm(column.items);
-            try w.int(u16, field.id);
-            try w.int(u8, @intFromEnum(form));
-            try w.int(u8, 0);
-            const encoding_at = w.out.items.len - 1;
-            if (form != .same) try w.int(u32, @intCast(column.items.len));
-            try w.names(form, column.items);
-            try w.cells(encoding_at, field, &head.heap, of.columns[column.field].data, column.items);
-            written = column.items;
-        }
-        cursor.rows += @intCast(removed_items.len + inserted_items.len + longest);
+        const cells = try a.alloc([]const u8, of.columns.len);
+        for (cells, of.columns) |*to, buffer| to.* = buffer.data;
+        const found: section.Section = .{
+            .spec = spec,
+            .heap = &head.heap,
+            .keys = of.keyList(),
+            .cells = cells,
+            .removed = below(removed.items, end),
+            .inserted = below(inserted.items, end),
+            .columns = columns.items,
+            // "all" may only be said when this block also says every inserted row of the table.
+            .whole = from == 0 and end == std.math.maxInt(u64),
+        };
+        if (found.isEmpty()) return false;
+        cursor.rows += try found.write(w, a);
         return true;
     }
 };
@@ -309,42 +264,6 @@ fn collectDirty(
         }
     }
     return bitmaps;
-}
-
-/// The rows of a bitmap by ascending entity index.
-fn inOrder(a: std.mem.Allocator, of: *const view.TableView, bitmap: []const u64) error{OutOfMemory}!std.ArrayList(Item) {
-    var count: usize = 0;
-    for (bitmap) |word| count += @popCount(word);
-    var items: std.ArrayList(Item) = .empty;
-    try items.ensureTotalCapacityPrecise(a, count);
-    const keys = of.keyList();
-    var ascending = true;
-    var last: i64 = -1;
-    for (bitmap, 0..) |word, w| {
-        var left = word;
-        while (left != 0) : (left &= left - 1) {
-            const row: u32 = @intCast(w * 64 + @ctz(left));
-            const index: u32 = @truncate(keys[row]);
-            ascending = ascending and index > last;
-            last = index;
-            items.appendAssumeCapacity(.{ .index = index, .row = row });
-        }
-    }
-    if (ascending) return items;
-    if (count * 8 > of.rows) {
-        // Most rows: the sparse index has them in order, which beats sorting.
-        items.clearRetainingCapacity();
-        var it = sparse.Iterator.from(of.pages(), 0);
-        while (it.next()) |item| {
-            if (bitmap[item.row / 64] >> @intCast(item.row & 63) & 1 == 1)
-                items.appendAssumeCapacity(.{ .index = item.index, .row = item.row });
-        }
-    } else std.sort.pdq(Item, items.items, {}, struct {
-        fn less(_: void, x: Item, y: Item) bool {
-            return x.index < y.index;
-        }
-    }.less);
-    return items;
 }
 
 /// What one list of a table's rows may weigh, so that all lists together keep the budget.
