@@ -29,13 +29,17 @@ pub fn apply(head: *Head, arena: std.mem.Allocator, blocks: []const Input, from_
     for (blocks) |input| {
         var reader: block.Reader = .{ .bytes = input.bytes };
         var applier: Applier = .{ .head = head, .arena = arena, .r = &reader, .last = input.last };
-        applier.run() catch |err| {
-            if (err == error.BadBlock) {
-                head.info = .{ .offset = reader.at, .reason = @intFromEnum(reader.reason), .table = applier.table_id };
-            } else head.info.offset = reader.at;
-            return err;
-        };
+        try applier.runTold();
     }
+}
+
+/// Apply the block of a logged version likewise: it names durable tables, and a generation that was spent does not
+/// come back. `info.offset` counts from the block's begin.
+pub fn applyLogged(head: *Head, arena: std.mem.Allocator, bytes: []const u8) failure.Error!void {
+    assert(head.in_transaction and head.replica);
+    var reader: block.Reader = .{ .bytes = bytes };
+    var applier: Applier = .{ .head = head, .arena = arena, .r = &reader, .last = true, .logged = true };
+    try applier.runTold();
 }
 
 /// A full sync starts from nothing: what it does not name is gone.
@@ -55,7 +59,19 @@ const Applier = struct {
     arena: std.mem.Allocator,
     r: *block.Reader,
     last: bool,
+    /// It comes from the log, not from a peer.
+    logged: bool = false,
     table_id: u16 = 0xffff,
+
+    /// Run, and say where it went wrong.
+    fn runTold(a: *Applier) failure.Error!void {
+        a.run() catch |err| {
+            if (err == error.BadBlock) {
+                a.head.info = .{ .offset = a.r.at, .reason = @intFromEnum(a.r.reason), .table = a.table_id };
+            } else a.head.info.offset = a.r.at;
+            return err;
+        };
+    }
 
     fn run(a: *Applier) failure.Error!void {
         const r = a.r;
@@ -70,7 +86,8 @@ const Applier = struct {
             if (a.table_id <= before) return r.fail(.table_order);
             before = a.table_id;
             const number = a.head.catalogue.tableIndex(a.table_id) orelse return r.fail(.table_unknown);
-            if (!a.head.tables[number].spec.replicated) return r.fail(.table_unknown);
+            const spec = a.head.tables[number].spec;
+            if (!(if (a.logged) spec.durable else spec.replicated)) return r.fail(.table_unknown);
             try a.table(number);
         }
         if (r.at != r.bytes.len) return r.fail(.trailing);
@@ -213,7 +230,10 @@ const Applier = struct {
                     head.info = .{ .key = key };
                     return r.fail(.entity_missing);
                 }
-            } else try head.occupy(number, key);
+            } else {
+                if (a.logged and t.space.isSpent(key)) return r.fail(.generation);
+                try head.occupy(number, key);
+            }
             fresh.appendAssumeCapacity(key);
             places.appendAssumeCapacity(@intCast(i));
         }

@@ -11,6 +11,10 @@ const Heap = @import("heap.zig").Heap;
 
 pub const Type = enum(u8) { u8, u16, u32, u64, i8, i16, i32, i64, f32, f64, bool, bytes, string };
 
+/// The table of sessions; the others below `first_own_table` describe the schema.
+pub const sessions_table = 1;
+pub const first_own_table = 16;
+
 pub const Kind = enum(u8) {
     /// The registry of every living entity: table 0.
     entities,
@@ -143,6 +147,10 @@ pub const Table = struct {
     replicated: bool,
     /// Its rows are events that subscribers are told.
     told: bool = false,
+    /// Part of the log and of snapshots.
+    durable: bool,
+    /// Fields of strings are among it.
+    has_texts: bool,
     rows_max: u32,
     fields: []const Field,
     /// Combinations of fields, by place, whose values are unique together.
@@ -204,6 +212,11 @@ pub const Catalogue = struct {
                 .kind = kind,
                 .replicated = from.replicated != 0 and kind != .event,
                 .told = from.replicated != 0 and kind == .event,
+                // Events live in one version, and what a store says of its own schema is its version 0.
+                .durable = kind != .event and (from.id <= sessions_table or from.id >= first_own_table),
+                .has_texts = for (fields) |*field| {
+                    if (field.type == .string) break true;
+                } else false,
                 .rows_max = if (from.rows_max == 0) limits.rows_max else @min(from.rows_max, limits.rows_max),
                 .fields = fields,
                 .group = from.group,

@@ -149,6 +149,29 @@ pub const DirtySet = struct {
         set.list.items.len = kept;
     }
 
+    /// Take over the marks of another open set, which is empty then. Never fails: without memory the set becomes `all`.
+    pub fn absorb(set: *DirtySet, gpa: std.mem.Allocator, other: *DirtySet, rows: u32) void {
+        if (set.isEmpty()) {
+            std.mem.swap(DirtySet, set, other);
+            return;
+        }
+        if (other.all) {
+            set.markAll(gpa);
+            other.all = false;
+            return;
+        }
+        for (other.list.items) |row| set.mark(gpa, row, rows);
+        other.list.items.len = 0;
+        if (other.words.len == 0) return;
+        if (!set.all) {
+            if (set.toBitmap(gpa, @intCast(other.words.len * 64))) {
+                for (set.words[0..other.words.len], other.words) |*to, from| to.* |= from;
+            } else |_| set.markAll(gpa);
+        }
+        gpa.free(other.words);
+        other.words = &.{};
+    }
+
     fn coversAll(set: *const DirtySet, rows: u32) bool {
         if (rows == 0 or set.words.len * 64 < rows) return false;
         for (set.words[0 .. rows / 64]) |word| if (word != ~@as(u64, 0)) return false;

@@ -51,6 +51,8 @@ pub const Column = struct {
     /// Counts changes of the head, so that a scratch knows whether it is still equal.
     writes: u64 = 1,
     dirty: DirtySet = .{},
+    /// Marks of the open cut that belong to versions made already: publication was put off, the log was not.
+    aside: DirtySet = .{},
     current: ?*Buffer = null,
     /// Buffers no slot refers to, oldest first.
     spare: std.ArrayList(*Buffer) = .empty,
@@ -60,6 +62,7 @@ pub const Column = struct {
     pub fn deinit(column: *Column, gpa: std.mem.Allocator) void {
         give(gpa, column.head);
         column.dirty.deinit(gpa);
+        column.aside.deinit(gpa);
         for (column.spare.items) |buffer| destroyBuffer(gpa, buffer);
         column.spare.deinit(gpa);
         give(gpa, column.scratch.data);

@@ -44,6 +44,10 @@ pub const Space = struct {
     freed: std.ArrayList(u32) = .empty,
     /// Indices whose reservation was undone. Apart from `freed`, which undoing pops in order.
     abandoned: std.ArrayList(u32) = .empty,
+    /// Keys handed out in the open version, where a log has to know them: a generation never comes back, whatever
+    /// became of its row.
+    spent: std.ArrayList(u64) = .empty,
+    logged: bool = false,
     limit: u32,
     alive_count: u32 = 0,
 
@@ -52,6 +56,7 @@ pub const Space = struct {
         space.free.deinit(gpa);
         space.freed.deinit(gpa);
         space.abandoned.deinit(gpa);
+        space.spent.deinit(gpa);
     }
 
     pub fn alive(space: *const Space, key: u64) bool {
@@ -59,6 +64,12 @@ pub const Space = struct {
         if (k.index >= space.places.items.len) return false;
         const place = space.places.items[k.index];
         return place.alive and place.generation == k.generation;
+    }
+
+    /// Whether a place has seen a newer generation than this.
+    pub fn isSpent(space: *const Space, key: u64) bool {
+        const k = Key.of(key);
+        return k.index < space.places.items.len and k.generation < space.places.items[k.index].generation;
     }
 
     /// Make room so that `n` reserves, and as many frees, cannot fail.
@@ -73,6 +84,7 @@ pub const Space = struct {
         try space.freed.ensureTotalCapacity(gpa, places);
         try space.free.ensureTotalCapacity(gpa, places);
         try space.abandoned.ensureTotalCapacity(gpa, places);
+        if (space.logged) try space.spent.ensureUnusedCapacity(gpa, n);
     }
 
     /// Hand out a key that no living row has. Call `ensure` first.
@@ -88,6 +100,7 @@ pub const Space = struct {
         space.alive_count += 1;
         const key: Key = .{ .index = index, .generation = place.generation };
         assert(key.bits() != 0);
+        if (space.logged) space.spent.appendAssumeCapacity(key.bits());
         return key.bits();
     }
 
@@ -144,6 +157,36 @@ pub const Space = struct {
         place.alive = true;
         space.alive_count += 1;
         return before;
+    }
+
+    /// Take in what a log or a snapshot says of a key that nobody has any more: its generation does not come back.
+    /// False where it contradicts what is there. Make room for the place first.
+    pub fn spend(space: *Space, key: u64) bool {
+        const k = Key.of(key);
+        const place = &space.places.items[k.index];
+        if (place.alive or place.generation > k.generation) return false;
+        place.generation = @intCast(k.generation);
+        return true;
+    }
+
+    /// Hand out keys from now on, where they were taken in until now: whatever is not alive is free. Whole, or
+    /// nothing has changed.
+    pub fn settle(space: *Space, gpa: std.mem.Allocator) error{OutOfMemory}!void {
+        const places = space.places.items;
+        try space.freed.ensureTotalCapacity(gpa, places.len);
+        try space.free.ensureTotalCapacity(gpa, places.len);
+        try space.abandoned.ensureTotalCapacity(gpa, places.len);
+        space.freed.items.len = 0;
+        space.abandoned.items.len = 0;
+        space.free.items.len = 0;
+        space.alive_count = 0;
+        // Popped from its end: the lowest first.
+        var index = places.len;
+        while (index > 0) {
+            index -= 1;
+            if (places[index].alive) space.alive_count += 1 else if (places[index].generation != std.math.maxInt(u31))
+                space.free.appendAssumeCapacity(@intCast(index));
+        }
     }
 
     /// Take back the newest `occupy`.

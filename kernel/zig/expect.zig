@@ -19,8 +19,8 @@ pub fn changedSince(head: *Head, views: *const view.Views, table: u16, key: u64,
     }
     const t = &head.tables[table];
     const row = t.find(key) orelse return true;
-    if (std.mem.indexOfScalar(u64, t.inserted.items, key) != null) return true;
-    for (t.columns[0..t.spec.fields.len]) |*column| if (column.dirty.contains(row)) return true;
+    for ([_][]const u64{ t.inserted.items, t.inserted_aside.items }) |keys| if (std.mem.indexOfScalar(u64, keys, key) != null) return true;
+    for (t.columns[0..t.spec.fields.len]) |*column| if (column.dirty.contains(row) or column.aside.contains(row)) return true;
     var next = views.newest;
     while (next) |set| {
         if (set.version <= version) return false;

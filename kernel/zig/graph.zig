@@ -29,9 +29,6 @@ const Column = @import("column.zig").Column;
 const Head = @import("head.zig").Head;
 const Table = @import("table.zig").Table;
 
-/// Below it are the tables that describe the store and its sessions, which nobody asks for relations.
-const first_own_table = 16;
-
 pub const Link = struct {
     table: u16,
     field: u16,
@@ -71,7 +68,8 @@ pub const Graph = struct {
         errdefer links.deinit(gpa);
         for (cat.tables, 0..) |*table, t| {
             // Nobody asks who hit whom: events are gone before they could be asked.
-            if (table.id < first_own_table or table.kind == .event) continue;
+            // Below it are the tables that describe the store and its sessions, which nobody asks for relations.
+            if (table.id < catalogue.first_own_table or table.kind == .event) continue;
             for (table.fields, 0..) |*field, f| {
                 if (!field.foreign_key) continue;
                 var link: Link = .{

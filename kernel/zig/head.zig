@@ -17,6 +17,7 @@ const failure = @import("failure.zig");
 const graph = @import("graph.zig");
 const group = @import("group.zig");
 const limits = @import("limits.zig");
+const redo = @import("redo.zig");
 const references = @import("references.zig");
 const sparse = @import("sparse.zig");
 const Heap = @import("heap.zig").Heap;
@@ -84,8 +85,16 @@ pub const Head = struct {
     lent: u32 = 0,
     /// Something was committed since the last version.
     pending: bool = false,
-    /// Keys are handed out here, not taken in from an authority.
+    /// Keys are not handed out here but taken in, from an authority or from a log.
     replica: bool = false,
+    /// Each version is written down (`redo.zig`): the open marks are those of the open version alone.
+    logged: bool = false,
+    /// Marks of the open cut were put aside.
+    has_aside: bool = false,
+    /// What the log of the open version takes at most: of transactions that were kept, and of what was undone,
+    /// which left its marks.
+    kept_bytes: u64 = 0,
+    undone_bytes: u64 = 0,
     info: failure.Info = .{},
     /// What refusals found that somebody has still to be told of: texts among it outlive a sweep.
     told: std.ArrayList(u64) = .empty,
@@ -226,6 +235,36 @@ pub const Head = struct {
         return head.failKey(error.NoRow, table, key);
     }
 
+    // Versions that are made and not published.
+
+    /// The open marks belong to a version that is in the log, whose publication is put off. Those that there is no
+    /// memory to put aside go into the log once more, with the next version.
+    pub fn putAside(head: *Head) void {
+        for (head.tables, head.noted) |*table, noted| if (noted) {
+            table.putAside() catch {
+                head.undone_bytes +|= redo.markedBytes(head, table);
+            };
+            head.has_aside = true;
+        };
+    }
+
+    /// What was put aside is open again, to be published. Without memory some of it is, and the rest stays aside.
+    pub fn takeUp(head: *Head) error{OutOfMemory}!void {
+        if (!head.has_aside) return;
+        for (head.tables, head.noted) |*table, noted| if (noted) try table.takeUp();
+        head.has_aside = false;
+    }
+
+    /// A version was made of what is in the head: what comes is of the next.
+    pub fn endVersion(head: *Head) void {
+        head.pending = false;
+        if (!head.logged) return;
+        head.kept_bytes = 0;
+        head.undone_bytes = 0;
+        for (head.spaces) |*space| space.spent.items.len = 0;
+        for (head.tables) |*table| table.auto_told = table.auto;
+    }
+
     // The undo log.
 
     pub fn pushUndo(head: *Head, kind: Undo, table: u16, field: usize, row: u32, key: u64, payload: u64) void {
@@ -315,6 +354,8 @@ pub const Head = struct {
                 .swap => table.swapRows(entry.row, @intCast(entry.key)),
                 .members => group.undoMembers(head, entry.table, entry.row),
             }
+            // What is undone has left its marks, and is logged as it is now.
+            if (head.logged) head.undone_bytes +|= redo.entryBytes(head, &entry, payload, .undone);
             head.undo.items.len = at;
         }
         assert(head.undo.items.len == to);
@@ -376,7 +417,7 @@ pub const Head = struct {
         t.insertRow(key, cells[0..t.spec.fields.len]);
         if (t.spec.kind == .event) events.came(head, table, 1, touched);
         noteAuto(t, t.rows - 1);
-        head.pushUndo(.insert, table, 0, 0, key, 0);
+        head.pushUndo(.insert, table, 0, t.rows - 1, key, 0);
         errdefer head.undoTo(from);
         try group.admit(head, table, &.{key});
     }
@@ -600,7 +641,7 @@ pub const Head = struct {
         if (t.spec.kind == .event) events.came(head, table, n, touched);
         if (t.has_auto) for (first..first + n) |row| noteAuto(t, @intCast(row));
         if (t.journaled) head.undo.appendSliceAssumeCapacity(std.mem.sliceAsBytes(keys));
-        head.pushUndo(.insert_many, table, 0, n, 0, if (t.journaled) keys.len * 8 else 0);
+        head.pushUndo(.insert_many, table, 0, n, first, if (t.journaled) keys.len * 8 else 0);
         // Behind the insertion, which undoes itself: the placed keys are no longer this function's to take back.
         group.admit(head, table, keys) catch |err| {
             head.undoTo(before);

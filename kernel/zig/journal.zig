@@ -47,6 +47,8 @@ pub const Chunk = extern struct {
     length: u64,
     /// Not 0: records of this version, or of one before it, could not be kept.
     lost: u64,
+    /// The version that has to be on disk before anybody is told of this one.
+    demanded: u64,
 
     fn create(gpa: std.mem.Allocator, records: []const u8) error{OutOfMemory}!*Chunk {
         const memory = try gpa.alignedAlloc(u8, .@"64", @sizeOf(Chunk) + records.len);
@@ -91,6 +93,9 @@ pub const Journal = struct {
     records: std.ArrayList(u8) = .empty,
     lost: bool = false,
     sealed: Inbox(Chunk) = .{},
+    /// Chunks that wait for the disk, oldest first.
+    waiting: ?*Chunk = null,
+    newest: ?*Chunk = null,
     arena: std.heap.ArenaAllocator,
 
     pub fn init(child: std.mem.Allocator, gpa: std.mem.Allocator) Journal {
@@ -102,10 +107,12 @@ pub const Journal = struct {
         journal.gpa.free(journal.places);
         journal.records.deinit(journal.gpa);
         journal.arena.deinit();
-        var chunk = journal.takeAll();
-        while (chunk) |one| {
-            chunk = one.next;
-            one.destroy(journal.child);
+        for ([_]?*Chunk{ journal.takeAll(), journal.waiting }) |first| {
+            var chunk = first;
+            while (chunk) |one| {
+                chunk = one.next;
+                one.destroy(journal.child);
+            }
         }
     }
 
@@ -136,8 +143,9 @@ pub const Journal = struct {
         journal.lost = true;
     }
 
-    /// The version that the records since the last one belong to was made.
-    pub fn seal(journal: *Journal, version: u64, tick: u64) void {
+    /// The version that the records since the last one belong to was made. Followers are told of it when `demanded` is
+    /// on disk, where `durable` is.
+    pub fn seal(journal: *Journal, version: u64, tick: u64, demanded: u64, durable: u64) void {
         if (journal.records.items.len == 0 and !journal.lost) return;
         const chunk = Chunk.create(journal.child, journal.records.items) catch {
             journal.records.clearAndFree(journal.gpa);
@@ -152,7 +160,24 @@ pub const Journal = struct {
         if (journal.records.capacity > 1 << 20) {
             journal.records.clearAndFree(journal.gpa);
         } else journal.records.items.len = 0;
-        journal.sealed.put(chunk);
+        if (demanded <= durable) {
+            assert(journal.waiting == null);
+            return journal.sealed.put(chunk);
+        }
+        chunk.demanded = demanded;
+        chunk.next = null;
+        if (journal.newest) |before| before.next = chunk else journal.waiting = chunk;
+        journal.newest = chunk;
+    }
+
+    /// Everything up to `durable` is on disk.
+    pub fn release(journal: *Journal, durable: u64) void {
+        while (journal.waiting) |chunk| {
+            if (chunk.demanded > durable) return;
+            journal.waiting = chunk.next;
+            if (chunk.next == null) journal.newest = null;
+            journal.sealed.put(chunk);
+        }
     }
 
     /// What was sealed, oldest first; the caller's now. From any thread.

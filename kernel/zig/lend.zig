@@ -37,7 +37,7 @@ pub fn lend(head: *Head, views: *const Views, table: u16, field: u32) failure.Er
         const sets = if (scratch.writes == 0)
             null
         else
-            views.setsSince(table, field, &col.dirty, scratch.cut - 1, &room);
+            views.setsSince(table, field, &.{ &col.dirty, &col.aside }, scratch.cut - 1, &room);
         if (sets) |s| col.catchUp(scratch.data, t.rows, s) else col.copyAll(scratch.data, t.rows);
         scratch.writes = col.writes;
         scratch.cut = head.open;
@@ -103,6 +103,42 @@ pub fn settle(head: *Head, undoable: bool) failure.Error!void {
         scratch.lent = false;
     };
     head.lent = 0;
+}
+
+/// How many cells of lent columns differ, each at the bytes that naming and saying it takes in the log.
+pub fn changedBytes(head: *const Head, name_bytes: u64) u64 {
+    if (head.lent == 0) return 0;
+    var bytes: u64 = 0;
+    for (head.tables) |*t| if (t.spec.durable) for (t.columns) |*col| {
+        // Of what rows moved under, settling refuses all.
+        if (!col.scratch.lent or col.scratch.struct_seq != t.struct_seq) continue;
+        const cells = switch (col.width) {
+            inline 1, 2, 4, 8 => |width| countWidth(std.meta.Int(.unsigned, width * 8), col, t.rows),
+            else => countAny(col, t.rows),
+        };
+        bytes += cells * (name_bytes + col.width);
+    };
+    return bytes;
+}
+
+fn countWidth(comptime T: type, col: *const Column, rows: u32) u64 {
+    const head = @as([*]const T, @ptrCast(@alignCast(col.head.ptr)))[0..rows];
+    const scratch = @as([*]const T, @ptrCast(@alignCast(col.scratch.data.ptr)))[0..rows];
+    var n: u64 = 0;
+    const full = rows / 64;
+    for (0..full) |w| {
+        const a: @Vector(64, T) = scratch[w * 64 ..][0..64].*;
+        const b: @Vector(64, T) = head[w * 64 ..][0..64].*;
+        n += @popCount(@as(u64, @bitCast(a != b)));
+    }
+    for (full * 64..rows) |row| n += @intFromBool(scratch[row] != head[row]);
+    return n;
+}
+
+fn countAny(col: *const Column, rows: u32) u64 {
+    var n: u64 = 0;
+    for (0..(rows + 63) / 64) |w| n += @popCount(differ(col, w, rows));
+    return n;
 }
 
 fn save(head: *Head, table: u16, field: usize) error{OutOfMemory}!void {

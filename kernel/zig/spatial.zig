@@ -183,7 +183,10 @@ pub const Index = struct {
         try index.marks.resize(index.gpa, words);
         const marks = index.marks.items;
         @memset(marks, 0);
-        if (source.open) |table| for (index.fields[0..index.dims]) |field| table.columns[field].dirty.orInto(marks, source.rows);
+        if (source.open) |table| for (index.fields[0..index.dims]) |field| {
+            table.columns[field].dirty.orInto(marks, source.rows);
+            table.columns[field].aside.orInto(marks, source.rows);
+        };
         var next = source.newest;
         while (next) |set| {
             if (set.cut <= index.cut) break;
@@ -197,6 +200,8 @@ pub const Index = struct {
 
     /// Put the rows that were noted, and those from `first_new` on, where they lie.
     fn step(index: *Index, comptime T: type, grid: anytype, source: *const Source, first_new: u32) error{OutOfMemory}!void {
+        // A head that never had a row has no memory, and its columns no address.
+        if (source.rows == 0) return;
         const dims = @typeInfo(@TypeOf(grid.*).Cell).array.len;
         var columns: [dims][*]const T = undefined;
         inline for (&columns, 0..) |*cells, axis| cells.* = @ptrCast(@alignCast(source.columns[axis]));
@@ -231,6 +236,7 @@ pub const Index = struct {
     /// have found.
     pub fn search(index: *const Index, source: *const Source, what: Search, ends: []u64, found: *nearby.Found) error{OutOfMemory}!void {
         assert(index.fits(source));
+        if (source.rows == 0) return @memset(ends, found.items.len);
         switch (index.grid) {
             inline else => |*grid| if (index.wide)
                 try index.searchIn(f64, grid, source, what, ends, found)

@@ -12,11 +12,20 @@ const digest = @import("digest.zig");
 const failure = @import("failure.zig");
 const lend = @import("lend.zig");
 const limits = @import("limits.zig");
+const redo = @import("redo.zig");
 const sweep = @import("sweep.zig");
 const Head = @import("head.zig").Head;
 const Journal = @import("journal.zig").Journal;
 const Queue = @import("queue.zig").Queue;
 const Views = @import("view.zig").Views;
+
+/// A log that a store writes to, as far as the store has to know it.
+pub const Durable = struct {
+    context: *anyopaque,
+    /// Promise room for a transaction: the sum of `bytes` since the last version was made is the most that the next can
+    /// take. Refused, the transaction is not kept, and nothing has happened.
+    reserve: *const fn (context: *anyopaque, bytes: u64) failure.Error!void,
+};
 
 pub const Store = struct {
     counting: compat.CountingAllocator,
@@ -33,6 +42,13 @@ pub const Store = struct {
     /// Each version's digest is made when it is published, from the one before and what changed since. Otherwise
     /// only those of versions that somebody wants to compare are.
     keeps_digest: bool = false,
+    /// Whose word it takes that there is room for a transaction, before it is kept.
+    durable: ?Durable = null,
+    /// The newest version that must be on disk before it is shown, and the newest that is.
+    demanded_version: u64 = 0,
+    durable_version: u64 = 0,
+    /// What was demanded when the version that is held was staged.
+    held_demand: u64 = 0,
     digester: digest.Follower,
     /// What transactions changed, for those who follow it.
     journal: Journal,
@@ -111,8 +127,13 @@ pub const Store = struct {
     pub fn commit(store: *Store) failure.Error!void {
         try store.needTransaction();
         try store.head.checkDeferred();
+        const bytes = if (store.head.logged) redo.bound(&store.head) else 0;
+        // Before lent cells are applied, which nothing undoes.
+        if (store.durable) |log| try log.reserve(log.context, bytes);
         try lend.settle(&store.head, false);
         store.journal.record(&store.head);
+        store.head.kept_bytes +|= bytes;
+        store.head.undone_bytes = 0;
         store.head.keep();
         store.transactions += 1;
     }
@@ -121,7 +142,24 @@ pub const Store = struct {
         try store.needTransaction();
         lend.discard(&store.head);
         store.head.rollback();
+        if (store.head.logged) store.setUndoneAside();
         sweep.tidy(&store.head, &store.views);
+    }
+
+    /// What was undone has left its marks. Where nothing was kept in the open version they are nobody's, and no log has to
+    /// say them. Otherwise they are among those of what was kept, and want room like it. A log that has none has promised
+    /// less than the version may take: one that cannot keep more than it promised has failed then.
+    fn setUndoneAside(store: *Store) void {
+        const head = &store.head;
+        if (!head.pending) {
+            head.putAside();
+            head.undone_bytes = @min(head.undone_bytes, redo.markedAll(head));
+            return;
+        }
+        const log = store.durable orelse return;
+        log.reserve(log.context, head.undone_bytes) catch return;
+        head.kept_bytes +|= head.undone_bytes;
+        head.undone_bytes = 0;
     }
 
     /// Make a version of what was committed since the last one, and let readers have it. Returns
@@ -129,6 +167,8 @@ pub const Store = struct {
     pub fn publish(store: *Store, tick: u64, genesis: bool) failure.Error!bool {
         try store.needBaton();
         if (store.head.in_transaction) return error.InTransaction;
+        // What is not in the log is not made a version of: `seal`.
+        if (store.head.logged) return error.BadArgument;
         if (genesis) {
             if (store.views.published) return error.BadArgument;
         } else {
@@ -144,23 +184,70 @@ pub const Store = struct {
         store.made(version, tick, published);
     }
 
-    /// Publish the head, with its digest to keep if need be. False when held views put it off.
+    /// Make a version of what was committed since the last one, whose body is in the log already. With `hold` nobody
+    /// sees it, or a later one, before `release` says that it is on disk. Returns its number, or null when there was
+    /// nothing to make it of. One version is held at a time: while one is, and while views leave no room, publication
+    /// is put off and made up for. So is one that there is no memory for.
+    pub fn seal(store: *Store, tick: u64, hold: bool) failure.Error!?u64 {
+        try store.needBaton();
+        if (store.head.in_transaction) return error.InTransaction;
+        if (!store.head.pending) return null;
+        const version = store.version + 1;
+        if (hold) store.demanded_version = version;
+        const shown = store.showIfPossible(version, tick);
+        store.made(version, tick, shown);
+        return version;
+    }
+
+    /// Everything up to `durable` is on disk: show the version that is held, if it waited for that, and make up for what
+    /// was put off since. Returns the newest version that readers see.
+    pub fn release(store: *Store, durable: u64) failure.Error!u64 {
+        try store.needBaton();
+        if (store.head.in_transaction) return error.InTransaction;
+        store.durable_version = @max(store.durable_version, durable);
+        store.journal.release(store.durable_version);
+        const views = &store.views;
+        if (views.held) |at| if (store.held_demand <= store.durable_version) {
+            views.show(at);
+            sweep.tidy(&store.head, views);
+        };
+        // What was committed since belongs to a later version, which will carry what was put off too.
+        if (store.behind and !store.head.pending) store.settleBehind(store.showIfPossible(store.version, store.tick));
+        return store.publishedVersion();
+    }
+
+    fn showIfPossible(store: *Store, version: u64, tick: u64) bool {
+        return store.show(version, tick, store.keeps_digest) catch |err| switch (err) {
+            error.OutOfMemory => false,
+        };
+    }
+
+    /// The newest version is shown or held, or it was put off: then its marks are not those of the next.
+    fn settleBehind(store: *Store, shown: bool) void {
+        store.behind = !shown;
+        if (!shown and store.head.logged) store.head.putAside();
+    }
+
+    /// Publish the head, with its digest to keep if need be, or hold it until it is on disk. False when it is put off:
+    /// another version is held, or held views leave no room.
     fn show(store: *Store, version: u64, tick: u64, keep: bool) error{OutOfMemory}!bool {
         const views = &store.views;
+        if (views.held != null) return false;
         const at = try views.stage(&store.head, version, tick) orelse return false;
         // Before anybody sees the slot, while the one before is still current and so in one piece.
         if (keep) views.slots[at].kept = store.digester.follow(&store.head, views.shown(), &views.slots[at]);
-        views.show(&store.head, at);
+        store.held_demand = store.demanded_version;
+        if (store.held_demand <= store.durable_version) views.show(at);
         sweep.tidy(&store.head, views);
         return true;
     }
 
-    fn made(store: *Store, version: u64, tick: u64, published: bool) void {
+    fn made(store: *Store, version: u64, tick: u64, shown: bool) void {
         store.version = version;
         store.tick = tick;
-        store.behind = !published;
-        store.head.pending = false;
-        store.journal.seal(version, tick);
+        store.head.endVersion();
+        store.settleBehind(shown);
+        store.journal.seal(version, tick, store.demanded_version, store.durable_version);
     }
 
     /// Put off publications are made up for when a view was released. What was committed since belongs
@@ -169,7 +256,8 @@ pub const Store = struct {
         try store.needBaton();
         if (store.head.in_transaction) return error.InTransaction;
         if (!store.behind or store.head.pending) return;
-        store.behind = !try store.show(store.version, store.tick, store.keeps_digest);
+        errdefer store.settleBehind(false);
+        store.settleBehind(try store.show(store.version, store.tick, store.keeps_digest));
     }
 
     /// Keep each version's digest from the next publication on, or no longer.
@@ -202,6 +290,7 @@ pub const Store = struct {
         try store.needBaton();
         store.head.info = .{};
         if (store.head.in_transaction) return error.InTransaction;
+        if (store.head.logged) return error.BadArgument;
         // From nothing anything may be applied: a full sync replaces the state, whatever it was.
         if (base != 0) {
             if (version <= store.version) return error.StaleVersion;

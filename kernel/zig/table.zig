@@ -41,6 +41,11 @@ pub const Table = struct {
     /// Keys removed from and inserted into this table in the open cut, in order, with repeats.
     removed: std.ArrayList(u64) = .empty,
     inserted: std.ArrayList(u64) = .empty,
+    /// The same of the open cut's versions that are made already; see `Column.aside`.
+    removed_aside: std.ArrayList(u64) = .empty,
+    inserted_aside: std.ArrayList(u64) = .empty,
+    /// Its counter as the newest version says.
+    auto_told: u64 = 0,
     /// This table's place in the head's list of tables that a publication has to look at.
     noted: *bool,
     /// Somebody follows its changes: the undo log says whose cells a bulk operation wrote.
@@ -86,6 +91,8 @@ pub const Table = struct {
         table.index.deinit(table.gpa);
         table.removed.deinit(table.gpa);
         table.inserted.deinit(table.gpa);
+        table.removed_aside.deinit(table.gpa);
+        table.inserted_aside.deinit(table.gpa);
     }
 
     /// How many cells column `i` of `all` has.
@@ -128,6 +135,39 @@ pub const Table = struct {
         if (!table.keys.dirty.isEmpty()) return true;
         for (table.columns) |*column| if (!column.dirty.isEmpty()) return true;
         return false;
+    }
+
+    pub fn hasAside(table: *const Table) bool {
+        if (table.removed_aside.items.len > 0 or table.inserted_aside.items.len > 0 or !table.keys.aside.isEmpty()) return true;
+        for (table.all) |*column| if (!column.aside.isEmpty()) return true;
+        return false;
+    }
+
+    /// The open marks belong to a version that is made. Without memory some of them stay open.
+    pub fn putAside(table: *Table) error{OutOfMemory}!void {
+        if (!table.changed()) return;
+        try join(table.gpa, &table.removed_aside, &table.removed);
+        // A key that is in both lists is netted when the cut is sealed, like one that is twice in one.
+        try join(table.gpa, &table.inserted_aside, &table.inserted);
+        table.keys.aside.absorb(table.gpa, &table.keys.dirty, table.rows);
+        for (table.all, 0..) |*column, i| column.aside.absorb(table.gpa, &column.dirty, table.cellsOf(i));
+    }
+
+    /// What was put aside is about to be published with what came since. Without memory some of it is taken up.
+    pub fn takeUp(table: *Table) error{OutOfMemory}!void {
+        try join(table.gpa, &table.removed, &table.removed_aside);
+        try join(table.gpa, &table.inserted, &table.inserted_aside);
+        table.keys.dirty.absorb(table.gpa, &table.keys.aside, table.rows);
+        for (table.all, 0..) |*column, i| column.dirty.absorb(table.gpa, &column.aside, table.cellsOf(i));
+    }
+
+    fn join(gpa: std.mem.Allocator, to: *std.ArrayList(u64), from: *std.ArrayList(u64)) error{OutOfMemory}!void {
+        if (to.items.len == 0) {
+            std.mem.swap(std.ArrayList(u64), to, from);
+            return;
+        }
+        try to.appendSlice(gpa, from.items);
+        from.items.len = 0;
     }
 
     /// Make room for `n` more rows with the head, the lists and the indexes; not for the sparse index.

@@ -67,7 +67,7 @@ pub const Slot = struct {
     released: compat.Atomic(u64) = .init(0),
     /// Acquires of all versions it held before the current one, and of that one once it is retired.
     acquired: u64 = 0,
-    state: enum { free, current, retired } = .free,
+    state: enum { free, held, current, retired } = .free,
     version: u64 = 0,
     tick: u64 = 0,
     cut: u64 = 0,
@@ -96,6 +96,8 @@ pub const Views = struct {
     taken: u64 = 0,
     current: usize = 0,
     published: bool = false,
+    /// A slot that is filled and that nobody may see yet: its version is made, and is not on disk.
+    held: ?usize = null,
     newest: ?*ChangeSet = null,
     /// Change sets of the cuts `[oldest_cut, open)`, at their cut modulo the length.
     ring: [limits.ring_cuts_max + 1]?*ChangeSet = @splat(null),
@@ -108,7 +110,9 @@ pub const Views = struct {
     deferred: u64 = 0,
 
     pub fn deinit(views: *Views, head: *Head) void {
-        if (views.shown()) |slot| for (slot.tables, 0..) |view, number| views.dismantle(head, number, view);
+        // What was replaced by a version that is held is among the retired already.
+        const newest: ?*Slot = if (views.held) |at| &views.slots[at] else views.shown();
+        if (newest) |slot| for (slot.tables, 0..) |view, number| views.dismantle(head, number, view);
         for (views.retired_tables.items) |retired| views.dismantle(head, retired.number, retired.view);
         views.retired_tables.deinit(views.gpa);
         for (views.spare) |spare| if (spare) |view| views.destroyView(view);
@@ -228,22 +232,22 @@ pub const Views = struct {
         views.gpa.destroy(view);
     }
 
-    /// Collect the dirty sets of one column since `cut`: sealed ones and the open one. Null when the
+    /// Collect the dirty sets of one column since `cut`: sealed ones and those of the open cut. Null when the
     /// ring does not reach back that far.
     pub fn setsSince(
         views: *const Views,
         table: usize,
         field: ?usize,
-        open: *const changes.DirtySet,
+        open: []const *const changes.DirtySet,
         cut: u64,
         into: *[limits.ring_cuts_max + 1]*const changes.DirtySet,
     ) ?[]*const changes.DirtySet {
         if (cut + 1 < views.oldest_cut) return null;
         var n: usize = 0;
-        if (!open.isEmpty()) {
-            into[n] = open;
+        for (open) |dirty| if (!dirty.isEmpty()) {
+            into[n] = dirty;
             n += 1;
-        }
+        };
         var next = views.newest;
         while (next) |set| {
             if (set.cut <= cut) break;
@@ -263,7 +267,7 @@ pub const Views = struct {
     /// Publish the head as `version`. False when held views leave no slot or buffer to publish into:
     /// the head keeps its marks, and a later publication carries them too.
     pub fn publish(views: *Views, head: *Head, version: u64, tick: u64) error{OutOfMemory}!bool {
-        views.show(head, try views.stage(head, version, tick) orelse return false);
+        views.show(try views.stage(head, version, tick) orelse return false);
         return true;
     }
 
@@ -272,11 +276,13 @@ pub const Views = struct {
         return if (views.published) &views.slots[views.current] else null;
     }
 
-    /// Fill a slot with the head as `version`, which nobody sees before `show`; that must follow. Null as
-    /// `publish` says false.
+    /// Fill a slot with the head as `version`, which is held: nobody sees it before `show`, and no other is
+    /// staged meanwhile. What changes from now on belongs to the next cut. Null as `publish` says false.
     pub fn stage(views: *Views, head: *Head, version: u64, tick: u64) error{OutOfMemory}!?usize {
         assert(!head.in_transaction);
+        assert(views.held == null);
         views.reclaim(head);
+        try head.takeUp();
         if (~views.taken == 0) {
             views.deferred += 1;
             return null;
@@ -314,7 +320,7 @@ pub const Views = struct {
         for (slot.room, head.noted, 0..) |*view, noted, i| {
             if (!noted) {
                 // Off the tests this would read every table, to spare which it is there.
-                if (builtin.is_test) assert(!head.tables[i].changed() and !head.tables[i].index.changed);
+                if (builtin.is_test) assert(!head.tables[i].changed() and !head.tables[i].index.changed and !head.tables[i].hasAside());
                 done += 1;
                 continue;
             }
@@ -350,14 +356,21 @@ pub const Views = struct {
         slot.cut = head.open;
         slot.newest = set;
         slot.kept = null;
-        slot.state = .current;
+        slot.state = .held;
         views.trimRing(head.open);
         slot.oldest_cut = views.oldest_cut;
+        views.held = at;
+        // The cut is sealed, whenever it is shown: a page of it is not written again, and what was freed in
+        // it may be handed out in the next, of which it is named as removed before it is named again.
+        head.open += 1;
+        if (head.freed) for (head.spaces) |*space| space.cut(head.replica);
+        head.freed = false;
         return at;
     }
 
     /// Let readers have the slot that was staged. It is one swap and cannot fail.
-    pub fn show(views: *Views, head: *Head, at: usize) void {
+    pub fn show(views: *Views, at: usize) void {
+        assert(views.held == at);
         const before = views.shown();
         const old = views.root.swap(@as(u64, at) << count_bits, .release);
         if (before) |b| {
@@ -368,11 +381,10 @@ pub const Views = struct {
             // Nobody may acquire before the first publication.
             assert(old & count_mask == 0);
         }
+        views.slots[at].state = .current;
+        views.held = null;
         views.current = at;
         views.published = true;
-        head.open += 1;
-        if (head.freed) for (head.spaces) |*space| space.cut(head.replica);
-        head.freed = false;
     }
 
     /// Take back the views that were made of noted tables, the first of them.
@@ -464,7 +476,7 @@ pub const Views = struct {
         const buffer = try col.takeBuffer(views.gpa, rows) orelse return null;
         var room: [limits.ring_cuts_max + 1]*const changes.DirtySet = undefined;
         // The set of this cut is sealed and in the ring already, so the open one is empty.
-        const sets = if (buffer.cut == 0) null else views.setsSince(table, field, &nothing, buffer.cut, &room);
+        const sets = if (buffer.cut == 0) null else views.setsSince(table, field, &.{}, buffer.cut, &room);
         if (sets) |s| col.catchUp(buffer.data, rows, s) else col.copyAll(buffer.data, rows);
         buffer.cut = head.open;
         buffer.refs = 1;
