@@ -102,7 +102,7 @@ struct Welcome {                      # node -> client: the session begins
   commandsPerS @11 :UInt32;           # commands a second that the node takes from this client
   commandNext @12 :UInt32;            # the next command sequence the node expects: 1 in a new session
   fingerprint @13 :Data;              # 16 bytes: the node's schema. Equal to Hello's, unless a Schema message follows
-  resumeKey @14 :Data;                # secret that proves the session in a Resume; empty = this node cannot resume yet
+  resumeKey @14 :Data;                # secret that proves the session in a Resume; empty = this node ends sessions with their link
   name @15 :Text;                     # what the node calls itself, for logs and for people
   commands @16 :List(CommandSignature); # all commands, by id; empty when Hello's commandsHash equals the node's
 }
@@ -234,20 +234,22 @@ struct Pong {                         # answers a Ping
   tick @3 :UInt64;                    # the authority's tick then; 0 from a client
 }
 
-struct Resume {                       # client -> node, instead of Hello: go on with a session. Not built
+struct Resume {                       # client -> node, instead of Hello: go on with a session
   session @0 :UInt64;                 # which
   version @1 :UInt64;                 # newest version the replica holds
   epoch @2 :UInt32;                   # of that version: (epoch, version) decide whether a delta is possible
-  commandNext @3 :UInt32;             # next sequence the client will give
+  commandNext @3 :UInt32;             # next sequence the client will give to a new command
   wireMin @4 :UInt16;                 # as in Hello
   wireMax @5 :UInt16;                 # as in Hello
   messageBytesMax @6 :UInt32;         # as in Hello
   features @7 :UInt64;                # as in Hello
   fingerprint @8 :Data;               # 16 bytes: the schema that the replica's rows are in
-  resumeKey @9 :Data;                 # the Welcome's secret, or a proof made with it
+  resumeKey @9 :Data;                 # the Welcome's secret
+  commandsHash @10 :UInt64;           # of the command signatures that the client goes by: others have other numbers
+  commandOldest @11 :UInt32;          # the oldest of its commands without an answer; commandNext if there is none
 }
 
-struct Resumed {                      # node -> client: the answer to Resume. Not built
+struct Resumed {                      # node -> client: the answer to Resume
   session @0 :UInt64;                 # as asked
   version @1 :UInt64;                 # base of the delta that follows; 0 = start over with a full sync
   tick @2 :UInt64;                    # the authority's tick now
@@ -255,7 +257,10 @@ struct Resumed {                      # node -> client: the answer to Resume. No
   commandNext @4 :UInt32;             # next sequence the node expects: the client repeats from here
   accepted @5 :Bool;                  # false: say Hello instead
   reason @6 :Reason;                  # why not
-  resumeKey @7 :Data;                 # the next secret
+  resumeKey @7 :Data;                 # the next secret; empty = the one there is stays
+  hz @8 :UInt16;                      # ticks a second now: a node that was started again may have another pace
+  bytesPerS @9 :UInt32;               # as in Welcome
+  commandsPerS @10 :UInt32;           # as in Welcome
 }
 
 struct Goodbye {                      # both ways: the last frame

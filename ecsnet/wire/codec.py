@@ -734,6 +734,7 @@ def _write_resume(b: Any, m: Resume) -> None:
     b.session, b.version, b.epoch, b.commandNext = m.session, m.version, m.epoch, m.command_next
     b.wireMin, b.wireMax, b.messageBytesMax, b.features = m.wire_min, m.wire_max, m.message_bytes_max, m.features
     b.fingerprint, b.resumeKey = m.fingerprint, m.resume_key
+    b.commandsHash, b.commandOldest = m.commands_hash, m.command_oldest
 
 
 def _read_resume(r: Any) -> Resume:
@@ -751,12 +752,15 @@ def _read_resume(r: Any) -> Resume:
         features=r.features,
         fingerprint=_fingerprint(Kind.RESUME, r.fingerprint, optional=True),
         resume_key=r.resumeKey,
+        commands_hash=r.commandsHash,
+        command_oldest=r.commandOldest,
     )
 
 
 def _write_resumed(b: Any, m: Resumed) -> None:
     b.session, b.version, b.tick, b.epoch, b.commandNext = m.session, m.version, m.tick, m.epoch, m.command_next
     b.accepted, b.reason, b.resumeKey = m.accepted, int(m.reason), m.resume_key
+    b.hz, b.bytesPerS, b.commandsPerS = m.hz, m.bytes_per_s, m.commands_per_s
 
 
 def _read_resumed(r: Any) -> Resumed:
@@ -769,6 +773,9 @@ def _read_resumed(r: Any) -> Resumed:
         accepted=r.accepted,
         reason=_reason(r.reason.raw),
         resume_key=r.resumeKey,
+        hz=r.hz,
+        bytes_per_s=r.bytesPerS,
+        commands_per_s=r.commandsPerS,
     )
 
 

@@ -274,6 +274,8 @@ class Resume(Message, frozen=True, kw_only=True):
     features: int = 0
     fingerprint: bytes = b""
     resume_key: bytes = b""
+    commands_hash: int = 0
+    command_oldest: int = 1
 
 
 class Resumed(Message, frozen=True, kw_only=True):
@@ -285,6 +287,9 @@ class Resumed(Message, frozen=True, kw_only=True):
     accepted: bool = False
     reason: Reason = Reason.NONE
     resume_key: bytes = b""
+    hz: int = 0
+    bytes_per_s: int = 0
+    commands_per_s: int = 0
 
 
 class Goodbye(Message, frozen=True, kw_only=True):

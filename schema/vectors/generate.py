@@ -161,6 +161,8 @@ VECTORS: dict[str, m.Message] = {
         features=2,
         fingerprint=FINGERPRINT,
         resume_key=bytes(range(32)),
+        commands_hash=0x0123456789ABCDEF,
+        command_oldest=17,
     ),
     "resume-blank": m.Resume(session=1, version=0, epoch=0),
     "resumed": m.Resumed(
@@ -172,6 +174,9 @@ VECTORS: dict[str, m.Message] = {
         accepted=True,
         reason=m.Reason.NONE,
         resume_key=bytes(range(32, 64)),
+        hz=30,
+        bytes_per_s=65_536,
+        commands_per_s=120,
     ),
     "resumed-refused": m.Resumed(session=1, version=0, tick=0, epoch=0, reason=m.Reason.HISTORY_GONE),
     "goodbye": m.Goodbye(reason=m.Reason.SHUTDOWN, reconnect_after_ms=2500, message="back in a moment"),

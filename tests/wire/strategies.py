@@ -150,6 +150,8 @@ rare = st.one_of(
         features=u64,
         fingerprint=st.one_of(st.just(b""), fingerprints),
         resume_key=data,
+        commands_hash=u64,
+        command_oldest=u32,
     ),
     st.builds(
         m.Resumed,
@@ -161,6 +163,9 @@ rare = st.one_of(
         accepted=st.booleans(),
         reason=reasons,
         resume_key=data,
+        hz=u16,
+        bytes_per_s=u32,
+        commands_per_s=u32,
     ),
     st.builds(m.Goodbye, reason=reasons, reconnect_after_ms=u32, message=texts),
     st.builds(m.Error, code=reasons, fatal=st.booleans(), kind=u8, sequence=u32, message=texts),
