@@ -141,6 +141,22 @@ COMMAND_ANSWERS_KEPT: Final = 256
 """Answers that a node remembers of one session, to repeat them: two seconds of the highest rate, more than a socket
 holds back. An older one is told by DeltaSync.commandAck alone."""
 
+COMMAND_STATUSES_KEPT: Final = 128
+"""Commands of one session of which its row says what was decided, for a node that is started again: a second of the
+highest rate, which is more than a healthy line leaves unanswered. Two bits each, 32 bytes a row."""
+
+LINGER_S_DEFAULT: Final = 30.0
+"""How long a session waits for a client that lost its link: longer than silence is told from a slow line (10 s), a
+phone's tunnel or the restart of a node; short enough that who is gone for good does not stand around."""
+
+LINGER_S_MAX: Final = 7 * 86_400.0
+
+SESSIONS_ABSENT_MAX: Final = 4096
+"""Sessions without a link; as many as may have one. Beyond it who has been away for longest leaves."""
+
+RESUME_KEY_BYTES: Final = 16
+"""A secret of 128 bits, which nobody guesses."""
+
 NAME_BYTES_MAX: Final = 63
 """UTF-8 bytes of a name (client, table, field, command): fits the `bytes[64]` of the metadata tables."""
 

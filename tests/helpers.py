@@ -17,10 +17,11 @@ from typing import Any
 
 from ecsnet.authority import Authority, Link, TickReport
 from ecsnet.errors import RemoteProtocolError
-from ecsnet.limits import MESSAGE_TO_CLIENT_BYTES_MAX, MESSAGE_TO_NODE_BYTES_MAX, NS_PER_S
+from ecsnet.limits import LINGER_S_DEFAULT, MESSAGE_TO_CLIENT_BYTES_MAX, MESSAGE_TO_NODE_BYTES_MAX, NS_PER_S
 from ecsnet.replica import Replica
 from ecsnet.schema import Schema
 from ecsnet.session.channel import Channel
+from ecsnet.store import Store
 from ecsnet.wire.datagrams import is_reliable, opens_link_untrusted, reset_for_untrusted
 from ecsnet.wire.framing import FrameReader
 from ecsnet.world import World
@@ -295,6 +296,8 @@ class Pair:
         capacity_bytes: what a cut wire still takes before it blocks.
         knows: what the replicas are made with; the world itself unless given.
         datagrams: over wires that lose, double and delay as `fate_down` and `fate_up` say.
+        store: of the authority; by default its own, which ends with it.
+        linger_s: how long sessions wait for those who lost their lines.
     """
 
     def __init__(
@@ -312,9 +315,13 @@ class Pair:
         datagrams: bool = False,
         fate_down: Fate = in_time,
         fate_up: Fate = in_time,
+        store: Store | None = None,
+        linger_s: float = LINGER_S_DEFAULT,
     ) -> None:
         self.world = world if isinstance(world, World) else World(world, on_error="raise")
-        self.authority = Authority(self.world, seed=seed, digest_every_version=digest_every_version)
+        self._store = store
+        self._linger_s = linger_s
+        self.authority = self._authority(seed, digest_every_version)
         self.latency_ticks = latency_ticks
         self.back_ticks = latency_ticks if back_ticks is None else back_ticks
         self.capacity_bytes = capacity_bytes
@@ -380,11 +387,21 @@ class Pair:
         self.wires[number] = self._wire(self.wires[number].replica)
 
     def restart(self, *, seed: int) -> None:
-        """The node is gone, and with it every line; another begins in its place, of the same world, knowing nothing."""
+        """The node is gone, and with it every line; another begins in its place, of the same world, knowing what the
+        store knows that the pair was given, or nothing."""
         for wire in self.wires:
             wire.lose(self.now_ns)
         self.authority.close()
-        self.authority = Authority(self.world, seed=seed, digest_every_version=self.authority.digest_every_version)
+        self.authority = self._authority(seed, self.authority.digest_every_version)
+
+    def _authority(self, seed: int, digest_every_version: bool) -> Authority:
+        return Authority(
+            self.world,
+            self._store,
+            seed=seed,
+            digest_every_version=digest_every_version,
+            linger_s=self._linger_s,
+        )
 
     def _wire(self, replica: Replica) -> Any:
         if self.datagrams:

@@ -489,11 +489,11 @@ def test_the_last_word_of_a_client_that_leaves_is_heard() -> None:
         assert hp_of(pair, pair.replicas[1].entity) == 90
 
 
-def test_sessions_that_a_store_has_from_before_leave_in_the_first_tick() -> None:
-    """An authority that took over a store cannot resume them yet; their ships must not stay as ghosts."""
+def test_where_sessions_do_not_linger_those_that_a_store_has_from_before_leave_in_the_first_tick() -> None:
+    """Nobody can come back to them; their ships must not stay as ghosts."""
     world = arena(moving=False)
     store = Store(world.schema)
-    first = Authority(world, store)
+    first = Authority(world, store, linger_s=0)
     link = first.open_link(0)
     replica = Replica(world)
     replica.connect(0)
@@ -504,7 +504,7 @@ def test_sessions_that_a_store_has_from_before_leave_in_the_first_tick() -> None
     with store.view() as view:
         assert len(view["sessions"]) == len(view["entities"]) == 1
 
-    second = Authority(world, store, seed=2)
+    second = Authority(world, store, seed=2, linger_s=0)
     second.tick(2)
     with store.view() as view:
         assert len(view["sessions"]) == len(view["entities"]) == 0
@@ -688,7 +688,7 @@ def test_strangers_without_a_session_are_bounded() -> None:
 
 def test_a_client_that_stops_reading_is_told_goodbye_and_holds_nobody_up() -> None:
     """First its base stays behind; after five seconds without a byte taken it goes."""
-    with Pair(arena(), clients=2) as pair:
+    with Pair(arena(), clients=2, linger_s=0) as pair:
         pair.run_until_live()
         pair.replica.send("steer", dx=1.0, dy=0.0)
         pair.step(5)
@@ -715,7 +715,7 @@ def test_a_client_that_reads_and_never_acks_is_told_goodbye() -> None:
 
 
 def test_a_link_that_has_gone_silent_is_closed() -> None:
-    with Pair(arena(moving=False)) as pair:
+    with Pair(arena(moving=False), linger_s=0) as pair:
         pair.run_until_live()
         pair.step(5)
         pair.wire.reads = False
@@ -754,7 +754,7 @@ def test_a_quiet_client_stays_and_knows_its_round_trip() -> None:
 
 
 def test_a_shutdown_tells_everybody_and_takes_no_new_links() -> None:
-    with Pair(arena(), clients=3, latency_ticks=1) as pair:
+    with Pair(arena(), clients=3, latency_ticks=1, linger_s=0) as pair:
         pair.run_until_live()
         pair.authority.shutdown(pair.now_ns, "maintenance")
         pair.step(4)
@@ -781,8 +781,8 @@ def test_a_kicked_client_is_told_why() -> None:
             pair.replica.send("refuse")
 
 
-def test_a_lost_connection_ends_the_session_in_the_next_tick() -> None:
-    with Pair(arena(), clients=2) as pair:
+def test_where_sessions_do_not_linger_a_lost_connection_ends_one_in_the_next_tick() -> None:
+    with Pair(arena(), clients=2, linger_s=0) as pair:
         pair.run_until_live()
         ticket = pair.replica.send("hit", target=pair.replica.entity)
         pair.wire.drop(pair.now_ns)

@@ -1,13 +1,15 @@
 """The authority: takes in what clients send, steps the world, and hands out what they are to be sent.
 
-A tick, in this order: sessions that ended leave, new ones join, commands run, systems run, one version is published.
+A tick, in this order: sessions that ended leave, those that lost their links are noted or have been away for too long,
+new ones join, commands run, systems run, one version is published.
 Each function has a transaction of its own; clients are answered only once a version that contains the answer's reason
 is published, so that nobody is told of something that the next delta might not have.
 
 Invariants:
 - it reads no clock, opens no socket, starts no thread: equal calls with equal seeds give equal bytes;
 - nothing that a client sends raises out of `receive_frame`, or touches another client's link;
-- a tick publishes at most one version; the entity and the command entry that ride in a delta are of its version.
+- a tick publishes at most one version; the entity and the command entry that ride in a delta are of its version;
+- all that a session is, is in the store: another authority over the same store, now or after a crash, goes on with it.
 """
 
 import hashlib
@@ -21,10 +23,20 @@ from ecsnet.authority.blocks import NO_DIGEST, Blocks
 from ecsnet.authority.datagram_link import DatagramLink
 from ecsnet.authority.event_log import EventLog, tells_of_events
 from ecsnet.authority.link import Link, Transmit
+from ecsnet.authority.sessions import Session, Sessions, hash_of_key
 from ecsnet.authority.step import ACCEPTED, Step
-from ecsnet.errors import ClosedError, LimitExceededError, RemoteProtocolError
+from ecsnet.errors import ArgumentError, ClosedError, LimitExceededError, RemoteProtocolError
 from ecsnet.ids import EMPTY_VERSION, ClientId, Entity, Epoch, SessionId, Tick, Version
-from ecsnet.limits import CLIENTS_MAX, HANDSHAKES_AT_ONCE_MAX, NS_PER_S, QUEUED_BYTES_MAX, SHUTDOWN_NS_MAX
+from ecsnet.limits import (
+    CLIENTS_MAX,
+    HANDSHAKES_AT_ONCE_MAX,
+    LINGER_S_DEFAULT,
+    LINGER_S_MAX,
+    NS_PER_S,
+    QUEUED_BYTES_MAX,
+    RESUME_KEY_BYTES,
+    SHUTDOWN_NS_MAX,
+)
 from ecsnet.session.server import (
     AckReceived,
     HelloReceived,
@@ -32,11 +44,13 @@ from ecsnet.session.server import (
     Outcome,
     PeerLeft,
     PendingCommand,
+    ResumeReceived,
     ServerSession,
 )
+from ecsnet.session.states import MAY_PASS
 from ecsnet.store import Store, TickScope
 from ecsnet.wire.codec import DeltaFrames
-from ecsnet.wire.messages import Hello, Kind, Reason
+from ecsnet.wire.messages import Hello, Kind, Reason, Resume
 from ecsnet.world import Client, World
 
 log = logging.getLogger("ecsnet.authority")
@@ -73,8 +87,9 @@ class Observer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class AuthorityStatistics:
-    """Counts since the start; but `links` and `sessions` are those of now, and `staleness` says how many versions are
-    committed and not yet published, because views that somebody holds defer it."""
+    """Counts since the start; but `links`, `sessions` and, among those, `away` are of now, and `staleness` says how
+    many versions are committed and not yet published, because views that somebody holds defer it. `joins` are of new
+    sessions, `resumes` of those that came back."""
 
     tick: Tick
     version: Version
@@ -82,7 +97,9 @@ class AuthorityStatistics:
     epoch: Epoch
     links: int
     sessions: int
+    away: int
     joins: int
+    resumes: int
     leaves: int
     links_failed: int
     links_too_slow: int
@@ -109,12 +126,14 @@ class Authority:
     Args:
         world: what runs.
         store: where it lives; None makes one in memory, which `close` closes.
-        seed: session ids, and the epoch where none is given. A driver gives one that nobody can guess.
-        epoch: the history that this store continues.
+        seed: session ids and the keys that resume them, and the epoch where none is given. A driver gives one that
+            nobody can guess.
+        epoch: the history that this store continues; None is the store's own, or a new one for a store that has none.
         digest_every_version: every delta carries a digest, for tests and simulations; else one a second does.
+        linger_s: how long a session waits for a client that lost its link; 0 ends it with the link.
 
     Raises:
-        LimitExceededError: a row of an event table may be too large for a message.
+        LimitExceededError: a row of an event table may be too large for a message. ArgumentError: `linger_s`.
     """
 
     def __init__(
@@ -125,14 +144,25 @@ class Authority:
         seed: int = 0,
         epoch: int | None = None,
         digest_every_version: bool = False,
+        linger_s: float = LINGER_S_DEFAULT,
     ) -> None:
+        if not 0 <= linger_s <= LINGER_S_MAX:
+            raise ArgumentError(f"linger_s is {linger_s!r}; it must be in [0, {LINGER_S_MAX:g}]")
         self.world = world
         world.seal()
         self._owns_store = store is None
         self.store = Store(world.schema) if store is None else store
         self._seed = seed.to_bytes(max(8, (seed.bit_length() + 7) // 8), "little")[:64]
-        self.epoch = Epoch((self._number("epoch", 0) & 0xFFFF_FFFF) or 1 if epoch is None else epoch)
+        if epoch is None:
+            epoch = self.store.epoch or (self._number("epoch", 0) & 0xFFFF_FFFF) or 1
+        self.epoch = Epoch(epoch)
+        self.store.epoch = self.epoch
         self.tick_number = Tick(self.store.tick_number)
+        if self.tick_number:
+            # Of a store that was used before: with an equal seed, too, this authority gives other numbers.
+            self._seed = self._secret(f"from tick {self.tick_number}", 64)
+        # At least a tick, or who is to linger would be gone before it is looked for.
+        self._linger_ticks = max(1, round(linger_s * world.hz)) if linger_s else 0
         self.digest_every_version = digest_every_version
         self.observer: Observer | None = None
         self._offer = Offer(
@@ -155,12 +185,19 @@ class Authority:
         self._session_rows = (b"", b"")
         """Keys and entities of the sessions' rows as they were looked at last: in most ticks nobody gets another."""
         self._links: dict[int, Link] = {}
-        self._by_key: dict[int, Link] = {}
+        self._sessions = Sessions()
         self._joining: list[Link] = []
-        self._leaving: list[Link] = []
-        self._abandoned = self._sessions_in_store()
-        """Sessions that the store has from before: they cannot be resumed, so they leave in the first tick."""
-        self._unpublished_answers: list[tuple[Link, int, Outcome]] = []
+        self._leaving: list[Session] = []
+        self._moved: dict[int, Session] = {}
+        """By number, those that lost a link or found one since the last tick: their rows are to say so."""
+        with self.store.view() as view:
+            recovered = self._sessions.recover(view, self.version, self.tick_number)
+        for session in recovered:
+            if self._linger_ticks:
+                self._moved[session.client.session] = session
+            else:
+                self._leaving.append(session)
+        self._unpublished_answers: list[tuple[Session, int, Outcome]] = []
         self._unpublished_joins: list[Link] = []
         self._links_opened = 0
         self._sessions_made = 0
@@ -168,6 +205,7 @@ class Authority:
         self._shutting_down = False
         self._closed = False
         self._joins = 0
+        self._resumes = 0
         self._leaves = 0
         self._links_failed = 0
         self._links_too_slow = 0
@@ -203,8 +241,10 @@ class Authority:
             staleness=self._kernel.staleness,
             epoch=self.epoch,
             links=len(self._links),
-            sessions=len(self._by_key),
+            sessions=len(self._sessions.by_key),
+            away=self._sessions.away,
             joins=self._joins,
+            resumes=self._resumes,
             leaves=self._leaves,
             links_failed=self._links_failed,
             links_too_slow=self._links_too_slow,
@@ -253,7 +293,8 @@ class Authority:
         return link
 
     def close_link(self, link: Link, now_ns: int) -> None:
-        """The transport is gone. Its session ends in the next tick. Closing twice is closing once."""
+        """The transport is gone. Its session waits for another one, for `linger_s`, or ends in the next tick where
+        either side has said that it is over. Closing twice is closing once."""
         if self._links.pop(link.number, None) is None:
             return
         link.transport_open = False
@@ -261,8 +302,19 @@ class Authority:
             self._past[number] += value
         if link in self._joining:
             self._joining.remove(link)
-        if link.joined:
-            self._leaving.append(link)
+        session = link.session_of
+        if session is None or session.link is not link:
+            return  # nobody's, or it has another by now
+        session.link = None
+        if not session.joined:
+            self._sessions.remove(session)
+        elif self._linger_ticks and (link.server.farewell is None or link.server.farewell in MAY_PASS):
+            self._moved[session.client.session] = session
+            longest = self._sessions.lost(session)
+            if longest is not None:
+                self._leaving.append(longest)
+        else:
+            self._leaving.append(session)
 
     def receive_frame(
         self,
@@ -275,7 +327,7 @@ class Authority:
     ) -> None:
         """One whole frame from a client. Whatever is wrong with it ends this link, with an Error that says why, and
         changes nothing else. Not `reliable`: a datagram brought it outside of the lane."""
-        if not link.transport_open or link.server.closed:
+        if not link.transport_open or link.server.closed or link.cut:
             return
         link.frames_received += 1
         link.bytes_received += len(payload)
@@ -356,26 +408,22 @@ class Authority:
         commands = 0
         with self.store.tick(tick) as scope:
             self.tick_number = tick
-            for client in self._abandoned:
-                step.leave(scope, tick, client)
-                if self.observer is not None:
-                    self.observer.left(tick, client)
-            self._abandoned = []
             leaving, self._leaving = self._leaving, []
-            for link in leaving:
-                assert link.client is not None
-                commands += self._run_commands(scope, tick, link)
-                step.leave(scope, tick, link.client)
-                if self.observer is not None:
-                    self.observer.left(tick, link.client)
-                del self._by_key[link.client._key]
-                self._leaves += 1
+            for session in leaving:
+                commands += self._run_commands(scope, tick, session)
+                self._leave(scope, tick, session)
+            if self._moved:
+                commands += self._note_moved(scope, tick)
+            if self._sessions.away:
+                for session in self._sessions.expired(tick):
+                    self._leave(scope, tick, session)
             joining, self._joining = self._joining, []
             for link in joining:
                 self._join(scope, tick, link, now_ns)
             for link in self._links.values():
-                if link.joined and link.server.waiting:
-                    commands += self._run_commands(scope, tick, link)
+                if link.joined and link.server.ledger.waiting:
+                    assert link.session_of is not None
+                    commands += self._run_commands(scope, tick, link.session_of)
             for system in self.world.systems:
                 if tick % system.every == 0:
                     ok = step.system(scope, tick, system)
@@ -470,7 +518,7 @@ class Authority:
                 delta = frames[key]
             if delta is None:
                 rest.append(link)
-            elif write(link, delta.frame(server.session, link.entity, server.command_ack)):
+            elif write(link, delta.frame(server.session, link.entity, server.ledger.answered)):
                 link.record_delta(version, delta.length, now_ns, window if wants_digest else None)
                 server.tick = blocks.tick
             else:
@@ -548,16 +596,6 @@ class Authority:
 
     # --- inside ------------------------------------------------------------------------------------------------------
 
-    def _sessions_in_store(self) -> list[Client]:
-        with self.store.view() as view:
-            rows, keys = view["sessions"].to_dict(), view["sessions"].key.tolist()
-        clients = []
-        for number, key in enumerate(keys):
-            client = Client(SessionId(int(rows["session"][number])), ClientId(int(rows["client_id"][number])), "")
-            client._key, client._entity = key, Entity(int(rows["entity"][number]))
-            clients.append(client)
-        return clients
-
     def _drain(self, link: Link, now_ns: int) -> None:
         while (event := link.server.next_event()) is not None:
             match event:
@@ -565,6 +603,8 @@ class Authority:
                     link.window.ack_untrusted(event.version, event.chunks, now_ns)
                 case HelloReceived():
                     self._admit(link, event.hello)
+                case ResumeReceived():
+                    self._resume(link, event.resume)
                 case PeerLeft():
                     log.debug("%s left: %s %s", link.peer, event.reason.words, event.message)
         if link.server.closed:
@@ -575,51 +615,116 @@ class Authority:
         if self._shutting_down:
             link.server.refuse(Reason.SHUTDOWN, "the node shuts down")
             return
-        self._sessions_made += 1
-        session = SessionId(self._number("session", self._sessions_made) or 1)
+        number = 0
+        while number == 0 or number in self._sessions:
+            self._sessions_made += 1
+            number = self._number("session", self._sessions_made)
+        key = self._secret(f"resume/{number}", RESUME_KEY_BYTES) if self._linger_ticks else b""
         # Without authentication an account lasts as long as its session.
-        link.client = Client(session, ClientId(session), hello.name)
+        client = Client(SessionId(number), ClientId(number), hello.name)
+        session = Session(client, hash_of_key(key), link.server.ledger)
+        link.client, link.session_of, session.link = client, session, link
+        self._sessions.add(session)
         link.server.welcome(
-            session=session,
-            client_id=session,
+            session=number,
+            client_id=number,
             epoch=self.epoch,
             version=self.version,
             tick=self.tick_number,
+            resume_key=key,
         )
         if not link.server.closed:
             self._joining.append(link)
 
+    def _resume(self, link: Link, resume: Resume) -> None:
+        """The stranger says that it has been here before: if it can prove it, it goes on where it was."""
+        if self._shutting_down:
+            link.server.refuse(Reason.SHUTDOWN, "the node shuts down")
+            return
+        session = self._sessions.find_untrusted(resume.session, resume.resume_key)
+        if session is None or not session.joined or session in self._leaving:
+            link.server.refuse_resume(resume, Reason.AUTH_FAILED)
+            return
+        resumed = link.server.resumed(
+            resume,
+            session.ledger,
+            client_id=session.client.client_id,
+            epoch=self.epoch,
+            version=EMPTY_VERSION,
+            tick=self.tick_number,
+        )
+        if not resumed:
+            link.server.refuse_resume(resume, Reason.BAD_STATE)
+            return
+        before = session.link
+        if before is not None:
+            # The client knows that it lost it, and the node does not yet. Nobody listens there.
+            before.cut, before.live, before.joined = True, False, False
+        self._sessions.returned(session, link)
+        self._moved[session.client.session] = session
+        link.client, link.session_of, link.joined = session.client, session, True
+        link.entity = session.client._entity
+        self._resumes += 1
+        if self._kernel.staleness or before in self._unpublished_joins:
+            self._unpublished_joins.append(link)
+        else:
+            link.live = True
+
     def _join(self, scope: TickScope, tick: Tick, link: Link, now_ns: int) -> None:
-        assert link.client is not None
+        session = link.session_of
+        assert session is not None
         if link.server.closed:
             return
-        outcome = self._step.join(scope, tick, link.client)
+        outcome = self._step.join(scope, tick, session)
         if outcome is not ACCEPTED:
             link.server.refuse(outcome.code, outcome.message)
+            self._sessions.remove(session)
             self._ending(link, now_ns)
             return
         link.joined = True
-        self._by_key[link.client._key] = link
+        self._sessions.joined(session)
         self._unpublished_joins.append(link)
         self._joins += 1
         if self.observer is not None:
-            self.observer.joined(tick, link.client)
+            self.observer.joined(tick, session.client)
 
-    def _run_commands(self, scope: TickScope, tick: Tick, link: Link) -> int:
-        assert link.client is not None
-        taken = link.server.take_commands()
+    def _leave(self, scope: TickScope, tick: Tick, session: Session) -> None:
+        self._step.leave(scope, tick, session.client)
+        if self.observer is not None:
+            self.observer.left(tick, session.client)
+        self._sessions.remove(session)
+        self._moved.pop(session.client.session, None)
+        self._leaves += 1
+
+    def _note_moved(self, scope: TickScope, tick: Tick) -> int:
+        """Rows say who is away, and until when. What those have asked for before they lost their links is done."""
+        moved, self._moved = self._moved, {}
+        commands = 0
+        for session in moved.values():
+            if session.link is None:
+                session.expires_tick = Tick(tick + self._linger_ticks)
+                commands += self._run_commands(scope, tick, session)
+            else:
+                session.expires_tick = Tick(0)
+        self._step.expire(scope, tick, moved.values())
+        return commands
+
+    def _run_commands(self, scope: TickScope, tick: Tick, session: Session) -> int:
+        taken = session.ledger.take()
         for command in taken:
             if command.verdict is None:
-                outcome = self._step.command(scope, tick, link.client, command)
+                outcome = self._step.command(scope, tick, session, command)
             else:
                 outcome = command.verdict
                 self._step.count(outcome)
                 # One row keeps one number: the next command of this tick that runs writes a higher one.
                 if command is taken[-1]:
-                    self._step.record(scope, tick, link.client, command.sequence, outcome)
-            self._unpublished_answers.append((link, command.sequence, outcome))
+                    self._step.record(scope, tick, session, command.sequence, outcome)
+                else:
+                    session.ledger.statuses = session.ledger.decided(outcome.status)
+            self._unpublished_answers.append((session, command.sequence, outcome))
             if self.observer is not None:
-                self.observer.command(tick, link.client, command, outcome)
+                self.observer.command(tick, session.client, command, outcome)
         return len(taken)
 
     def _published(self) -> None:
@@ -629,11 +734,11 @@ class Authority:
         if self._kernel.staleness:
             return
         answers, self._unpublished_answers = self._unpublished_answers, []
-        for link, sequence, outcome in answers:
-            link.server.answer(sequence, outcome, version=self.version, tick=self.tick_number)
+        for session, sequence, outcome in answers:
+            session.answer(sequence, outcome, version=self.version, tick=self.tick_number)
         joins, self._unpublished_joins = self._unpublished_joins, []
         for link in joins:
-            link.live = True
+            link.live = link.session_of is not None and link.session_of.link is link
 
     def _refresh(self) -> None:
         """Go on with the newest published version, and with what its sessions' rows say."""
@@ -650,9 +755,11 @@ class Authority:
             return
         self._session_rows = rows
         for key, entity in zip(keys.tolist(), entities.tolist(), strict=True):
-            link = self._by_key.get(key)
-            if link is not None and link.client is not None:
-                link.entity = link.client._entity = Entity(entity)
+            session = self._sessions.by_key.get(key)
+            if session is not None:
+                session.client._entity = Entity(entity)
+                if session.link is not None:
+                    session.link.entity = session.client._entity
 
     def _ending(self, link: Link, now_ns: int) -> None:
         """The session is over; the link has a moment to carry the goodbye."""
@@ -673,8 +780,10 @@ class Authority:
 
     def _number(self, what: str, count: int) -> int:
         """A u64 that follows from the seed, and from which neither the seed nor another number follows."""
-        digest = hashlib.blake2b(f"{what}/{count}".encode(), key=self._seed, digest_size=8).digest()
-        return int.from_bytes(digest, "little")
+        return int.from_bytes(self._secret(f"{what}/{count}", 8), "little")
+
+    def _secret(self, what: str, length: int) -> bytes:
+        return hashlib.blake2b(what.encode(), key=self._seed, digest_size=length).digest()
 
 
 def _counts(link: Link) -> tuple[int, int, int, int, int]:

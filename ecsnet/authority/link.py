@@ -26,6 +26,7 @@ from typing import Any, Literal, NamedTuple
 from ecsnet._kernel.kernel import HistoryGone
 from ecsnet.authority.blocks import NO_DIGEST, Blocks, Cut
 from ecsnet.authority.event_log import EventLog
+from ecsnet.authority.sessions import Session
 from ecsnet.authority.window import Window
 from ecsnet.ids import EMPTY_VERSION, NULL_ENTITY, ClientId, SessionId, Version
 from ecsnet.limits import BLOCKED_NS_MAX
@@ -116,6 +117,7 @@ class Link:
         "number",
         "peer",
         "server",
+        "session_of",
         "sync_bytes_sent",
         "transport_open",
         "window",
@@ -126,6 +128,8 @@ class Link:
         self.peer = peer
         self.server = server
         self.client: Client | None = None
+        self.session_of: Session | None = None
+        """Whose link this is, or was: `session_of.link` is another one after a resume."""
         self.base = EMPTY_VERSION
         self.window = Window()
         self.entity = NULL_ENTITY

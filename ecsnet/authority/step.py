@@ -7,19 +7,21 @@ Invariants:
 - the effect of a command and its number in the session's row are one transaction: both or neither. A command that was
   refused has its number recorded, too, in a transaction that does nothing else, or its client would wait for ever;
 - nothing here publishes: a tick is one version, made after all of it;
-- a session's row is there from the transaction of `on_join` to the transaction of `on_leave`.
+- a session's row is there from the transaction of `on_join` to the transaction of `on_leave`, over all its links and
+  over restarts of the node in between.
 """
 
 import hashlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
 
+from ecsnet.authority.sessions import Session
 from ecsnet.errors import EcsnetError, InternalError, Reject
 from ecsnet.ids import NULL_ENTITY, Tick
-from ecsnet.session.server import Outcome, PendingCommand
+from ecsnet.session.ledger import Outcome, PendingCommand
 from ecsnet.store import TickScope, Transaction
 from ecsnet.wire.messages import CommandStatus, ParameterKind, Reason
 from ecsnet.world import Client, CommandSpec, SystemSpec, World
@@ -59,23 +61,13 @@ class Step:
         self._logged: dict[tuple[str, str], tuple[int, int]] = {}
         self._seed = world.seed.to_bytes(max(8, (world.seed.bit_length() + 7) // 8), "little")
 
-    def join(self, scope: TickScope, tick: Tick, client: Client) -> Outcome:
+    def join(self, scope: TickScope, tick: Tick, session: Session) -> Outcome:
         """Make the session's row and run `on_join`. Anything but `ACCEPTED` means that nothing of it was kept."""
-        hook = self.world.join_hook
+        hook, client = self.world.join_hook, session.client
         name = hook.__name__ if hook is not None else "on_join"
         tx = self._begin(scope, tick, name, 1, client.session)
         try:
-            client._key = tx.insert(
-                "sessions",
-                {
-                    "session": client.session,
-                    "client_id": client.client_id,
-                    "entity": NULL_ENTITY,
-                    "last_command": 0,
-                    "last_status": 0,
-                    "expires_tick": 0,
-                },
-            )
+            client._key = tx.insert("sessions", session.row())
             if hook is not None:
                 client._transaction = tx
                 entity = hook(tx, client)
@@ -112,16 +104,34 @@ class Step:
                     self._report("on_leave", hook.__name__, tick, error)
             finally:
                 client._transaction = None
-        self._write_row(scope, tick, client, lambda tx: tx.delete(client._key, "sessions"))
+        self._write_row(scope, tick, client.session, lambda tx: tx.delete(client._key, "sessions"))
 
-    def command(self, scope: TickScope, tick: Tick, client: Client, pending: PendingCommand) -> Outcome:
+    def expire(self, scope: TickScope, tick: Tick, sessions: Iterable[Session]) -> None:
+        """Note in the sessions' rows until when each may be away; 0 for one that is here."""
+
+        def write(tx: Transaction) -> None:
+            for session in sessions:
+                if (session.client._key, "sessions") in tx:  # a game may have deleted it
+                    tx.update(session.client._key, "sessions", expires_tick=session.expires_tick)
+
+        self._write_row(scope, tick, 0, write)
+
+    def command(self, scope: TickScope, tick: Tick, session: Session, pending: PendingCommand) -> Outcome:
         """Run one command, and record its number and status beside its effect."""
         assert pending.signature is not None
+        client = session.client
+        statuses = session.ledger.decided(CommandStatus.ACCEPTED)
         spec = self.world.commands[pending.signature.name]
         tx = self._begin(scope, tick, spec.name, 1, client.session, pending.sequence)
         client._transaction = tx
         try:
-            tx.update(client._key, "sessions", last_command=pending.sequence, last_status=int(CommandStatus.ACCEPTED))
+            tx.update(
+                client._key,
+                "sessions",
+                last_command=pending.sequence,
+                last_status=int(CommandStatus.ACCEPTED),
+                statuses=statuses,
+            )
             arguments = _arguments(tx, spec, pending.values)
             spec.function(tx, client, **arguments)
             if tx.closed:
@@ -138,10 +148,11 @@ class Step:
             outcome = INTERNAL
         else:
             self.commands_accepted += 1
+            session.ledger.statuses = statuses
             return ACCEPTED
         finally:
             client._transaction = None
-        self.record(scope, tick, client, pending.sequence, outcome)
+        self.record(scope, tick, session, pending.sequence, outcome)
         return outcome
 
     def take_failure(self) -> Exception | None:
@@ -156,14 +167,17 @@ class Step:
         else:
             self.commands_rejected += 1
 
-    def record(self, scope: TickScope, tick: Tick, client: Client, sequence: int, outcome: Outcome) -> None:
+    def record(self, scope: TickScope, tick: Tick, session: Session, sequence: int, outcome: Outcome) -> None:
         """Note in the session's row how command `sequence` ended, without any other effect."""
-        status = int(outcome.status)
+        key, ledger = session.client._key, session.ledger
+        ledger.statuses = ledger.decided(outcome.status)
         self._write_row(
             scope,
             tick,
-            client,
-            lambda tx: tx.update(client._key, "sessions", last_command=sequence, last_status=status),
+            session.client.session,
+            lambda tx: tx.update(
+                key, "sessions", last_command=sequence, last_status=int(outcome.status), statuses=ledger.statuses
+            ),
         )
 
     def system(self, scope: TickScope, tick: Tick, spec: SystemSpec) -> bool:
@@ -180,10 +194,10 @@ class Step:
             return False
         return True
 
-    def _write_row(self, scope: TickScope, tick: Tick, client: Client, write: Callable[[Transaction], object]) -> None:
-        """Change a session's row and nothing else. It may be gone: nothing keeps a game from deleting it, and then the
+    def _write_row(self, scope: TickScope, tick: Tick, session: int, write: Callable[[Transaction], object]) -> None:
+        """Change sessions' rows and nothing else. It may be gone: nothing keeps a game from deleting it, and then the
         tick must go on for everybody else."""
-        tx = self._begin(scope, tick, "sessions", 1, client.session)
+        tx = self._begin(scope, tick, "sessions", 1, session)
         try:
             write(tx)
             tx.commit()

@@ -5,9 +5,11 @@ Invariants:
 - an ack names a version that is applied, never one that was merely received;
 - nothing that the authority sends raises out of `receive_frame`: what breaks the protocol ends the session, `error`
   says why, and the last good version stays readable;
-- a session that is lost is followed by another, if that was asked for. It begins from the empty world, in a store of
-  its own: `view`, `version`, `tick`, `entity` and `epoch` stay what they were until its first whole version takes
-  their place, all at once. So between sessions, and only there, a version may be lower than the one before.
+- a session whose link is lost goes on over the next, if that was asked for: the same player, and every command that was
+  unanswered has its effect once. Where the node does not know the session any more another one begins;
+- either way the world on the next link begins from the empty one, in a store of its own: `view`, `version`, `tick`,
+  `entity` and `epoch` stay what they were until its first whole version takes their place, all at once. So between
+  links, and only there, a version may be lower than the one before: in another epoch.
 """
 
 import heapq
@@ -45,9 +47,10 @@ from ecsnet.replica.staging import Block, Staging
 from ecsnet.schema import Schema, loads
 from ecsnet.session import client as session_client
 from ecsnet.session.client import ClientSession, PeerLeft
+from ecsnet.session.states import MAY_PASS
 from ecsnet.store import Store, View
 from ecsnet.wire.codec import decode_untrusted
-from ecsnet.wire.messages import CommandStatus, DeltaSync, Error, Kind, Reason, SyncBegin, SyncChunk, Welcome
+from ecsnet.wire.messages import CommandStatus, DeltaSync, Error, Kind, Reason, Resumed, SyncBegin, SyncChunk, Welcome
 from ecsnet.wire.messages import Event as EventMessage
 from ecsnet.wire.messages import Schema as SchemaMessage
 from ecsnet.world import World
@@ -57,27 +60,27 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("ecsnet.replica")
 
-_MAY_PASS = frozenset({Reason.SHUTDOWN, Reason.TOO_SLOW, Reason.FULL, Reason.TIMEOUT, Reason.INTERNAL})
-"""Why a session may end although another one can be had: none of these is about who we are or what we said."""
-
 _NEVER_NS = 1 << 63
 _DELTA_SYNC = int(Kind.DELTA_SYNC)
 _DIGEST_EQUAL = 1
 _SCAN_EVERY = 64
 
 _ANSWER_LOST = "the answer was lost: the session ended before it came"
+_ANSWER_FORGOTTEN = "the answer was lost: the node was started again, and remembers the newest only"
 
 
 @dataclass(frozen=True, slots=True)
 class ReplicaStatistics:
     """Counts since the start. `rtt_ns` is smoothed over pings, None before the first; bytes are of whole frames, those
-    of deltas apart from those of full syncs. `reconnects` counts the sessions after the first.
+    of deltas apart from those of full syncs. `reconnects` counts the links after the first, `resumes` those of them
+    on which the session of before went on.
     Event rows are dropped that a game did not ask for when `EVENT_ROWS_UNREAD_MAX` waited: the oldest.
     `duplicates` and `gaps` are deltas that could not be used: to a version that was held, or from one that was not."""
 
     version: Version
     tick: Tick
     reconnects: int
+    resumes: int
     versions_applied: int
     full_syncs_applied: int
     chunks_staged: int
@@ -101,8 +104,8 @@ class Replica:
     Args:
         world: the game's `World` or schema, or a path to one; None learns the schema from the node.
         name: what the client calls itself; not a proof of anything.
-        reconnects: when a session is lost with its transport, or ends for a reason that may pass, wait for another
-            transport instead of closing.
+        reconnects: when the transport is lost, or the node ends it for a reason that may pass, wait for another one
+            instead of closing, and go on with the session over that.
         datagrams: the next transport carries datagrams. May be set between transports.
     """
 
@@ -135,6 +138,7 @@ class Replica:
         self._session = self._new_session()
         self._waits_for_transport = False
         self._reconnects = 0
+        self._resumes = 0
         self._state: ReplicaState = "joining"
         self._staging = Staging()
         self._parts = Parts()
@@ -157,10 +161,7 @@ class Replica:
         self._epoch = Epoch(0)
         self.events: deque[Event] = deque()
         """What waits for `next_event`; to be looked at only."""
-        # By number within the session.
         self._tickets: dict[int, Ticket] = {}
-        self._tickets_before = 0
-        self._tickets_made = 0
         # Accepted in a version that is not held yet: (version, ticket number, ticket).
         self._early: list[tuple[int, int, Ticket]] = []
         self.next_ack_ns = _NEVER_NS
@@ -247,6 +248,7 @@ class Replica:
             version=self._shown,
             tick=self._tick,
             reconnects=self._reconnects,
+            resumes=self._resumes,
             versions_applied=self._versions_applied,
             full_syncs_applied=self._full_syncs_applied,
             chunks_staged=self._chunks_staged,
@@ -267,7 +269,7 @@ class Replica:
     # --- what arrives ------------------------------------------------------------------------------------------------
 
     def connect(self, now_ns: int) -> None:
-        """The transport is there: say hello. After a loss this begins another session.
+        """The transport is there: say hello, or after a loss resume.
 
         Raises:
             LocalProtocolError: connected already, or closed for good.
@@ -275,7 +277,7 @@ class Replica:
         self._now_ns = now_ns
         if self._waits_for_transport:
             self._begin_again()
-        self._session.connect(now_ns, datagrams=self.datagrams)
+        self._session.connect(now_ns, datagrams=self.datagrams, held=(self._epoch, self._shown))
 
     def receive_frame(
         self, kind: int, payload: bytes | bytearray | memoryview, now_ns: int, *, reliable: bool = True
@@ -364,8 +366,7 @@ class Replica:
         else:
             name = command.__name__
         number = self._session.send_command(name, arguments, tick=self._tick, now_ns=self._now_ns)
-        self._tickets_made = self._tickets_before + number
-        ticket = Ticket(name, self._tickets_made)
+        ticket = Ticket(name, number)
         self._tickets[number] = ticket
         # One that this call overtook before it was sent is answered by the session itself.
         self._drain(self._now_ns, 0)
@@ -454,8 +455,12 @@ class Replica:
                     self._staging.begin_untrusted(event, self._held)
                 case session_client.CommandAnswered():
                     self._take_answer(event)
+                case session_client.AnswerLost():
+                    self._lose_answer(event.ticket)
                 case Welcome():
                     self._take_welcome(event)
+                case Resumed():
+                    self._take_resumed(event)
                 case SchemaMessage():
                     self._take_schema(event)
                 case PeerLeft():
@@ -470,31 +475,43 @@ class Replica:
         else:
             self._delta_bytes_received += length
 
-    def _new_session(self) -> ClientSession:
+    def _new_session(self, before: ClientSession | None = None) -> ClientSession:
+        # Without a schema there is nothing to go on with: the node tells it to those who say hello.
+        standing = None if before is None or self.schema is None else before.standing()
         return ClientSession(
             name=self.name,
             fingerprint=b"" if self.schema is None else self.schema.fingerprint,
             commands=() if self.world is None else self.world.signatures,
+            standing=standing,
+            tickets=0 if before is None else before.tickets,
         )
 
     def _begin_again(self) -> None:
-        """Another session, from nothing; what the last one has left stays visible."""
+        """Another link, and a world from nothing; what the last one has left stays visible."""
         self._waits_for_transport = False
         self._reconnects += 1
         self.farewell = None
-        self._session = self._new_session()
+        self._session = self._new_session(self._session)
         self._staging = Staging()
         self._parts = Parts()
         self._event_rows = None
         self._held = EMPTY_VERSION
         self.next_ack_ns = _NEVER_NS
-        self._tickets_before = self._tickets_made
 
     def _take_welcome(self, message: Welcome) -> None:
         if self.schema is not None and message.fingerprint != self.schema.fingerprint:
             raise self._mismatch(message.fingerprint)
         if self._shown == EMPTY_VERSION:
             self._epoch = Epoch(message.epoch)
+
+    def _take_resumed(self, message: Resumed) -> None:
+        if message.accepted:
+            self._resumes += 1
+            for number in self._tickets.keys() - self._session.pending_tickets():
+                self._lose_answer(number)
+        else:
+            # Another session begins on this link. What the one before was to answer, nobody will.
+            self._forget_tickets()
 
     def _take_schema(self, message: SchemaMessage) -> None:
         if self.schema is not None:
@@ -710,6 +727,11 @@ class Replica:
             ticket.reason = event.message or Reason(event.code).words
             self._answer(ticket, "rejected")
 
+    def _lose_answer(self, number: int) -> None:
+        ticket = self._tickets.pop(number, None)
+        if ticket is not None:
+            ticket.reason = _ANSWER_FORGOTTEN
+
     def _answer(self, ticket: Ticket, status: Any) -> None:
         ticket.status = status
         self.events.append(CommandAnswered(ticket))
@@ -718,7 +740,7 @@ class Replica:
         self.farewell = (Reason(event.reason), event.message)
         words = self.farewell[0].words
         reason = f"{words}: {event.message}" if event.message else words
-        if self.reconnects and event.reason in _MAY_PASS:
+        if self.reconnects and event.reason in MAY_PASS:
             self._lose(reason)
             return
         if event.reason == Reason.SCHEMA_MISMATCH and self.schema is not None:
@@ -735,11 +757,17 @@ class Replica:
             self._state = state
 
     def _lose(self, reason: str) -> None:
-        """This session is over; another one may be had."""
+        """This link is over; another one may be had."""
         if not self.reconnects:
             self._close(reason)
             return
-        self._forget_tickets()
+        if self._session.standing() is None:
+            self._forget_tickets()
+        for _, number, ticket in self._early:
+            # Accepted in a version that did not come: the node is asked again whether it was.
+            ticket.sequence = ticket.version = None
+            self._tickets[number] = ticket
+        self._early.clear()
         self._waits_for_transport = True
         self._change_state("resuming", reason)
 

@@ -65,6 +65,10 @@ SYSTEM_TABLES: Final = (
               doc="the client's own entity; 0 is none"),
         Field(0, "last_command", "u32", default=0, doc="sequence of the newest command decided"),
         Field(0, "last_status", "u8", default=0, doc="what was decided"),
+        Field(0, "statuses", "bytes", 32, (32,), default=bytes(32),
+              doc="what was decided about the newest commands, two bits each, the newest lowest"),
+        Field(0, "key_hash", "bytes", 16, (16,), default=bytes(16), doc="of what resumes it; zeros: nothing does"),
+        _text("name", "what the client calls itself"),
         Field(0, "expires_tick", "u64", default=0, doc="tick after which an absent client's session ends; 0 is never"),
     ),
     _system(

@@ -5,10 +5,15 @@ Plain values in and out: whether a delta can be applied to what is held is the r
     connect; then frames_to_send / receive_frame ─► next_event …
     send_command gives a ticket; CommandAnswered names it again
 
+An object of this class is for one link. When that is lost, `standing` is what the session's next link goes on with: the
+next object says Resume in place of Hello, and repeats with their numbers the commands that the node has not heard of.
+Where the node refuses, the same link says Hello, and a session begins that knows nothing of the one before.
+
 Invariants:
 - a command gets its sequence when it goes out, and sequences are dense; a `latest` command that has not gone out yet is
   replaced by the next of its name, so at most one a tick goes out however often the game calls;
-- every ticket is answered at most once: by the node, or here with SUPERSEDED;
+- every ticket is answered at most once: by the node, or here with SUPERSEDED; answers come in the order of numbers, so
+  an answer says that those before it which are missing are not coming any more (`AnswerLost`);
 - arguments are checked here against the node's own signatures, and again at the node;
 - after RemoteProtocolError the session is as before, and `fail` ends it; a closed session ignores what still arrives
   and hands out what it still has to say.
@@ -16,7 +21,10 @@ Invariants:
 
 from collections import deque
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
+
+import msgspec
 
 from ecsnet.errors import (
     ArgumentError,
@@ -41,7 +49,7 @@ from ecsnet.limits import (
 )
 from ecsnet.session.bucket import TokenBucket
 from ecsnet.session.commands import encode_arguments, signatures_hash
-from ecsnet.session.server import clip_text, reason_of
+from ecsnet.session.server import reason_of
 from ecsnet.session.states import NOT_BUILT, Conversation, Side, State, signal_of
 from ecsnet.wire import codec
 from ecsnet.wire.datagrams import UNRELIABLE
@@ -64,14 +72,17 @@ from ecsnet.wire.messages import (
     Ping,
     Pong,
     Reason,
+    Resume,
+    Resumed,
     Schema,
     SyncBegin,
     SyncChunk,
     Unknown,
     Welcome,
 )
+from ecsnet.wire.text import clip_text
 
-__all__ = ["ClientEvent", "ClientSession", "CommandAnswered", "PeerLeft"]
+__all__ = ["AnswerLost", "ClientEvent", "ClientSession", "CommandAnswered", "PeerLeft", "Standing"]
 
 
 class CommandAnswered(NamedTuple):
@@ -85,6 +96,13 @@ class CommandAnswered(NamedTuple):
     message: str
 
 
+class AnswerLost(NamedTuple):
+    """The command behind a ticket was decided, and nobody can say any more how: the node was started again, and its
+    memory does not reach so far."""
+
+    ticket: int
+
+
 class PeerLeft(NamedTuple):
     """The session is over, by the node's word or by a deadline."""
 
@@ -93,7 +111,19 @@ class PeerLeft(NamedTuple):
     reconnect_after_ms: int
 
 
-ClientEvent = Welcome | Schema | SyncBegin | SyncChunk | DeltaSync | Event | CommandAnswered | PeerLeft | Error
+ClientEvent = (
+    Welcome | Resumed | Schema | SyncBegin | SyncChunk | DeltaSync | Event
+    | CommandAnswered | AnswerLost | PeerLeft | Error
+)  # fmt: skip
+
+
+class _Unanswered(NamedTuple):
+    """A command that has its number and no answer: all that it takes to say it again."""
+
+    ticket: int
+    command: int
+    tick: int
+    arguments: bytes
 
 
 class _Latest:
@@ -109,8 +139,23 @@ class _Latest:
         self.due_ns = now_ns
 
 
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """A session between two links."""
+
+    welcome: Welcome
+    commands: dict[str, CommandSignature]
+    commands_hash: int
+    sequence: int
+    """The last that was given."""
+    tickets: int
+    """Likewise."""
+    in_flight: dict[int, _Unanswered]
+    latest: dict[str, _Latest]
+
+
 class ClientSession:
-    """One client's conversation with a node, from hello to goodbye."""
+    """One client's conversation with a node over one link, from hello to goodbye."""
 
     def __init__(
         self,
@@ -119,12 +164,16 @@ class ClientSession:
         fingerprint: bytes = b"",
         commands: Sequence[CommandSignature] = (),
         token: bytes = b"",
+        standing: Standing | None = None,
+        tickets: int = 0,
     ) -> None:
         """Args:
         name: what the player is called; at most `NAME_BYTES_MAX` bytes of printable text.
         fingerprint: of the schema that the client was built with; empty to be sent the node's.
         commands: the signatures that the client was built with; the node's are what counts.
         token: planned; must be empty for the nodes of today.
+        standing: of a session to go on with, from another object's `standing`.
+        tickets: the last number of a ticket that was given before.
         """
         if len(name.encode(errors="replace")) > NAME_BYTES_MAX or not name.isprintable():
             raise ArgumentError(f"name {name!r} must be printable text of at most {NAME_BYTES_MAX} bytes")
@@ -147,10 +196,19 @@ class ClientSession:
         """0 before the Welcome, as is the epoch."""
         self.epoch = 0
         self.ping_due_ns = 0
+        self._repeats_ns = 0
         self._pings = 0
-        self._tickets = 0
+        self._standing = standing
+        """Until the node has said whether it goes on."""
+        self.tickets = tickets if standing is None else standing.tickets
+        """The last that was given."""
         self._sequence = 0
-        self._in_flight: dict[int, int] = {}  # sequence → ticket
+        # By sequence, in that order and without a gap.
+        self._in_flight: dict[int, _Unanswered] = {}
+        self._unseen: deque[tuple[int, int, _Unanswered]] = deque()
+        """(version, sequence, command) of those accepted in a version that is not acked."""
+        self._repeats: deque[int] = deque()
+        """Sequences that the node has not heard of; they go out again before anything new."""
         self._latest: dict[str, _Latest] = {}
         self.latest_waiting = 0
         """`latest` commands that have not gone out."""
@@ -199,6 +257,36 @@ class ClientSession:
     def commands_in_flight(self) -> int:
         """Commands that went out and were not answered."""
         return len(self._in_flight)
+
+    def standing(self) -> Standing | None:
+        """What another link may go on with, now that this one is lost; None if the node has given nothing to prove the
+        session by. Not after a goodbye that ends the session.
+
+        A command that was accepted in a version which was never acked counts as unanswered again, as long as no
+        refused one lies between it and those that are: the effect was not seen, and a node that is started again may
+        have lost it.
+        """
+        if self._standing is not None:
+            return self._standing  # the node was not heard about it
+        welcome = self._welcome
+        if welcome is None or not welcome.resume_key:
+            return None
+        first = next(iter(self._in_flight), self._sequence + 1)
+        asked_again: list[tuple[int, _Unanswered]] = []
+        for _, sequence, command in reversed(self._unseen):
+            if sequence != first - 1:
+                break
+            asked_again.append((sequence, command))
+            first = sequence
+        in_flight = dict(reversed(asked_again)) | self._in_flight
+        return Standing(
+            welcome, self.commands, welcome.commands_hash, self._sequence, self.tickets, in_flight, self._latest
+        )
+
+    def pending_tickets(self) -> set[int]:
+        """Tickets that are still to be answered."""
+        waiting = {latest.ticket for latest in self._latest.values() if latest.ticket}
+        return waiting | {command.ticket for command in self._in_flight.values()}
 
     # --- what arrives -------------------------------------------------------------------------------------------------
 
@@ -264,6 +352,8 @@ class ClientSession:
             # Nothing else is done before, so to name another time would have the driver call again and again.
             return self._deadline_ns
         due = min(self._deadline_ns, self.ping_due_ns)
+        if self._repeats and self._bucket is not None:
+            due = min(due, self._bucket.ready_ns(1, self._repeats_ns))
         # Where too many are unanswered, an answer is waited for and not a time.
         if self.latest_waiting and self._bucket is not None and len(self._in_flight) < COMMANDS_IN_FLIGHT_MAX:
             for latest in self._latest.values():
@@ -285,13 +375,32 @@ class ClientSession:
 
     # --- commands of whoever owns it ----------------------------------------------------------------------------------
 
-    def connect(self, now_ns: int, *, datagrams: bool = False) -> None:
-        """Say Hello, on a stream or over datagrams.
+    def connect(self, now_ns: int, *, datagrams: bool = False, held: tuple[int, int] = (0, 0)) -> None:
+        """Say Hello, or Resume where there is a session to go on with, on a stream or over datagrams.
+
+        Args:
+            held: epoch and version of what the replica holds.
 
         Raises:
             LocalProtocolError: it was said already.
         """
-        self._send(self._hello)
+        standing = self._standing
+        if standing is None:
+            self._send(self._hello)
+        else:
+            self._send(
+                Resume(
+                    session=standing.welcome.session,
+                    version=held[1],
+                    epoch=held[0],
+                    command_next=standing.sequence + 1,
+                    command_oldest=min(standing.in_flight, default=standing.sequence + 1),
+                    commands_hash=standing.commands_hash,
+                    message_bytes_max=MESSAGE_TO_CLIENT_BYTES_MAX,
+                    fingerprint=standing.welcome.fingerprint,
+                    resume_key=standing.welcome.resume_key,
+                )
+            )
         self._silence_ns_max = DATAGRAM_SILENCE_NS_MAX if datagrams else SILENCE_NS_MAX
         self._deadline_ns = now_ns + HANDSHAKE_DEADLINE_NS
 
@@ -339,7 +448,7 @@ class ClientSession:
             return latest.ticket
         if len(self._in_flight) >= COMMANDS_IN_FLIGHT_MAX:
             raise LimitExceededError("unanswered commands", COMMANDS_IN_FLIGHT_MAX, len(self._in_flight))
-        if not self._bucket.take(1, now_ns):
+        if self._repeats or not self._bucket.take(1, now_ns):
             assert self._welcome is not None
             raise LimitExceededError("commands a second", self._welcome.commands_per_s)
         ticket = self._next_ticket()
@@ -349,6 +458,8 @@ class ClientSession:
     def ack(self, version: int, *, chunks: int = 0) -> None:
         """Tell that `version` was applied, or `chunks` of the running sync staged."""
         self._conversation.send(Kind.ACK)
+        while self._unseen and self._unseen[0][0] <= version:
+            self._unseen.popleft()
         self.frames.append(codec.ack_frame(self.session, version, self.epoch, chunks))
 
     def goodbye(self, reason: Reason = Reason.LEFT, message: str = "") -> None:
@@ -367,7 +478,7 @@ class ClientSession:
 
     def frames_to_send(self, now_ns: int) -> list[bytes]:
         """All whole frames that go out now, in order."""
-        if self.latest_waiting or now_ns >= self.ping_due_ns:
+        if self.latest_waiting or self._repeats or now_ns >= self.ping_due_ns:
             self._do_due(now_ns)
         if not self.frames:
             return []
@@ -392,21 +503,41 @@ class ClientSession:
         self.frames.append(frame)
 
     def _next_ticket(self) -> int:
-        self._tickets += 1
-        return self._tickets
+        self.tickets += 1
+        return self.tickets
 
     def _send_command(self, signature: CommandSignature, ticket: int, data: bytes, tick: int) -> None:
         sequence = self._sequence + 1
         self._send(Command(session=self.session, sequence=sequence, tick=tick, command=signature.id, arguments=data))
         self._sequence = sequence
-        self._in_flight[sequence] = ticket
+        self._in_flight[sequence] = _Unanswered(ticket, signature.id, tick, data)
+
+    def _repeat(self, sequence: int) -> None:
+        """Say a command again, as it was said."""
+        again = self._in_flight[sequence]
+        self._send(
+            Command(
+                session=self.session,
+                sequence=sequence,
+                tick=again.tick,
+                command=again.command,
+                arguments=again.arguments,
+            )
+        )
 
     def _do_due(self, now_ns: int) -> None:
         if not self.live or self._bucket is None:
             return
         assert self._welcome is not None
         period_ns = NS_PER_S // self._welcome.hz
+        self._repeats_ns = now_ns
+        while self._repeats and self._bucket.take(1, now_ns):
+            sequence = self._repeats.popleft()
+            if sequence in self._in_flight:  # answered before it was asked for, by a node that makes things up
+                self._repeat(sequence)
         for latest in self._latest.values():
+            if self._repeats:
+                break
             if not latest.ticket or now_ns < latest.due_ns or len(self._in_flight) >= COMMANDS_IN_FLIGHT_MAX:
                 continue
             if not self._bucket.take(1, now_ns):
@@ -447,6 +578,30 @@ class ClientSession:
             raise RemoteProtocolError("the node's commands are not what their hash says", Reason.BAD_FRAME)
         if len({c.id for c in commands}) != len(commands) or len({c.name for c in commands}) != len(commands):
             raise RemoteProtocolError("two of the node's commands have one id or name", Reason.BAD_FRAME)
+
+    def _check_resumed(self, resumed: Resumed) -> None:
+        standing = self._standing
+        if standing is None or not resumed.accepted:
+            return  # the step says it better; a refusal is a word and no more
+        if resumed.session != standing.welcome.session:
+            raise RemoteProtocolError(
+                f"session {resumed.session:#x} was resumed in place of {standing.welcome.session:#x}", Reason.BAD_STATE
+            )
+        if resumed.version:
+            raise RemoteProtocolError(
+                f"a resume from version {resumed.version}: planned; begin from 0, with a full sync", Reason.NOT_BUILT
+            )
+        if not HZ_MIN <= resumed.hz <= HZ_MAX or not resumed.commands_per_s:
+            raise RemoteProtocolError(
+                f"a Resumed with {resumed.hz} ticks and {resumed.commands_per_s} commands a second", Reason.BAD_FRAME
+            )
+        oldest = min(standing.in_flight, default=standing.sequence + 1)
+        if not oldest <= resumed.command_next <= standing.sequence + 1:
+            raise RemoteProtocolError(
+                f"a session that goes on at command {resumed.command_next}, of which {oldest} to {standing.sequence} "
+                "are unanswered",
+                Reason.BAD_STATE,
+            )
 
     def _commands_of(self, welcome: Welcome) -> tuple[CommandSignature, ...]:
         """The node leaves the list out when it is ours."""
@@ -519,14 +674,44 @@ class ClientSession:
             raise RemoteProtocolError(f"a frame of epoch {epoch} in a session of epoch {self.epoch}", Reason.BAD_STATE)
 
     def _on_welcome(self, welcome: Welcome, now_ns: int) -> None:
+        self.commands = {signature.name: signature for signature in self._commands_of(welcome)}
+        self._begin(welcome, now_ns)
+        self._events.append(welcome)
+
+    def _begin(self, welcome: Welcome, now_ns: int) -> None:
         self._welcome = welcome
         self.session, self.epoch = welcome.session, welcome.epoch
         self._deadline_ns = now_ns + self._silence_ns_max
         self.ping_due_ns = now_ns
-        self.commands = {signature.name: signature for signature in self._commands_of(welcome)}
         # Half the node's burst: what we space out may arrive bunched up, and must not overflow the node's bucket.
         self._bucket = TokenBucket(welcome.commands_per_s, max(1, welcome.commands_per_s // 2), now_ns)
-        self._events.append(welcome)
+
+    def _on_resumed(self, resumed: Resumed, now_ns: int) -> None:
+        standing, self._standing = self._standing, None
+        assert standing is not None, "only a Resume is answered by it"
+        if not resumed.accepted:
+            self._events.append(resumed)
+            self._send(self._hello)
+            return
+        self.commands = standing.commands
+        self._sequence = standing.sequence
+        self._in_flight = standing.in_flight
+        self._latest = standing.latest
+        self.latest_waiting = sum(latest.ticket > 0 for latest in self._latest.values())
+        for latest in self._latest.values():
+            latest.due_ns = now_ns
+        self._repeats = deque(range(resumed.command_next, standing.sequence + 1))
+        welcome = msgspec.structs.replace(
+            standing.welcome,
+            epoch=resumed.epoch,
+            tick=resumed.tick,
+            hz=resumed.hz,
+            bytes_per_s=resumed.bytes_per_s,
+            commands_per_s=resumed.commands_per_s,
+            resume_key=resumed.resume_key or standing.welcome.resume_key,
+        )
+        self._begin(welcome, now_ns)
+        self._events.append(resumed)
 
     def _on_sync_begin(self, begin: SyncBegin, _now_ns: int) -> None:
         self._sync_base = begin.base
@@ -546,11 +731,18 @@ class ClientSession:
         self._events.append(event)
 
     def _on_command_result(self, result: CommandResult, _now_ns: int) -> None:
-        ticket = self._in_flight.pop(result.sequence, None)
-        if ticket is not None:  # None: repeated
-            self._events.append(
-                CommandAnswered(ticket, result.sequence, result.status, result.version, result.code, result.message)
+        answered = self._in_flight.pop(result.sequence, None)
+        if answered is None:
+            return  # repeated
+        while (first := next(iter(self._in_flight), result.sequence)) < result.sequence:
+            self._events.append(AnswerLost(self._in_flight.pop(first).ticket))
+        if result.status == CommandStatus.ACCEPTED:
+            self._unseen.append((result.version, result.sequence, answered))
+        self._events.append(
+            CommandAnswered(
+                answered.ticket, result.sequence, result.status, result.version, result.code, result.message
             )
+        )
 
     def _on_ping(self, ping: Ping, now_ns: int) -> None:
         self._send(Pong(nonce=ping.nonce, sent_ns=ping.sent_ns, received_ns=now_ns))
@@ -578,6 +770,7 @@ class ClientSession:
 
 _CHECKS: dict[Kind, Any] = {
     Kind.WELCOME: ClientSession._check_welcome,
+    Kind.RESUMED: ClientSession._check_resumed,
     Kind.SCHEMA: ClientSession._check_schema,
     Kind.SYNC_BEGIN: ClientSession._check_sync_begin,
     Kind.SYNC_CHUNK: ClientSession._check_sync_chunk,
@@ -586,6 +779,7 @@ _CHECKS: dict[Kind, Any] = {
 }
 _HANDLERS: dict[Kind, Any] = {
     Kind.WELCOME: ClientSession._on_welcome,
+    Kind.RESUMED: ClientSession._on_resumed,
     Kind.SCHEMA: ClientSession._on_event,
     Kind.SYNC_BEGIN: ClientSession._on_sync_begin,
     Kind.SYNC_CHUNK: ClientSession._on_sync_chunk,

@@ -17,14 +17,14 @@ Invariants:
   and hands out what it still has to say.
 """
 
-from collections import OrderedDict, deque
+from collections import deque
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
 from ecsnet.errors import LimitExceededError, LocalProtocolError, RemoteProtocolError
 from ecsnet.limits import (
-    COMMAND_ANSWERS_KEPT,
     COMMAND_BYTES_PER_S_MAX,
+    COMMANDS_IN_FLIGHT_MAX,
     COMMANDS_PER_S_MAX,
     DATAGRAM_SILENCE_NS_MAX,
     FRAME_HEADER_BYTES,
@@ -39,6 +39,7 @@ from ecsnet.limits import (
 )
 from ecsnet.session.bucket import TokenBucket
 from ecsnet.session.commands import decode_arguments_untrusted, signatures_hash, signatures_text
+from ecsnet.session.ledger import CommandLedger, Outcome, PendingCommand
 from ecsnet.session.states import NOT_BUILT, Conversation, Side, State, signal_of
 from ecsnet.wire import codec
 from ecsnet.wire.datagrams import UNRELIABLE
@@ -48,7 +49,6 @@ from ecsnet.wire.messages import (
     WIRE_VERSION,
     Ack,
     Command,
-    CommandResult,
     CommandSignature,
     CommandStatus,
     Error,
@@ -59,11 +59,14 @@ from ecsnet.wire.messages import (
     Ping,
     Pong,
     Reason,
+    Resume,
+    Resumed,
     Schema,
     SyncBegin,
     Unknown,
     Welcome,
 )
+from ecsnet.wire.text import clip_text
 
 __all__ = [
     "AckReceived",
@@ -72,6 +75,7 @@ __all__ = [
     "Outcome",
     "PeerLeft",
     "PendingCommand",
+    "ResumeReceived",
     "ServerEvent",
     "ServerSession",
     "ServerStatistics",
@@ -120,6 +124,13 @@ class HelloReceived(NamedTuple):
     hello: Hello
 
 
+class ResumeReceived(NamedTuple):
+    """A client wants to go on with a session. The authority answers with `resumed` or `refuse_resume`. What the Resume
+    says of this build has been checked; whether it proves the session has not."""
+
+    resume: Resume
+
+
 class AckReceived(NamedTuple):
     """The replica says that it applied `version`, or staged `chunks` of the running sync. Whether that was ever sent is
     for the authority to check."""
@@ -135,25 +146,7 @@ class PeerLeft(NamedTuple):
     message: str
 
 
-ServerEvent = HelloReceived | AckReceived | PeerLeft
-
-
-class Outcome(NamedTuple):
-    """What became of a command."""
-
-    status: CommandStatus
-    code: Reason = Reason.NONE
-    message: str = ""
-
-
-class PendingCommand(NamedTuple):
-    """One command to be run in this tick, or only answered: `verdict` is not None when it was decided already."""
-
-    sequence: int
-    signature: CommandSignature | None
-    values: tuple[Any, ...]
-    tick: int
-    verdict: Outcome | None
+ServerEvent = HelloReceived | ResumeReceived | AckReceived | PeerLeft
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,11 +164,13 @@ class ServerStatistics:
 
 _ACK_PAYLOAD_BYTES: Final = 40
 
-_SUPERSEDED = Outcome(CommandStatus.SUPERSEDED)
+_COMMANDS_LOST_MAX: Final = 1 << 20
+"""Of one session in one crash: hours of the highest rate, and no bound on what an honest client has."""
 
 
 class ServerSession:
-    """One client, from the accepted link to the goodbye."""
+    """One client on one link, from the accepted link to the goodbye. A session that is resumed has another on each of
+    its links, one after the other, and one `ledger`."""
 
     def __init__(self, offer: Offer, *, now_ns: int, datagrams: bool = False) -> None:
         self._offer = offer
@@ -187,23 +182,20 @@ class ServerSession:
         self._byte_bucket = TokenBucket(offer.bytes_per_s, max(offer.bytes_per_s, MESSAGE_TO_NODE_BYTES_MAX), now_ns)
         self._command_bucket = TokenBucket(offer.commands_per_s, offer.commands_per_s, now_ns)
         self._hello: Hello | None = None
+        self._bytes_asked = 0
+        self.farewell: Reason | None = None
+        """Why the link ends, in the words of whoever said goodbye first; None if nobody did."""
         self._deadline_ns = now_ns + HANDSHAKE_DEADLINE_NS
         self._epoch = 0
         self.tick = 0
         """Of the newest version that the client was sent or told of: what a Pong says."""
-        # Sequences: answered <= taken <= received; those in (answered, taken] are being run, (taken, received] wait.
-        self._received = 0
-        self._taken = 0
-        self.command_ack = 0
-        """The client's clock entry: its last command that has been answered."""
-        self.waiting: list[PendingCommand] = []
-        """For `take_commands`; to be looked at only."""
-        self._answers: OrderedDict[int, bytes] = OrderedDict()
+        self.ledger = CommandLedger()
+        """Of this session's commands; another session's, from before, once it is resumed."""
         self._frames_received = 0
         self._bytes_received = 0
+        self._commands_received = 0
         self._commands_repeated = 0
         self._commands_refused = 0
-        self._commands_superseded = 0
         self._frames_skipped = 0
         self.session = 0
         self.client_id = 0
@@ -229,6 +221,11 @@ class ServerSession:
         return self._epoch
 
     @property
+    def command_ack(self) -> int:
+        """The client's clock entry: its last command that has been answered."""
+        return self.ledger.answered
+
+    @property
     def peer_name(self) -> str:
         """What the client calls itself; proves nothing."""
         return self._hello.name if self._hello is not None else ""
@@ -236,17 +233,16 @@ class ServerSession:
     @property
     def message_bytes_max(self) -> int:
         """The largest payload that the client takes."""
-        asked = self._hello.message_bytes_max if self._hello is not None else 0
-        return min(asked or MESSAGE_TO_CLIENT_BYTES_MAX, MESSAGE_TO_CLIENT_BYTES_MAX)
+        return min(self._bytes_asked or MESSAGE_TO_CLIENT_BYTES_MAX, MESSAGE_TO_CLIENT_BYTES_MAX)
 
     def statistics(self) -> ServerStatistics:
         return ServerStatistics(
             frames_received=self._frames_received,
             bytes_received=self._bytes_received,
-            commands_received=self._received,
+            commands_received=self._commands_received,
             commands_repeated=self._commands_repeated,
             commands_refused=self._commands_refused,
-            commands_superseded=self._commands_superseded,
+            commands_superseded=self.ledger.superseded,
             frames_skipped=self._frames_skipped,
         )
 
@@ -328,21 +324,7 @@ class ServerSession:
         """The commands that arrived since the last call, in the order of their sequence. Each must be answered with
         `answer` once its version is published. Of several of one `latest` command, all but the newest are
         superseded."""
-        waiting = self.waiting
-        if not waiting:
-            return waiting
-        self.waiting = []
-        newest: set[int] = set()
-        for at in range(len(waiting) - 1, -1, -1):
-            command = waiting[at]
-            if command.verdict is not None or command.signature is None or not command.signature.latest:
-                continue
-            if command.signature.id in newest:
-                waiting[at] = command._replace(verdict=_SUPERSEDED)
-                self._commands_superseded += 1
-            newest.add(command.signature.id)
-        self._taken = waiting[-1].sequence
-        return waiting
+        return self.ledger.take()
 
     # --- what the authority decides -----------------------------------------------------------------------------------
 
@@ -372,19 +354,14 @@ class ServerSession:
                 message_bytes_max=MESSAGE_TO_NODE_BYTES_MAX,
                 bytes_per_s=offer.bytes_per_s,
                 commands_per_s=offer.commands_per_s,
-                command_next=self._received + 1,
+                command_next=self.ledger.received + 1,
                 fingerprint=offer.fingerprint,
                 resume_key=resume_key,
                 name=clip_text(offer.name, NAME_BYTES_MAX),
                 commands=() if known else offer.commands,
             )
         )
-        self.session = session
-        self.client_id = client_id
-        self._epoch = epoch
-        self.tick = tick
-        # From the deadline of the handshake on, which is at most this much away; each frame sets it anew.
-        self._deadline_ns += self._silence_ns_max
+        self._begin(session, client_id, epoch, tick)
         if learning:
             self._send(Schema(fingerprint=offer.fingerprint, canonical=offer.canonical))
 
@@ -394,27 +371,67 @@ class ServerSession:
         Args:
             version: accepted: the version that contains it; otherwise the one it was judged against.
         """
-        assert sequence == self.command_ack + 1, (sequence, self.command_ack)
-        assert sequence <= self._taken, (sequence, self._taken)
-        self.command_ack = sequence
+        frame = self.ledger.answer(sequence, outcome, version=version, tick=tick)
         self.tick = tick
         if self.closed:
             return
-        frame = codec.encode(
-            CommandResult(
-                sequence=sequence,
-                status=outcome.status,
+        self._conversation.send(Kind.COMMAND_RESULT)
+        self.frames.append(frame)
+
+    def resumed(
+        self,
+        resume: Resume,
+        ledger: CommandLedger,
+        *,
+        client_id: int,
+        epoch: int,
+        version: int,
+        tick: int,
+    ) -> bool:
+        """Let the client go on with its session: the answer to ResumeReceived, and then the answers to its commands
+        that it may have missed.
+
+        Args:
+            ledger: the session's.
+            version: the base of the delta that follows; 0 for a full sync.
+
+        Returns:
+            False if the numbers of its commands cannot be: nothing was said then, and it is to be refused.
+        """
+        assert self.state is State.RESUMING, self.state
+        oldest, offer = resume.command_oldest, self._offer
+        if not 1 <= oldest <= resume.command_next <= oldest + COMMANDS_IN_FLIGHT_MAX:
+            return False
+        # Numbers that the node knows and the client never gave, or so many lost ones that the next would run out.
+        if ledger.received >= resume.command_next or oldest - ledger.received > _COMMANDS_LOST_MAX:
+            return False
+        if not ledger.skip_untrusted(oldest):
+            return False
+        self.ledger = ledger
+        self._send(
+            Resumed(
+                session=resume.session,
                 version=version,
                 tick=tick,
-                code=outcome.code,
-                message=clip_text(outcome.message, REASON_BYTES_MAX),
+                epoch=epoch,
+                command_next=ledger.received + 1,
+                accepted=True,
+                hz=offer.hz,
+                bytes_per_s=offer.bytes_per_s,
+                commands_per_s=offer.commands_per_s,
             )
         )
-        self._conversation.send(Kind.COMMAND_RESULT)
-        self._answers[sequence] = frame
-        if len(self._answers) > COMMAND_ANSWERS_KEPT:
-            self._answers.popitem(last=False)
-        self.frames.append(frame)
+        self._begin(resume.session, client_id, epoch, tick)
+        for sequence in range(oldest, ledger.answered + 1):
+            frame = ledger.answer_again(sequence)
+            if frame is not None:
+                self._conversation.send(Kind.COMMAND_RESULT)
+                self.frames.append(frame)
+        return True
+
+    def refuse_resume(self, resume: Resume, reason: Reason) -> None:
+        """There is no such session to go on with, for whoever asks. The client may say Hello."""
+        self._send(Resumed(session=resume.session, version=0, tick=0, epoch=0, reason=reason))
 
     def refuse(self, reason: Reason, message: str, *, reconnect_after_ms: int = 0) -> None:
         """End the session with an Error and a Goodbye: not let in, or thrown out. Nothing happens if it has ended."""
@@ -429,6 +446,7 @@ class ServerSession:
             return
         text = clip_text(message, REASON_BYTES_MAX)
         self._send(Goodbye(reason=reason, message=text, reconnect_after_ms=reconnect_after_ms))
+        self.farewell = reason
 
     def fail(self, error: RemoteProtocolError) -> None:
         """End the session because of what the client sent."""
@@ -508,16 +526,20 @@ class ServerSession:
         self._conversation.send(signal_of(message, kind))
         self.frames.append(frame)
 
+    def _begin(self, session: int, client_id: int, epoch: int, tick: int) -> None:
+        self.session = session
+        self.client_id = client_id
+        self._epoch = epoch
+        self.tick = tick
+        # From the deadline of the handshake on, which is at most this much away; each frame sets it anew.
+        self._deadline_ns += self._silence_ns_max
+
     def _refuse_unbuilt(self, kind: Kind) -> None:
         self._send(Error(code=Reason.NOT_BUILT, kind=kind, message=f"{kind.name}: {NOT_BUILT[kind]}"))
 
     def _on_hello(self, hello: Hello, _now_ns: int) -> None:
         offer = self._offer
-        if not hello.wire_min <= WIRE_VERSION <= hello.wire_max:
-            raise RemoteProtocolError(
-                f"the client speaks wire versions {hello.wire_min} to {hello.wire_max}, this node {WIRE_VERSION}",
-                Reason.WIRE_MISMATCH,
-            )
+        self._check_build(hello)
         if hello.token:
             raise RemoteProtocolError("connect tokens are planned and not built yet; leave it empty", Reason.NOT_BUILT)
         if hello.fingerprint and hello.fingerprint != offer.fingerprint:
@@ -526,13 +548,31 @@ class ServerSession:
                 "use the same schema, or connect without one and learn the node's",
                 Reason.SCHEMA_MISMATCH,
             )
-        if 0 < hello.message_bytes_max < _CLIENT_BYTES_MIN:
+        self._hello = hello
+        self._bytes_asked = hello.message_bytes_max
+        self._events.append(HelloReceived(hello))
+
+    def _on_resume(self, resume: Resume, _now_ns: int) -> None:
+        self._check_build(resume)
+        offer = self._offer
+        if resume.fingerprint != offer.fingerprint or resume.commands_hash != offer.commands_hash:
+            # What it holds and what it would repeat are of another game than this node's is by now.
+            self.refuse_resume(resume, Reason.SCHEMA_MISMATCH)
+            return
+        self._bytes_asked = resume.message_bytes_max
+        self._events.append(ResumeReceived(resume))
+
+    def _check_build(self, said: Hello | Resume) -> None:
+        if not said.wire_min <= WIRE_VERSION <= said.wire_max:
             raise RemoteProtocolError(
-                f"the client takes messages of {hello.message_bytes_max} bytes; {_CLIENT_BYTES_MIN} are needed",
+                f"the client speaks wire versions {said.wire_min} to {said.wire_max}, this node {WIRE_VERSION}",
+                Reason.WIRE_MISMATCH,
+            )
+        if 0 < said.message_bytes_max < _CLIENT_BYTES_MIN:
+            raise RemoteProtocolError(
+                f"the client takes messages of {said.message_bytes_max} bytes; {_CLIENT_BYTES_MIN} are needed",
                 Reason.TOO_LARGE,
             )
-        self._hello = hello
-        self._events.append(HelloReceived(hello))
 
     def _on_ack(self, ack: Ack, _now_ns: int) -> None:
         self._check_session(ack.session)
@@ -543,18 +583,19 @@ class ServerSession:
     def _on_command(self, command: Command, now_ns: int) -> None:
         self._check_session(command.session)
         sequence = command.sequence
-        if sequence <= self._received:
+        ledger = self.ledger
+        if sequence <= ledger.received:
             # Once is enough. Answered: the answer may have been lost with a link, so say it again. Not answered: the
             # answer is coming. Older than our memory: DeltaSync.command_ack has said so for long.
             self._commands_repeated += 1
-            answer = self._answers.get(sequence)
+            answer = ledger.answer_again(sequence)
             # The rate holds for repeated ones, too: a small question must not draw long answers without end.
             if answer is not None and self._command_bucket.take(1, now_ns):
                 self.frames.append(answer)
             return
-        if sequence != self._received + 1:
+        if sequence != ledger.received + 1:
             raise RemoteProtocolError(
-                f"command {sequence} came after command {self._received}: on a stream none can be missing",
+                f"command {sequence} came after command {ledger.received}: on a stream none can be missing",
                 Reason.BAD_STATE,
             )
         signature = self._offer.by_id.get(command.command)
@@ -573,14 +614,16 @@ class ServerSession:
                 verdict = Outcome(CommandStatus.REJECTED, Reason.BAD_ARGUMENTS, f"{signature.name}: {error}")
         if verdict is not None:
             self._commands_refused += 1
-        self._received = sequence
-        self.waiting.append(PendingCommand(sequence, signature, values, command.tick, verdict))
+        self._commands_received += 1
+        ledger.received = sequence
+        ledger.waiting.append(PendingCommand(sequence, signature, values, command.tick, verdict))
 
     def _on_ping(self, ping: Ping, now_ns: int) -> None:
         self._send(Pong(nonce=ping.nonce, sent_ns=ping.sent_ns, received_ns=now_ns, tick=self.tick))
 
     def _on_goodbye(self, goodbye: Goodbye, _now_ns: int) -> None:
         self.frames.clear()  # nobody listens any more
+        self.farewell = goodbye.reason
         self._events.append(PeerLeft(goodbye.reason, goodbye.message))
 
     def _check_session(self, session: int) -> None:
@@ -592,21 +635,12 @@ class ServerSession:
 
 _HANDLERS: dict[Kind, Any] = {
     Kind.HELLO: ServerSession._on_hello,
+    Kind.RESUME: ServerSession._on_resume,
     Kind.ACK: ServerSession._on_ack,
     Kind.COMMAND: ServerSession._on_command,
     Kind.PING: ServerSession._on_ping,
     Kind.GOODBYE: ServerSession._on_goodbye,
 }
-
-
-def clip_text(text: str, bytes_max: int) -> str:
-    """`text`, cut to at most `bytes_max` bytes of UTF-8 between characters. A lone surrogate becomes "?"."""
-    assert bytes_max >= 3, bytes_max
-    data = text.encode(errors="replace")
-    if len(data) <= bytes_max:
-        return data.decode()
-    # "ignore" drops the first bytes of a character that the cut has split.
-    return data[: bytes_max - 3].decode(errors="ignore") + "…"
 
 
 def reason_of(error: RemoteProtocolError) -> Reason:

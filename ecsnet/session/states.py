@@ -2,6 +2,8 @@
 
     START ─Hello─► GREETED ─Welcome─► LIVE ─SyncBegin─► SYNCING ─DeltaSync─► LIVE
           ─Hello without fingerprint─► GREETED_BLANK ─Welcome─► LEARNING ─Schema─► LIVE
+          ─Resume─► RESUMING ─Resumed─► LIVE
+                             ─Resumed, refused─► REFUSED ─Hello─► ...
     any ─Goodbye─► CLOSED
 
 Both ends step through the same table, each with what it sends and what it receives, and keep no flags of their own.
@@ -20,7 +22,7 @@ from enum import Enum
 from typing import Final, Literal
 
 from ecsnet.errors import LocalProtocolError, RemoteProtocolError
-from ecsnet.wire.messages import Hello, Kind, Message, Reason
+from ecsnet.wire.messages import Hello, Kind, Message, Reason, Resumed
 
 
 class Side(Enum):
@@ -40,6 +42,8 @@ class State(Enum):
     START = "start"
     GREETED = "greeted"
     GREETED_BLANK = "greeted without a schema"
+    RESUMING = "resuming"
+    REFUSED = "refused to resume"
     LEARNING = "learning the schema"
     LIVE = "live"
     SYNCING = "syncing"
@@ -47,9 +51,14 @@ class State(Enum):
 
 
 HELLO_BLANK: Final = "hello without a fingerprint"
-"""A Hello that asks for the schema: the one message whose content decides the next state."""
+"""A Hello that asks for the schema. Its content, and a Resumed's, decides the next state."""
 
-Signal = Kind | Literal["hello without a fingerprint"]
+RESUME_REFUSED: Final = "resumed, refused"
+
+Signal = Kind | Literal["hello without a fingerprint", "resumed, refused"]
+
+MAY_PASS: Final = frozenset({Reason.SHUTDOWN, Reason.TOO_SLOW, Reason.FULL, Reason.TIMEOUT, Reason.INTERNAL})
+"""Why a link may end although its session goes on: none of these is about who the client is or what it said."""
 
 _CLIENT = Side.CLIENT
 _NODE = Side.NODE
@@ -74,11 +83,28 @@ _GOODBYE: Final[_Steps] = {
     (_NODE, Kind.GOODBYE): State.CLOSED,
 }
 
+_HELLO: Final[_Steps] = {
+    (_CLIENT, Kind.HELLO): State.GREETED,
+    (_CLIENT, HELLO_BLANK): State.GREETED_BLANK,
+}
+
 TRANSITIONS: Final[dict[State, _Steps]] = {
     State.START: {
-        (_CLIENT, Kind.HELLO): State.GREETED,
-        (_CLIENT, HELLO_BLANK): State.GREETED_BLANK,
+        **_HELLO,
+        (_CLIENT, Kind.RESUME): State.RESUMING,
         **_stay(State.START, (Kind.ERROR,), (Kind.ERROR,)),
+        **_GOODBYE,
+    },
+    State.RESUMING: {
+        (_NODE, Kind.RESUMED): State.LIVE,
+        (_NODE, RESUME_REFUSED): State.REFUSED,
+        **_stay(State.RESUMING, (Kind.PING, Kind.PONG, Kind.ERROR), (Kind.PING, Kind.PONG, Kind.ERROR)),
+        **_GOODBYE,
+    },
+    # Once a link: who has no key must not try them all on one.
+    State.REFUSED: {
+        **_HELLO,
+        **_stay(State.REFUSED, (Kind.PING, Kind.PONG, Kind.ERROR), (Kind.PING, Kind.PONG, Kind.ERROR)),
         **_GOODBYE,
     },
     State.GREETED: {
@@ -117,8 +143,6 @@ TRANSITIONS: Final[dict[State, _Steps]] = {
 
 NOT_BUILT: Final[dict[Kind, str]] = {
     Kind.AUTH: "logging in is planned; leave the token empty and go on as an anonymous client",
-    Kind.RESUME: "resuming a session is planned; say Hello and start a new one",
-    Kind.RESUMED: "resuming a session is planned; answer a Hello with a Welcome",
 }
 """Part of the protocol, decoded, and refused: what to do instead."""
 
@@ -127,6 +151,8 @@ def signal_of(message: Message, kind: Kind) -> Signal:
     """What a message means to the table."""
     if isinstance(message, Hello) and not message.fingerprint:
         return HELLO_BLANK
+    if isinstance(message, Resumed) and not message.accepted:
+        return RESUME_REFUSED
     return kind
 
 
@@ -169,4 +195,6 @@ class Conversation:
 
 
 def _words(signal: Signal) -> str:
-    return signal.name if isinstance(signal, Kind) else "HELLO"
+    if isinstance(signal, Kind):
+        return signal.name
+    return "HELLO" if signal == HELLO_BLANK else "RESUMED"

@@ -212,6 +212,7 @@ class Store:
         "_tick",
         "_writer",
         "baton",
+        "epoch",
         "joins",
         "kernel",
         "names",
@@ -264,6 +265,8 @@ class Store:
         self.joins = Joins(self.kernel)
         self._places = PlacesCache()
         self._closed = False
+        self.epoch = 0
+        """The history that the versions belong to; 0 for a store in memory that no authority has begun one for."""
         self._tick = Tick(0)
         self.baton = Baton(self.kernel)
         self.wait_s = checked_wait(wait_s)

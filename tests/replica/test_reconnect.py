@@ -38,7 +38,7 @@ def test_a_lost_client_shows_what_it_had_until_a_whole_version_of_the_next_sessi
     with live_pair() as pair:
         replica = pair.replica
         events_of(replica)
-        before = (replica.version, replica.tick, replica.entity, replica.session)
+        before = (replica.version, replica.tick, replica.entity)
         with replica.view() as view:
             digest = view.digest()
 
@@ -54,8 +54,6 @@ def test_a_lost_client_shows_what_it_had_until_a_whole_version_of_the_next_sessi
 
         pair.run_until_live()
         pair.step(5)
-        assert replica.session != before[3]
-        assert replica.entity != before[2], "without resume a new session is a new player"
         assert len(pair.digests()) == 1
         assert replica.statistics().full_syncs_applied == 2
         assert replica.statistics().reconnects == 1
@@ -99,8 +97,9 @@ def test_a_node_that_began_anew_is_noticed_and_its_lower_versions_are_shown() ->
 
 
 def test_commands_wait_for_nothing_while_the_connection_is_lost() -> None:
-    """What was unanswered stays pending, and says why; nothing new is taken before there is somebody to ask."""
-    with live_pair(latency_ticks=3) as pair:
+    """Where no session goes on, what was unanswered stays pending, and says why; nothing new is taken before there is
+    somebody to ask."""
+    with live_pair(latency_ticks=3, linger_s=0) as pair:
         replica = pair.replica
         lost = replica.send("hit", target=replica.entity)
         pair.wire.lose(pair.now_ns)

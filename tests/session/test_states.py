@@ -3,14 +3,14 @@
 import pytest
 
 from ecsnet.errors import LocalProtocolError, RemoteProtocolError
-from ecsnet.session.states import HELLO_BLANK, NOT_BUILT, TRANSITIONS, Conversation, Side, State
+from ecsnet.session.states import HELLO_BLANK, NOT_BUILT, RESUME_REFUSED, TRANSITIONS, Conversation, Side, State
 from ecsnet.wire.messages import Kind
 
 
 def test_every_built_message_has_a_place_in_the_conversation() -> None:
     """A message that no state allows would be dead; one that is not built has no place yet."""
     allowed = {signal for steps in TRANSITIONS.values() for _, signal in steps}
-    assert allowed == (set(Kind) - set(NOT_BUILT)) | {HELLO_BLANK}
+    assert allowed == (set(Kind) - set(NOT_BUILT)) | {HELLO_BLANK, RESUME_REFUSED}
 
 
 def test_every_open_state_can_be_left_by_a_goodbye_of_either_side_and_nothing_leads_out_of_closed() -> None:
