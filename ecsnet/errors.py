@@ -20,6 +20,13 @@ __all__ = [
     "ConflictError",
     "ConnectError",
     "ConstraintError",
+    "DataCorruptError",
+    "DataError",
+    "DataFailedError",
+    "DataForeignError",
+    "DataLockedError",
+    "DataMissingError",
+    "DiskFullError",
     "DivergedError",
     "EcsnetError",
     "HistoryGoneError",
@@ -391,6 +398,94 @@ class ListenError(EcsnetError):
 class StorageError(EcsnetError):
     """Memory or a disk did not do what it must, or the compiled kernel is missing, stale or not to be loaded: then the
     message names the command that builds it."""
+
+
+class DataError(StorageError):
+    """A data directory cannot be used as asked: the base of the errors that say why, and itself where the operating
+    system refused (permissions, an I/O error while reading). `path` is the directory, or the file in it, as given."""
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(f"{path}: {reason}" if path else reason)
+        self.path = path
+        self.reason = reason
+
+
+class DataMissingError(DataError, LookupError):
+    """There is no store in the directory, and none was to be made. Nothing was written."""
+
+
+class DataLockedError(DataError):
+    """Another process has the directory open (`holder` is what its LOCK file says). Nothing was read or changed."""
+
+    def __init__(self, path: str, holder: str = "") -> None:
+        who = f" by {holder}" if holder else ""
+        super().__init__(
+            path,
+            f"it is open already{who}, and a store has one writer; nothing was changed. End that process, or talk to "
+            f"it: the tools reach a running node through its control socket",
+        )
+        self.holder = holder
+
+
+class DataForeignError(DataError):
+    """A file is not ecsnet's, of a newer format, or of another database. Nothing was changed. `file` is relative to
+    `path`."""
+
+    def __init__(self, path: str, file: str, reason: str) -> None:
+        super().__init__(path, f"{file}: {reason}; nothing was changed" if file else f"{reason}; nothing was changed")
+        self.file = file
+
+
+class DataCorruptError(DataError):
+    """Data that was acknowledged as durable is damaged. Nothing was changed.
+
+    `file` (relative to `path`) and `offset` say where, `version` what was expected there, `intact` up to which version
+    all is well (it opens read-only), `durable` which version was certainly on the disk once.
+    """
+
+    def __init__(self, path: str, file: str, offset: int, version: int, durable: int, what: str) -> None:
+        intact = max(0, version - 1)
+        lost = max(0, durable - intact)
+        if version:
+            tail = (
+                f". Versions up to {intact} are intact and open read-only. `ecsnet restore {path} NEW --to-version "
+                f"{intact} --accept-loss` makes them a new epoch; {lost} versions after it would be lost"
+            )
+        else:
+            tail = ". `ecsnet verify` says what is intact"
+        super().__init__(
+            path, f"{file}, byte {offset}: {what}. It was acknowledged as durable, so nothing was changed{tail}"
+        )
+        self.file = file
+        self.offset = offset
+        self.version = version
+        self.intact = intact
+        self.durable = durable
+        self.what = what
+
+
+class DataFailedError(DataError):
+    """A write or a sync failed, now or earlier: what the disk holds beyond version `durable` is not known, so nothing
+    more is acknowledged and the store is read-only. Close it, mend the disk, and open it again: that finds the truth.
+    """
+
+    def __init__(self, path: str, durable: int, cause: str = "") -> None:
+        why = f" ({cause})" if cause else ""
+        super().__init__(
+            path,
+            f"a write or a sync failed{why}: versions up to {durable} are on the disk, later ones may not be. The "
+            f"store is read-only; close it, mend the disk and open it again",
+        )
+        self.durable = durable
+        self.cause = cause
+
+
+class DiskFullError(DataError):
+    """There is no room on the disk for what was to be committed. It was refused before anything changed; the store goes
+    on, and the same commit can be tried again once there is room."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path, "no room on the disk; nothing changed. Make room and try again: the store goes on")
 
 
 class InternalError(EcsnetError):

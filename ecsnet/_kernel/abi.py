@@ -41,6 +41,17 @@ STATUS: Final = {
     "HeapFull": -28,
     "Reference": -29,
     "EventRow": -30,
+    "Io": -31,
+    "DiskFull": -32,
+    "NotFound": -33,
+    "Exists": -34,
+    "Locked": -35,
+    "Denied": -36,
+    "Corrupt": -37,
+    "Foreign": -38,
+    "Failed": -39,
+    "SchemaDiffers": -40,
+    "Unreachable": -41,
 }
 """Names of `failure.zig`; appended, never reused."""
 
@@ -400,7 +411,7 @@ _SIGNATURES: Final[dict[str, tuple[Any, tuple[Any, ...]]]] = {
     "ecs_journal_take": (c_void_p, (c_void_p, POINTER(ChunkOut))),
     "ecs_journal_next": (c_void_p, (c_void_p, POINTER(ChunkOut))),
     "ecs_queue_limit": (None, (c_void_p, c_uint64, c_uint64)),
-    "ecs_queue_put": (c_int32, (c_void_p, c_uint64, c_uint32, c_char_p, c_uint64)),
+    "ecs_queue_put": (c_int32, (c_void_p, c_uint64, c_uint32, c_uint32, c_char_p, c_uint64)),
     "ecs_queue_waiting": (c_uint64, (c_void_p,)),
     "ecs_queue_pump": (c_int32, (c_void_p, POINTER(PumpOut))),
     "ecs_take_delta": (c_int32, (c_void_p, c_void_p, c_uint32, POINTER(Taken))),
@@ -411,6 +422,8 @@ _SIGNATURES: Final[dict[str, tuple[Any, tuple[Any, ...]]]] = {
     "ecs_spatial_follow": (c_int32, (c_void_p, c_void_p, c_int32)),
     "ecs_spatial_search": (c_int32, (c_void_p, c_void_p, c_int32, POINTER(SearchIn), POINTER(FoundOut))),
     "ecs_spatial_statistics": (None, (c_void_p, POINTER(SpatialOut))),
+    "ecs_checksum": (None, (c_char_p, c_uint64, c_void_p)),
+    "ecs_checksum_path": (c_uint32, ()),
 }
 
 

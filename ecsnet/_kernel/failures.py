@@ -121,7 +121,9 @@ class Failures:
         found: object = None
         names = field.name if field else ""
         if field is not None and rule in ("range", "enum"):
-            kind = "f64" if field.type in ("f32", "f64") else "i64" if field.type[0] == "i" else "u64"
+            # A sum may be below zero where the field cannot (`operations.zig`, `add`).
+            signed = field.type[0] == "i" or info.reason == 1
+            kind = "f64" if field.type in ("f32", "f64") else "i64" if signed else "u64"
             found = struct.unpack(f"<{CODES[kind]}", struct.pack("<Q", info.found))[0]
             if rule == "enum":
                 expected = f"one of {sorted((field.enum or {}).values())}"

@@ -5,7 +5,7 @@ from typing import Final
 
 from ecsnet.schema.model import Field, Table
 
-SPAWN, INSERT, UPDATE, DELETE = 1, 2, 3, 4
+SPAWN, INSERT, UPDATE, DELETE, ADD = 1, 2, 3, 4, 5
 HEADER_BYTES: Final = 16
 CODES: Final = {
     "u8": "B",

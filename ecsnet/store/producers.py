@@ -16,18 +16,20 @@ import itertools
 import threading
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from ecsnet._kernel import queue
 from ecsnet.errors import ArgumentError, BusyError, ClosedError, LimitExceededError, QueueFullError
 from ecsnet.ids import Version
 from ecsnet.limits import QUEUE_BYTES_MAX, QUEUE_TRANSACTIONS_MAX
-from ecsnet.store.tickets import Ticket
+from ecsnet.store.tickets import EachTicket, Ticket
 
 if TYPE_CHECKING:
     from ecsnet.store.store import Store
 
 __all__ = ["Batching", "Producers"]
+
+_OneOrEach = TypeVar("_OneOrEach", bound=Ticket)
 
 
 class Batching:
@@ -48,13 +50,15 @@ class Batching:
 class Producers:
     """The queue of one store."""
 
-    __slots__ = ("_batching", "_first_s", "_numbers", "_store", "_tickets", "_timer", "_wakers")
+    __slots__ = ("_batching", "_each", "_first_s", "_numbers", "_store", "_tickets", "_timer", "_wakers")
 
     def __init__(self, store: "Store", batching: Batching):
         self._store = store
         self._batching = batching
         self._numbers = itertools.count(1)
         self._tickets: dict[int, Ticket] = {}
+        self._each: dict[int, int] = {}
+        """Of tickets for many transactions, how many."""
         self._wakers: dict[object, Callable[[], None]] = {}
         self._first_s: float | None = None
         self._timer: threading.Timer | None = None
@@ -68,21 +72,30 @@ class Producers:
         Raises:
             QueueFullError: too much waits. LimitExceededError: it is too long to ever fit. ClosedError.
         """
+        return self._put(Ticket(self, label), operations, keys, 1)
+
+    def put_each(self, label: str, operations: bytes, transactions: int) -> EachTicket:
+        """Hand in so many transactions of equally many bytes at once, each by itself. Raises as `put`."""
+        ticket = EachTicket(self, label, transactions)
+        return self._put(ticket, operations, 0, transactions)
+
+    def _put(self, ticket: _OneOrEach, operations: bytes, keys: int, transactions: int) -> _OneOrEach:
         store = self._store
         store.demand_open()
-        ticket = Ticket(self, label)
         if not operations:
             ticket.resolve(store.version, (), None)
             return ticket
         number = next(self._numbers)
         self._tickets[number] = ticket
+        if isinstance(ticket, EachTicket):
+            self._each[number] = transactions
         try:
-            full = queue.put(store.kernel, number, keys, operations)
+            full = queue.put(store.kernel, number, keys, operations, transactions)
         except BaseException:
-            del self._tickets[number]
+            self._forget(number)
             raise
         if full is not None:
-            del self._tickets[number]
+            self._forget(number)
             if len(operations) + 64 > QUEUE_BYTES_MAX:
                 raise LimitExceededError("bytes of one queued transaction", QUEUE_BYTES_MAX, len(operations))
             if full == "orders":
@@ -135,14 +148,20 @@ class Producers:
                 return
             try:
                 self._first_s = None
-                done = queue.pump(self._store.kernel)
+                done = queue.pump(self._store.kernel, self._each)
                 version = self._store.publish(self._store.current_tick) or Version(self._store.kernel.head_version)
             finally:
                 waits = self._store.baton.hand_over()
             for one in done:
-                ticket = self._tickets.pop(one.ticket, None)
-                if ticket is not None:
+                ticket = self._forget(one.ticket)
+                if ticket is None:
+                    continue
+                if isinstance(one, queue.Done):
                     ticket.resolve(version if one.error is None else None, one.keys, one.error)
+                else:
+                    assert isinstance(ticket, EachTicket)
+                    ticket.refused = one.refused
+                    ticket.resolve(version, tuple(one.keys.tolist()), None)
             for wake in tuple(self._wakers.values()):
                 wake()
             if not waits:
@@ -174,8 +193,12 @@ class Producers:
 
     # --- inside ------------------------------------------------------------------------------------------------------
 
+    def _forget(self, number: int) -> Ticket | None:
+        self._each.pop(number, None)
+        return self._tickets.pop(number, None)
+
     def _fail(self, number: int) -> None:
-        ticket = self._tickets.pop(number, None)
+        ticket = self._forget(number)
         if ticket is not None:
             ticket.resolve(None, (), ClosedError(f"the store was closed before {ticket.label!r} was committed"))
 

@@ -10,16 +10,17 @@ Invariants:
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ecsnet._kernel.shape import DELETE, HEADER_BYTES, Shape
-from ecsnet.errors import ArgumentError, ClosedError, EcsnetError, QueueFullError
+from ecsnet._kernel.shape import Shape
+from ecsnet.errors import ArgumentError, ClosedError, QueueFullError
 from ecsnet.expressions import Column
 from ecsnet.ids import Version
+from ecsnet.store import packing
 from ecsnet.store.baton import checked_wait
 from ecsnet.store.bulk import (
     Columns,
@@ -31,10 +32,9 @@ from ecsnet.store.bulk import (
     length_of,
     row_cells,
 )
-from ecsnet.store.fields import FieldName
 from ecsnet.store.names import TableName, as_key
 from ecsnet.store.pointwise import client_id
-from ecsnet.store.shapes import PACKING_ERRORS, InsertRecipe, UpdateRecipe, writable
+from ecsnet.store.shapes import InsertRecipe, UpdateRecipe, writable
 from ecsnet.store.tickets import Ticket
 from ecsnet.store.typed import Path, RowLike, Selector, given_by, row_parts, selects
 
@@ -42,8 +42,6 @@ if TYPE_CHECKING:
     from ecsnet.store.store import Store
 
 __all__ = ["QueuedTransaction"]
-
-_ENTITY_AND_KEY = np.dtype([("head", "V8"), ("key", "<u8")])
 
 
 class QueuedTransaction:
@@ -124,7 +122,29 @@ class QueuedTransaction:
         flat = self._names.table(table).flat(fields)
         recipe = self._recipes.update(table, tuple(flat))
         shape = self._shape(recipe)
-        self._parts.append(_packed(recipe, shape, shape.update, as_key(key), flat))
+        self._parts.append(packing.packed(recipe, shape, shape.update, as_key(key), flat))
+        return self
+
+    def add(self, key: int, table: Selector, /, **amounts: Any) -> Self:
+        """Add to numbers of one row, whatever they are when this is committed: `queue().add(payer, Account, coins=-5)`.
+        For integers and floats that are no arrays; integers may be taken away by a negative amount.
+
+        Where the sum breaks a minimum or maximum, or leaves the field's type, the transaction is refused by a
+        ConstraintError in its ticket: so a schema's `minimum = 0` is what keeps an account from being overdrawn.
+
+        Raises:
+            ArgumentError: a field that is no number, or an amount that is none.
+        """
+        self._demand_open()
+        self._parts.append(
+            packing.additions(self._names.table(table), np.array([as_key(key)], np.uint64), amounts).tobytes()
+        )
+        return self
+
+    def add_many(self, keys: Any, table: Selector, /, **amounts: ArrayLike) -> Self:
+        """Add to numbers of many rows; where a key comes twice, both count."""
+        self._demand_open()
+        self._parts.append(packing.additions(self._names.table(table), keys_of(keys), amounts).tobytes())
         return self
 
     def delete(self, key: int, table: Selector, /) -> Self:
@@ -157,13 +177,13 @@ class QueuedTransaction:
         registry = self._names.by_id[0]
         owners = registry.fields["owner"].column(owner if is_array(owner) else client_id(owner), count)
         own = self._entity_shape
-        records = [_records(own, own.spawn, None, [owners], count)]
+        records = [packing.records(own, own.spawn, None, [owners], count)]
         for table, given in tables:
             recipe = self._recipes.insert(table.name, given)
             columns = checked_columns(table, given, count)
             shape = self._shape(recipe)
-            records.append(_records(shape, shape.insert, None, _bulk(recipe, columns), count))
-        self._parts.append(_interleaved(records, count))
+            records.append(packing.records(shape, shape.insert, None, packing.bulk(recipe, columns), count))
+        self._parts.append(packing.interleaved(records, count))
         self._keys += count
         return self
 
@@ -184,7 +204,7 @@ class QueuedTransaction:
                 recipe = self._recipes.insert(table.name, given)
                 columns = checked_columns(table, given, len(keys))
                 shape = self._shape(recipe)
-                records = _records(shape, shape.insert, keys, _bulk(recipe, columns), len(keys))
+                records = packing.records(shape, shape.insert, keys, packing.bulk(recipe, columns), len(keys))
                 parts.append(records.tobytes())
             self._parts += parts
             return self
@@ -204,7 +224,7 @@ class QueuedTransaction:
         recipe = self._recipes.insert(table.name, given)
         columns = checked_columns(table, given, count)
         shape = self._shape(recipe)
-        self._parts.append(_records(shape, shape.spawn, None, _bulk(recipe, columns), count).tobytes())
+        self._parts.append(packing.records(shape, shape.spawn, None, packing.bulk(recipe, columns), count).tobytes())
         self._keys += count
         return self
 
@@ -219,7 +239,7 @@ class QueuedTransaction:
         recipe = self._recipes.update(name.name, tuple(given))
         checked = {field: name.stored_field(field).column(cells, len(array)) for field, cells in given.items()}
         shape = self._shape(recipe)
-        records = _records(shape, shape.update, array, _bulk(recipe, checked), len(array))
+        records = packing.records(shape, shape.update, array, packing.bulk(recipe, checked), len(array))
         self._parts.append(records.tobytes())
         return self
 
@@ -322,13 +342,13 @@ class QueuedTransaction:
         flat = table.flat(row_cells(selector, {} if given is None else given))
         recipe = self._recipes.insert(selector, flat)
         shape = self._shape(recipe)
-        return _packed(recipe, shape, shape.insert, key, flat)
+        return packing.packed(recipe, shape, shape.insert, key, flat)
 
     def _keyed(self, selector: Selector, given: Mapping[str, Any]) -> Self:
         flat = self._own_keys(selector).flat(given)
         recipe = self._recipes.insert(selector, flat)
         shape = self._shape(recipe)
-        self._parts.append(_packed(recipe, shape, shape.spawn, 0, flat))
+        self._parts.append(packing.packed(recipe, shape, shape.spawn, 0, flat))
         self._keys += 1
         return self
 
@@ -343,69 +363,4 @@ class QueuedTransaction:
         return writable(table)
 
     def _delete(self, table: TableName, keys: NDArray[np.uint64]) -> None:
-        records = np.empty(len(keys), _ENTITY_AND_KEY)
-        records["head"] = np.void(
-            DELETE.to_bytes(2, "little") + table.id.to_bytes(2, "little") + HEADER_BYTES.to_bytes(4, "little")
-        )
-        records["key"] = keys
-        self._parts.append(records.tobytes())
-
-
-def _packed(
-    recipe: InsertRecipe | UpdateRecipe, shape: Shape, head: bytes, key: int, given: Mapping[str, Any]
-) -> bytearray:
-    """One operation."""
-    packed = bytearray(shape.bytes)
-    try:
-        shape.pack(packed, 0, head, key, shape.ids, *recipe.values(given.values()))
-    except EcsnetError:
-        raise
-    except PACKING_ERRORS as error:
-        raise recipe.explain(given.values(), error) from error
-    return packed
-
-
-def _bulk(recipe: InsertRecipe | UpdateRecipe, columns: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
-    """The columns in the order of the recipe's fields, as operations carry them."""
-    return [
-        _packed_strings(field, columns[field.name]) if field.string else columns[field.name] for field in recipe.fields
-    ]
-
-
-def _packed_strings(field: FieldName, column: NDArray[Any]) -> NDArray[Any]:
-    """Strings with their lengths, filled up to what the field may hold."""
-    assert field.field is not None
-    utf8 = [text.encode() for text in column]
-    packed = np.zeros(len(utf8), np.dtype([("length", "<u4"), ("utf8", f"S{field.field.count}")]))
-    packed["length"] = [len(text) for text in utf8]
-    packed["utf8"] = utf8
-    return packed
-
-
-def _records(
-    shape: Shape, head: bytes, keys: NDArray[np.uint64] | None, columns: Sequence[NDArray[Any]], count: int
-) -> NDArray[np.void]:
-    """One operation for each row, as a structured array that lies in memory as the kernel reads it."""
-    names = [f"cell{place}" for place in range(len(columns))]
-    layout: list[Any] = [("head", "V8"), ("key", "<u8"), ("ids", f"V{len(shape.ids)}")]
-    layout += [(name, column.dtype, column.shape[1:]) for name, column in zip(names, columns, strict=True)]
-    records = np.empty(count, np.dtype(layout))
-    assert records.dtype.itemsize == shape.bytes, "an operation lies in memory as it is packed"
-    records["head"], records["ids"] = np.void(head), np.void(shape.ids)
-    records["key"] = 0 if keys is None else keys
-    for name, column in zip(names, columns, strict=True):
-        records[name] = column
-    return records
-
-
-def _interleaved(records: Sequence[NDArray[np.void]], count: int) -> bytes:
-    """Row by row, the operations of each."""
-    if len(records) == 1:
-        return records[0].tobytes()
-    widths = [part.dtype.itemsize for part in records]
-    whole = np.empty((count, sum(widths)), np.uint8)
-    at = 0
-    for part, width in zip(records, widths, strict=True):
-        whole[:, at : at + width] = part.view(np.uint8).reshape(count, width)
-        at += width
-    return whole.tobytes()
+        self._parts.append(packing.deletions(table, keys).tobytes())

@@ -28,6 +28,7 @@ from ecsnet.store.names import Names
 from ecsnet.store.places import PlacesCache
 from ecsnet.store.producers import Batching, Producers
 from ecsnet.store.queueing import QueuedTransaction
+from ecsnet.store.queueing_each import QueuedEach
 from ecsnet.store.shapes import Recipes
 from ecsnet.store.table import TableHandle
 from ecsnet.store.transaction import Transaction
@@ -363,6 +364,21 @@ class Store:
         """
         self.demand_open()
         return QueuedTransaction(self, label)
+
+    def queue_each(self, label: str = "queued transactions") -> QueuedEach:
+        """Many transactions at once, one for each row of arrays, each kept or refused by itself: see `QueuedEach`.
+
+        ```python
+        ticket = store.queue_each().add(payers, Account, coins=-5).add(payees, Account, coins=5).commit()
+        ticket.wait()
+        ticket.refused                          # {3: ConstraintError(...)}: who could not pay
+        ```
+
+        Raises:
+            ClosedError.
+        """
+        self.demand_open()
+        return QueuedEach(self, label)
 
     def flush(self) -> None:
         """Commit what waits in the queue, batched or not; where somebody is writing, they will when they have ended."""

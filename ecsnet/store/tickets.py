@@ -18,7 +18,7 @@ from ecsnet.store.baton import checked_wait
 if TYPE_CHECKING:
     from ecsnet.store.producers import Producers
 
-__all__ = ["Ticket"]
+__all__ = ["EachTicket", "Ticket"]
 
 log = logging.getLogger("ecsnet.store")
 
@@ -140,3 +140,17 @@ class Ticket:
                 callback(self)
             except Exception:
                 log.exception("a callback of %r failed", self)
+
+
+class EachTicket(Ticket):
+    """The answer to many transactions that were handed in at once, each kept or refused by itself: it is committed when
+    all of them have been judged. `keys` are those that the kept ones made."""
+
+    __slots__ = ("count", "refused")
+
+    def __init__(self, producers: "Producers | None", label: str, count: int):
+        super().__init__(producers, label)
+        self.count = count
+        """How many transactions."""
+        self.refused: dict[int, EcsnetError] = {}
+        """What refused a transaction, by its number from 0; of the others everything is committed."""

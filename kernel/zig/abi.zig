@@ -49,6 +49,7 @@ comptime {
     _ = abi_spatial;
     _ = @import("abi_events.zig");
     _ = @import("abi_query.zig");
+    if (compat.has_os) _ = @import("abi_crypto.zig");
 }
 
 fn status(result: failure.Error!void) i32 {

@@ -15,11 +15,19 @@ pub export fn ecs_queue_limit(store: *Store, orders_max: u64, bytes_max: u64) vo
     store.queue.bytes_max = bytes_max;
 }
 
-/// Hand in a transaction. `keys_max`: how many of its operations are spawns. 0; 1 or 2 when as many orders or bytes wait
-/// as may, and nothing was handed in; or a status below zero.
-pub export fn ecs_queue_put(store: *Store, ticket: u64, keys_max: u32, bytes: [*]const u8, length: u64) i32 {
+/// Hand in a transaction, or `transactions` of equal length, each of which is kept or refused by itself. `keys_max`: how
+/// many of all operations are spawns. 0; 1 or 2 when as many orders or bytes wait as may, and nothing was handed in; or a
+/// status below zero.
+pub export fn ecs_queue_put(
+    store: *Store,
+    ticket: u64,
+    keys_max: u32,
+    transactions: u32,
+    bytes: [*]const u8,
+    length: u64,
+) i32 {
     if (length > std.math.maxInt(u32)) return failure.code(error.BadArgument);
-    const full = store.queue.put(ticket, keys_max, bytes[0..@intCast(length)]) catch |err| return failure.code(err);
+    const full = store.queue.put(ticket, keys_max, transactions, bytes[0..@intCast(length)]) catch |err| return failure.code(err);
     return switch (full) {
         .no => 0,
         .orders => 1,

@@ -1,6 +1,7 @@
 //! Everything the kernel takes from `std` that moves between Zig versions, and everything that
 //! differs between a process with libc and a bare wasm module. No other file may ask which target
-//! or which Zig it is built for.
+//! or which Zig it is built for, except `storage_os.zig`, which speaks to systems, and `crypto.zig`, which asks for
+//! instructions.
 
 const std = @import("std");
 const builtin = @import("builtin");
@@ -50,6 +51,18 @@ fn Plain(comptime T: type) type {
         }
     };
 }
+
+/// A lock for what is held briefly and rarely wanted by two at once: the books of a storage, never its work.
+pub const Lock = struct {
+    held: Atomic(bool) = .init(false),
+
+    pub fn take(lock: *Lock) void {
+        while (lock.held.swap(true, .acquire)) if (has_threads) std.Thread.yield() catch {};
+    }
+    pub fn give(lock: *Lock) void {
+        lock.held.store(false, .release);
+    }
+};
 
 /// libc's allocator in a process that has libc, the page-growing one on bare wasm.
 pub const allocator: std.mem.Allocator = if (builtin.link_libc)

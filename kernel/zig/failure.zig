@@ -31,6 +31,21 @@ pub const Error = error{
     HeapFull,
     Reference,
     EventRow,
+    Io,
+    DiskFull,
+    NotFound,
+    Exists,
+    Locked,
+    Denied,
+    /// What was acknowledged is damaged.
+    Corrupt,
+    /// Not ours: another format, a newer one, or another database's.
+    Foreign,
+    /// An earlier write or sync failed: nothing is written any more.
+    Failed,
+    SchemaDiffers,
+    /// A moment to restore that is not kept.
+    Unreachable,
 };
 
 pub fn code(err: Error) i32 {
@@ -64,6 +79,17 @@ pub fn code(err: Error) i32 {
         error.HeapFull => -28,
         error.Reference => -29,
         error.EventRow => -30,
+        error.Io => -31,
+        error.DiskFull => -32,
+        error.NotFound => -33,
+        error.Exists => -34,
+        error.Locked => -35,
+        error.Denied => -36,
+        error.Corrupt => -37,
+        error.Foreign => -38,
+        error.Failed => -39,
+        error.SchemaDiffers => -40,
+        error.Unreachable => -41,
     };
 }
 

@@ -8,6 +8,9 @@
 //! The cell of a `string[N]` is u32 length | N bytes, which begin with that much UTF-8: it is as wide as any other of its
 //! field, and may be written down where there is no heap to ask, on any thread.
 //!
+//! In place of cells an `add` has amounts, 8 bytes each: i64 for a field of integers, f64 for one of floats. It is how an
+//! order that nobody can read beforehand changes a number by what it is then.
+//!
 //! Kinds: spawn hands out a key (of entities, or of a table with keys of its own) and inserts its
 //! row; insert with key 0 means the key that the newest spawn of this buffer handed out.
 
@@ -22,9 +25,10 @@ const Head = head_file.Head;
 const Strided = head_file.Strided;
 const Heap = @import("heap.zig").Heap;
 
-pub const Kind = enum(u8) { spawn = 1, insert, update, delete };
+pub const Kind = enum(u8) { spawn = 1, insert, update, delete, add };
 
 const header_bytes = 16;
+const amount_bytes = 8;
 
 pub fn run(head: *Head, bytes: []const u8, key_out: *u64) failure.Error!void {
     const from = head.mark();
@@ -49,12 +53,13 @@ pub fn lengthAt(bytes: []const u8) ?usize {
 fn one(head: *Head, header: *const [header_bytes]u8, after: []const u8, key_out: *u64) failure.Error!void {
     const table = try head.tableIndex(std.mem.readInt(u16, header[2..4], .little));
     var key = std.mem.readInt(u64, header[8..16], .little);
-    if (header[0] == 0 or header[0] > @intFromEnum(Kind.delete)) return error.BadArgument;
+    if (header[0] == 0 or header[0] > @intFromEnum(Kind.add)) return error.BadArgument;
     const kind: Kind = @enumFromInt(header[0]);
-    if (kind == .update or kind == .delete) try head.demandLasting(table, key);
+    if (kind == .update or kind == .delete or kind == .add) try head.demandLasting(table, key);
     if (kind == .delete) return head.delete(table, key);
     if (after.len < 2) return error.BadArgument;
     const fields = std.mem.readInt(u16, after[0..2], .little);
+    if (kind == .add) return add(head, table, key, after[2..], fields);
     const cells = Cells.init(head, table, after[2..], fields) orelse return error.BadArgument;
     if (kind == .update) return update(head, table, key, cells);
     if (kind == .spawn) {
@@ -78,6 +83,46 @@ pub fn update(head: *Head, table: u16, key: u64, cells: Cells) failure.Error!voi
         if (lent) {
             try head.writeLent(table, row, cell.field, cell.bytes);
         } else try head.writeCell(table, row, cell.field, key, cell.bytes);
+    }
+}
+
+/// Add amounts to numbers of one row. An integer that would leave its type is refused as one out of range; `Info.reason` is
+/// 1 then, and `found` an i64 whatever the type, since it may be below zero. Half done when it fails: the caller undoes it.
+fn add(head: *Head, table: u16, key: u64, rest: []const u8, fields: usize) failure.Error!void {
+    if (rest.len != fields * (2 + amount_bytes)) return error.BadArgument;
+    const row = try head.rowOf(table, key);
+    for (0..fields) |i| {
+        const field = try head.fieldIndex(table, std.mem.readInt(u16, rest[i * 2 ..][0..2], .little));
+        const amount = rest[fields * 2 + i * amount_bytes ..][0..amount_bytes];
+        const spec = &head.tables[table].spec.fields[field];
+        if (spec.count != 1) return error.BadArgument;
+        const column = &head.tables[table].columns[field];
+        const lent = column.scratch.lent;
+        const now: []const u8 = if (lent) column.lentCell(row) else column.cell(row);
+        var sum: [8]u8 = undefined;
+        switch (spec.type) {
+            .bool, .bytes, .string => return error.BadArgument,
+            inline .f32, .f64 => |kind| {
+                const T = catalogue.Native(kind);
+                const before: T = @bitCast(now[0..@sizeOf(T)].*);
+                const more: f64 = @bitCast(amount.*);
+                sum[0..@sizeOf(T)].* = @bitCast(@as(T, @floatCast(@as(f64, before) + more)));
+            },
+            inline else => |kind| {
+                const T = catalogue.Native(kind);
+                const before: T = @bitCast(now[0..@sizeOf(T)].*);
+                const wide = @as(i128, before) + std.mem.readInt(i64, amount, .little);
+                const fitting = std.math.cast(T, wide) orelse {
+                    const found: i64 = std.math.lossyCast(i64, wide);
+                    defer head.info.reason = 1;
+                    return head.failCell(@as(failure.Error, error.Range), table, field, key, @bitCast(found), 0);
+                };
+                sum[0..@sizeOf(T)].* = @bitCast(fitting);
+            },
+        }
+        const cell = sum[0..spec.width];
+        try head.checkCell(table, field, key, cell);
+        if (lent) try head.writeLent(table, row, field, cell) else try head.writeCell(table, row, field, key, cell);
     }
 }
 

@@ -5,6 +5,10 @@
 //! handed in, and publishes them as one version. Each gets a result: committed, with the keys it was handed out, or refused,
 //! with where and why; the others do not notice.
 //!
+//! An order may also be many transactions at once, all of equally many bytes: each is kept or refused by itself, and has a
+//! result of its own, in their order. Handing them in is one allocation, and nothing between two of them is more than the
+//! transaction itself.
+//!
 //!     any thread          whoever has the baton
 //!     put ──► inbox ──► pump: begin, operations, commit | rollback ──► results, keys ──► publish
 //!
@@ -32,11 +36,25 @@ pub const Order = struct {
     /// Keys that its operations will be handed out at most.
     keys_max: u32,
     length: u32,
+    /// How many transactions it is.
+    transactions: u32,
 
-    fn create(gpa: std.mem.Allocator, ticket: u64, keys_max: u32, bytes: []const u8) error{OutOfMemory}!*Order {
+    fn create(
+        gpa: std.mem.Allocator,
+        ticket: u64,
+        keys_max: u32,
+        transactions: u32,
+        bytes: []const u8,
+    ) error{OutOfMemory}!*Order {
         const memory = try gpa.alignedAlloc(u8, .of(Order), @sizeOf(Order) + bytes.len);
         const order: *Order = @ptrCast(memory.ptr);
-        order.* = .{ .next = null, .ticket = ticket, .keys_max = keys_max, .length = @intCast(bytes.len) };
+        order.* = .{
+            .next = null,
+            .ticket = ticket,
+            .keys_max = keys_max,
+            .length = @intCast(bytes.len),
+            .transactions = transactions,
+        };
         @memcpy(memory[@sizeOf(Order)..], bytes);
         return order;
     }
@@ -88,8 +106,15 @@ pub const Queue = struct {
         queue.keys.deinit(queue.gpa);
     }
 
-    /// Hand in a transaction, from any thread.
-    pub fn put(queue: *Queue, ticket: u64, keys_max: u32, bytes: []const u8) error{OutOfMemory}!Full {
+    /// Hand in a transaction, or so many of equal length, from any thread. `keys_max` is of all of them.
+    pub fn put(
+        queue: *Queue,
+        ticket: u64,
+        keys_max: u32,
+        transactions: u32,
+        bytes: []const u8,
+    ) error{ OutOfMemory, BadArgument }!Full {
+        if (transactions == 0 or bytes.len % transactions != 0) return error.BadArgument;
         // Counted before it is there, so that the bounds hold at every moment. Who is refused counts for that moment
         // too: another may be refused beside it that would have fitted, and none goes in that does not.
         const weight = @sizeOf(Order) + bytes.len;
@@ -101,7 +126,7 @@ pub const Queue = struct {
             queue.forget(weight);
             return .bytes;
         }
-        const order = Order.create(queue.child, ticket, keys_max, bytes) catch |err| {
+        const order = Order.create(queue.child, ticket, keys_max, transactions, bytes) catch |err| {
             queue.forget(weight);
             return err;
         };
@@ -129,19 +154,24 @@ pub const Queue = struct {
         store.head.told.clearRetainingCapacity();
         queue.takeIn();
         // Room for all results first: after that no order can be run without having one.
-        var orders: usize = 0;
+        var results: usize = 0;
         var keys: usize = 0;
         var order = queue.backlog;
         while (order) |one| : (order = one.next) {
-            orders += 1;
+            results += one.transactions;
             keys += one.keys_max;
         }
-        try queue.results.ensureTotalCapacity(queue.gpa, orders);
+        try queue.results.ensureTotalCapacity(queue.gpa, results);
         try queue.keys.ensureTotalCapacity(queue.gpa, keys);
-        try store.head.told.ensureTotalCapacity(store.head.gpa, orders);
+        try store.head.told.ensureTotalCapacity(store.head.gpa, results);
         while (queue.backlog) |one| {
             queue.backlog = one.next;
-            queue.results.appendAssumeCapacity(queue.run(store, one));
+            const each = one.length / one.transactions;
+            var room = one.keys_max;
+            for (0..one.transactions) |i| {
+                const bytes = one.operationBytes()[i * each ..][0..each];
+                queue.results.appendAssumeCapacity(queue.run(store, one.ticket, bytes, &room));
+            }
             queue.forget(@sizeOf(Order) + one.length);
             one.destroy(queue.child);
         }
@@ -157,11 +187,11 @@ pub const Queue = struct {
         last.next = fresh;
     }
 
-    fn run(queue: *Queue, store: *Store, order: *Order) Result {
+    fn run(queue: *Queue, store: *Store, ticket: u64, bytes: []const u8, room: *u32) Result {
         const first = queue.keys.items.len;
         store.head.info = .{};
-        var result: Result = .{ .ticket = order.ticket, .status = 0, .keys = 0, .info = .{} };
-        queue.commit(store, order) catch |err| {
+        var result: Result = .{ .ticket = ticket, .status = 0, .keys = 0, .info = .{} };
+        queue.commit(store, bytes, room) catch |err| {
             queue.keys.items.len = first;
             store.head.told.appendAssumeCapacity(store.head.info.found);
             result.status = failure.code(err);
@@ -172,12 +202,10 @@ pub const Queue = struct {
         return result;
     }
 
-    fn commit(queue: *Queue, store: *Store, order: *Order) failure.Error!void {
+    fn commit(queue: *Queue, store: *Store, bytes: []const u8, room: *u32) failure.Error!void {
         try store.begin();
         errdefer store.rollback() catch unreachable;
-        const bytes = order.operationBytes();
         var key: u64 = 0;
-        var room = order.keys_max;
         var at: usize = 0;
         while (at < bytes.len) {
             const length = operations.lengthAt(bytes[at..]) orelse return error.BadArgument;
@@ -187,8 +215,8 @@ pub const Queue = struct {
                 return err;
             };
             if (one[0] == @intFromEnum(operations.Kind.spawn)) {
-                if (room == 0) return error.BadArgument;
-                room -= 1;
+                if (room.* == 0) return error.BadArgument;
+                room.* -= 1;
                 queue.keys.appendAssumeCapacity(key);
             }
             at += length;

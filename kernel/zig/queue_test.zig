@@ -38,7 +38,7 @@ test "orders are committed in order, each by itself, as one version" {
     const half = spawn(3) ++ despawn(0xffff);
     const cut_off = spawn(4)[0..20];
     for ([_][]const u8{ &two, &half, cut_off, &spawn(5), &.{} }, 1..) |bytes, ticket| {
-        try std.testing.expectEqual(.no, try store.queue.put(ticket, 2, bytes));
+        try std.testing.expectEqual(.no, try store.queue.put(ticket, 2, 1, bytes));
     }
     try std.testing.expect(store.queue.waits());
     try pump(store);
@@ -67,15 +67,15 @@ test "more than was said is refused, and more keys than were said" {
     defer store.destroy() catch unreachable;
     store.queue.orders_max = 2;
     store.queue.bytes_max = 2 * (@sizeOf(queue.Order) + 28);
-    try std.testing.expectEqual(.bytes, try store.queue.put(1, 1, &(spawn(1) ++ spawn(2) ++ spawn(3) ++ spawn(4))));
-    try std.testing.expectEqual(.no, try store.queue.put(2, 0, &spawn(1)));
-    try std.testing.expectEqual(.no, try store.queue.put(3, 1, &spawn(1)));
-    try std.testing.expectEqual(.orders, try store.queue.put(4, 1, &.{}));
+    try std.testing.expectEqual(.bytes, try store.queue.put(1, 1, 1, &(spawn(1) ++ spawn(2) ++ spawn(3) ++ spawn(4))));
+    try std.testing.expectEqual(.no, try store.queue.put(2, 0, 1, &spawn(1)));
+    try std.testing.expectEqual(.no, try store.queue.put(3, 1, 1, &spawn(1)));
+    try std.testing.expectEqual(.orders, try store.queue.put(4, 1, 1, &.{}));
     try pump(store);
     try std.testing.expectEqual(2, store.queue.results.items.len);
     try std.testing.expectEqual(failure.code(error.BadArgument), store.queue.results.items[0].status);
     try std.testing.expectEqual(1, store.head.tables[0].rows);
-    try std.testing.expectEqual(.no, try store.queue.put(5, 1, &spawn(1)));
+    try std.testing.expectEqual(.no, try store.queue.put(5, 1, 1, &spawn(1)));
     // What waits at the end goes with the store.
 }
 
@@ -89,7 +89,7 @@ const Producer = struct {
     fn run(producer: *Producer) void {
         for (0..producer.orders) |i| {
             const ticket = producer.number << 32 | i;
-            while ((producer.store.queue.put(ticket, 1, &spawn(ticket)) catch unreachable) != .no) producer.look();
+            while ((producer.store.queue.put(ticket, 1, 1, &spawn(ticket)) catch unreachable) != .no) producer.look();
             producer.look();
         }
     }
@@ -117,6 +117,26 @@ const Producer = struct {
         }
     }
 };
+
+test "of many transactions in one order each is kept or refused by itself, and has its own result" {
+    const store = try fuzz.newStoreIn(std.testing.allocator);
+    defer store.destroy() catch unreachable;
+    const bytes = spawn(1) ++ spawn(2) ++ spawn(3);
+    try std.testing.expectEqual(.no, try store.queue.put(7, 2, 3, &bytes));
+    try std.testing.expectError(error.BadArgument, store.queue.put(8, 2, 2, bytes[0 .. bytes.len - 1]));
+
+    try store.takeBaton();
+    defer store.giveBaton();
+    try store.queue.pump(store);
+
+    // Room was asked for two keys only, so the third is refused.
+    try std.testing.expectEqual(3, store.queue.results.items.len);
+    for (store.queue.results.items) |result| try std.testing.expectEqual(7, result.ticket);
+    try std.testing.expectEqual(0, store.queue.results.items[1].status);
+    try std.testing.expectEqual(failure.code(error.BadArgument), store.queue.results.items[2].status);
+    try std.testing.expectEqual(2, store.queue.keys.items.len);
+    try std.testing.expectEqual(2, store.head.tables[0].rows);
+}
 
 test "whatever threads hand in is committed once, in each one's order, and nothing is left lying" {
     // Room for four threads' spawns; the testing allocator would serialise them.

@@ -11,6 +11,7 @@ comptime {
     _ = @import("catalogue.zig");
     _ = @import("changes.zig");
     _ = @import("column.zig");
+    _ = @import("crypto.zig");
     _ = @import("edge_test.zig");
     _ = @import("entity.zig");
     _ = @import("events_test.zig");
@@ -28,6 +29,9 @@ comptime {
     _ = @import("redo.zig");
     _ = @import("redo_test.zig");
     _ = @import("sparse.zig");
+    _ = @import("storage.zig");
+    _ = @import("storage_memory.zig");
+    _ = @import("storage_os_test.zig");
     _ = @import("text_test.zig");
     _ = @import("view_test.zig");
     _ = @import("weigh.zig");
