@@ -4,6 +4,9 @@ A mutant (`mutants.toml`) is a small change of one source. The clone is copied t
 there, the kernel is compiled where it is the kernel's, and seeds of the swarm are run until one fails or there are no
 more. So the code of a mutant is in no product. A seed that the unchanged build fails, too, catches nothing.
 
+A mutant whose promise the swarm knows nothing of names another `proof`: one of our programs, and how it is called. It
+is caught where that program says that something failed (exit status 1), which it must not of the unchanged build.
+
 The text that a mutant replaces must be found exactly once: whoever changes such a line is told which mutant has it.
 
 The exit status is 0 if every mutant was caught.
@@ -12,6 +15,7 @@ The exit status is 0 if every mutant was caught.
 import argparse
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -39,8 +43,8 @@ NOT_COPIED = shutil.ignore_patterns("__pycache__", "failures", ".zig-cache", "zi
 
 
 class Mutant(NamedTuple):
-    """In `file`, `old` becomes `new`. `breaks` is a promise that does not hold then, for people. `scenario` is where it
-    is hunted."""
+    """In `file`, `old` becomes `new`. `breaks` is a promise that does not hold then, for people. It is hunted by
+    `scenario`, or where there is a `proof`, by that: the arguments of a Python, such as "sims/disk.py --seeds 50"."""
 
     name: str
     breaks: str
@@ -48,6 +52,7 @@ class Mutant(NamedTuple):
     old: str
     new: str
     scenario: str = "swarm"
+    proof: str = ""
 
 
 class BrokenMutantError(Exception):
@@ -123,12 +128,11 @@ def hunt(root: Path, scenario: str, *, first: int, seeds: int) -> tuple[int, lis
         BrokenMutantError: the copy does not run at all.
     """
     command = [sys.executable, "sims/run.py", scenario, "--seed", str(first), "--seeds", str(seeds)]
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "COV_"))}
     try:
         result = subprocess.run(
             [*command, "--stop", "--json"],
             cwd=root,
-            env=environment,
+            env=environment(),
             capture_output=True,
             text=True,
             timeout=RUN_LIMIT_S,
@@ -148,13 +152,49 @@ def hunt(root: Path, scenario: str, *, first: int, seeds: int) -> tuple[int, lis
     return len(lines), [], ""
 
 
+def environment() -> dict[str, str]:
+    """Ours, without what would have a copy use code that is not its own."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "COV_"))}
+
+
+def prove(root: Path, proof: str) -> str:
+    """Run a proof in the copy at `root`.
+
+    Returns:
+        What it found to be wrong; nothing if all is well.
+
+    Raises:
+        BrokenMutantError: it does not run at all.
+    """
+    command = [sys.executable, *shlex.split(proof)]
+    try:
+        result = subprocess.run(
+            command, cwd=root, env=environment(), capture_output=True, text=True, timeout=RUN_LIMIT_S
+        )
+    except subprocess.TimeoutExpired:
+        return f"it did not end within {RUN_LIMIT_S:g} s"
+    if result.returncode < 0:
+        return f"its process ended by signal {-result.returncode}"
+    if result.returncode == 1:
+        told = [line for line in result.stderr.splitlines() if line.startswith("FAILED")]
+        if not told:
+            raise BrokenMutantError(f"{proof} fails and does not say what at:\n{result.stderr[-3000:]}")
+        return told[0]
+    if result.returncode != 0:
+        raise BrokenMutantError(f"{proof} does not run ({result.returncode}):\n{result.stderr[-3000:]}")
+    return ""
+
+
 def judge(mutant: Mutant, unchanged: Path, *, seeds: int) -> Verdict:
     """Make a mutant and hunt it; `unchanged` is a copy as it should be."""
     began = time.monotonic()
     ran, by, why = 0, [], ""
     with copied() as root:
         make(mutant, root)
-        while ran < seeds and not by:
+        if mutant.proof:
+            why = prove(root, mutant.proof)
+            ran, by = 1, [Path(shlex.split(mutant.proof)[0]).stem] if why else []
+        while not mutant.proof and ran < seeds and not by:
             more, by, why = hunt(root, mutant.scenario, first=ran + 1, seeds=seeds - ran)
             ran += more
             if by and hunt(unchanged, mutant.scenario, first=ran, seeds=1)[1]:
@@ -193,7 +233,10 @@ def main(arguments: list[str] | None = None) -> int:
             return 0
         verdicts = []
         with copied() as unchanged, ThreadPoolExecutor(given.jobs) as pool:
-            for scenario in sorted({mutant.scenario for mutant in mutants}):
+            for proof in sorted({mutant.proof for mutant in mutants if mutant.proof}):
+                if why := prove(unchanged, proof):
+                    raise BrokenMutantError(f"the unchanged build fails {proof}: {why}")
+            for scenario in sorted({mutant.scenario for mutant in mutants if not mutant.proof}):
                 _, by, why = hunt(unchanged, scenario, first=1, seeds=1)
                 if by:
                     raise BrokenMutantError(f"the unchanged build fails {scenario}, by {', '.join(by)}: {why}")

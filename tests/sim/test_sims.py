@@ -195,6 +195,22 @@ def test_a_mutant_whose_text_is_gone_is_an_error() -> None:
         mutants.chosen(["such"])
 
 
+def test_a_mutant_may_name_its_own_proof(tmp_path: Path) -> None:
+    """A program that says by its exit status whether something failed, and what in a line."""
+    (tmp_path / "well.py").write_text("")
+    (tmp_path / "wrong.py").write_text("import sys; print('x\\nFAILED it', file=sys.stderr); sys.exit(1)")
+    (tmp_path / "mute.py").write_text("import sys; sys.exit(1)")
+    (tmp_path / "dead.py").write_text("import os; os.kill(os.getpid(), 9)")
+    (tmp_path / "broken.py").write_text("import sys; sys.exit(2)")
+
+    assert mutants.prove(tmp_path, "well.py --seeds 3") == ""
+    assert mutants.prove(tmp_path, "wrong.py") == "FAILED it"
+    assert mutants.prove(tmp_path, "dead.py") == "its process ended by signal 9"
+    for name in ("mute.py", "broken.py"):
+        with pytest.raises(mutants.BrokenMutantError, match=name):
+            mutants.prove(tmp_path, name)
+
+
 def test_the_canary_is_caught() -> None:
     """A build that answers commands before what they did can be read. A suite that passes it would be blind."""
     result = subprocess.run([sys.executable, "sims/canary.py"], cwd=ROOT, capture_output=True, text=True)
