@@ -136,7 +136,7 @@ pub fn checkHead(store: *Store) !void {
 }
 
 /// A world with rows in every table, and the delta that leads to it from `base`.
-const World = struct {
+pub const World = struct {
     authority: *Store,
     base: []u8,
     block: []u8,
@@ -155,7 +155,7 @@ const World = struct {
         world.authority.destroy() catch unreachable;
     }
 
-    fn grow(store: *Store, random: std.Random, n: u32) !void {
+    pub fn grow(store: *Store, random: std.Random, n: u32) !void {
         const head = &store.head;
         try store.takeBaton();
         defer store.giveBaton();

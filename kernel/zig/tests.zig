@@ -28,6 +28,7 @@ comptime {
     _ = @import("queue_test.zig");
     _ = @import("redo.zig");
     _ = @import("redo_test.zig");
+    _ = @import("snapshot_test.zig");
     _ = @import("sparse.zig");
     _ = @import("storage.zig");
     _ = @import("storage_memory.zig");

@@ -134,6 +134,17 @@ pub const Views = struct {
         return @intCast(root >> count_bits);
     }
 
+    /// The slot of the newest version that has one.
+    pub fn newestSlot(views: *const Views) usize {
+        return views.held orelse views.current;
+    }
+
+    /// Pin a slot that is shown or held, as its writer: readers count in `root`, which a held one is not in.
+    pub fn pin(views: *Views, slot: usize) void {
+        assert(views.slots[slot].tables.len > 0);
+        views.slots[slot].acquired += 1;
+    }
+
     /// Let go of one pin. Never waits, frees nothing; call from any thread.
     pub fn release(views: *Views, slot: usize) void {
         assert(slot < limits.slots_max);
