@@ -135,6 +135,8 @@ pub const Storage = struct {
         return storage.vtable.write(storage.context, handle, at, bytes);
     }
 
+    /// Of a handle for writing: Windows syncs no other. What another handle, or a process that is gone, wrote to the file is
+    /// synced as well.
     pub fn sync(storage: Storage, handle: Handle, how: Sync) Error!void {
         return storage.vtable.sync(storage.context, handle, how);
     }

@@ -1,8 +1,10 @@
-//! A storage in memory: for tests, and for a database that needs no disk.
+//! A storage in memory: for tests, and for a database that needs no disk. It knows what a loss of power would leave of it
+//! (`image`), for it notes each change in a model of a disk (`power_loss.zig`).
 //!
 //! Invariants:
 //! - a node (a file or a directory) is named by its number, which is never used again; a name leads to a node;
-//! - a file lives while it has a name or a handle.
+//! - a file lives while it has a name or a handle;
+//! - a change is noted before it is made, and not made when that fails; node numbers here and in the model are the same.
 //!
 //! One lock around every call: this storage is for being right, not for being used by many threads at once.
 
@@ -10,6 +12,7 @@ const std = @import("std");
 const assert = std.debug.assert;
 const compat = @import("compat.zig");
 const interface = @import("storage.zig");
+const power_loss = @import("power_loss.zig");
 const Error = interface.Error;
 const Failure = interface.Failure;
 const Handle = interface.Handle;
@@ -29,16 +32,30 @@ pub const Memory = struct {
     capacity: u64 = std.math.maxInt(u64),
     pid: u32,
     last: Failure = .{},
+    /// What a loss of power would leave. Null in a storage that is itself what one left.
+    model: ?power_loss.Disk = null,
+    /// Where changes are kept for images of earlier moments, while somebody wants that.
+    recording: ?*power_loss.Recording = null,
 
     pub const Node = struct {
         kind: enum { file, directory },
         data: std.ArrayList(u8) = .empty,
+        /// Whether `data` is borrowed, and is copied before it is changed.
+        shared: bool = false,
         names: u32 = 1,
         handles: u32 = 0,
         locked: bool = false,
     };
 
+    /// An empty storage. `pid` is what the text of a lock names.
     pub fn create(gpa: std.mem.Allocator, pid: u32) error{OutOfMemory}!*Memory {
+        const memory = try createPlain(gpa, pid);
+        memory.model = .init(gpa);
+        return memory;
+    }
+
+    /// One without a model of a disk: half the memory, and no images.
+    pub fn createPlain(gpa: std.mem.Allocator, pid: u32) error{OutOfMemory}!*Memory {
         const memory = try gpa.create(Memory);
         memory.* = .{ .gpa = gpa, .pid = pid };
         return memory;
@@ -49,10 +66,96 @@ pub const Memory = struct {
         const gpa = memory.gpa;
         for (memory.names.keys()) |name| gpa.free(name);
         memory.names.deinit(gpa);
-        for (memory.nodes.items) |*node| node.data.deinit(gpa);
+        for (memory.nodes.items) |*node| memory.discard(node);
         memory.nodes.deinit(gpa);
         memory.handles.deinit(gpa);
+        if (memory.model) |*model| model.deinit();
         gpa.destroy(memory);
+    }
+
+    /// What a crash at this moment leaves, as a storage of its own: without locks, and with a model from there on.
+    pub fn image(memory: *Memory, variant: power_loss.Variant) error{OutOfMemory}!*Memory {
+        memory.lock_.take();
+        defer memory.lock_.give();
+        const left = try memory.model.?.image(variant, memory.pid);
+        errdefer left.destroy();
+        for (left.nodes.items) |*node| try left.own(node);
+        try left.watch();
+        return left;
+    }
+
+    /// What the death of the process at this moment leaves, as a storage of its own: all of it, without locks and handles,
+    /// and as durable as it is here. A loss of power may follow. This one goes on.
+    pub fn killed(memory: *Memory) error{OutOfMemory}!*Memory {
+        memory.lock_.take();
+        defer memory.lock_.give();
+        const gpa = memory.gpa;
+        const left = try createPlain(gpa, memory.pid);
+        errdefer left.destroy();
+        try left.nodes.ensureTotalCapacity(gpa, memory.nodes.items.len);
+        for (memory.nodes.items) |*node| {
+            var copy: std.ArrayList(u8) = .empty;
+            if (node.names > 0) try copy.appendSlice(gpa, node.data.items);
+            left.nodes.appendAssumeCapacity(.{ .kind = node.kind, .data = copy, .names = node.names });
+            left.bytes += copy.items.len;
+        }
+        try left.names.ensureTotalCapacity(gpa, memory.names.count());
+        for (memory.names.keys(), memory.names.values()) |name, number| {
+            left.names.putAssumeCapacity(try gpa.dupe(u8, name), number);
+        }
+        left.capacity = memory.capacity;
+        if (memory.model) |*model| left.model = try model.clone();
+        return left;
+    }
+
+    /// Begin to keep a model: everything is durable now.
+    pub fn watch(memory: *Memory) error{OutOfMemory}!void {
+        assert(memory.model == null);
+        memory.model = try .of(memory);
+    }
+
+    /// Let the pages of a file be marked clean though they are not on the disk: what a failed sync does on Linux.
+    pub fn loseSync(memory: *Memory, handle: Handle) error{OutOfMemory}!void {
+        memory.lock_.take();
+        defer memory.lock_.give();
+        try memory.note(.{ .sync_lost = memory.handles.items[handle].? });
+    }
+
+    // Files that are put there, durable at once: an image's, and a test's. Not beside anybody who writes.
+
+    pub fn plant(memory: *Memory, path: []const u8, bytes: std.ArrayList(u8)) error{OutOfMemory}!void {
+        assert(memory.model == null);
+        const number = try memory.makeNode(path, .file);
+        memory.nodes.items[number].data = bytes;
+        memory.bytes += bytes.items.len;
+    }
+
+    /// A file whose bytes are somebody else's, and stay as they are until the storage is destroyed.
+    pub fn plantShared(memory: *Memory, path: []const u8, bytes: []const u8) error{OutOfMemory}!void {
+        try memory.plant(path, .{ .items = @constCast(bytes), .capacity = 0 });
+        memory.nodes.items[memory.nodes.items.len - 1].shared = true;
+    }
+
+    pub fn plantDirectory(memory: *Memory, path: []const u8) error{OutOfMemory}!void {
+        assert(memory.model == null);
+        _ = try memory.makeNode(path, .directory);
+    }
+
+    /// The bytes of a file, until the next change.
+    pub fn contents(memory: *Memory, path: []const u8) ?[]const u8 {
+        const node = &memory.nodes.items[memory.names.get(path) orelse return null];
+        return if (node.kind == .file) node.data.items else null;
+    }
+
+    /// Have a file with these bytes, synced, with its name.
+    pub fn put(memory: *Memory, path: []const u8, bytes: []const u8) Error!void {
+        const disk = memory.storage();
+        disk.remove(path) catch |err| if (err != error.NotFound) return err;
+        const handle = try disk.open(path, .create);
+        defer disk.close(handle);
+        try disk.write(handle, 0, bytes);
+        try disk.sync(handle, .all);
+        try disk.syncDir(interface.parent(path));
     }
 
     pub fn storage(memory: *Memory) Storage {
@@ -115,41 +218,52 @@ pub const Memory = struct {
     }
 
     fn write(memory: *Memory, handle: Handle, at: u64, bytes: []const u8) Error!void {
-        try memory.grow(handle, at + bytes.len, .write);
-        @memcpy(memory.nodeOf(handle).data.items[@intCast(at)..][0..bytes.len], bytes);
+        if (bytes.len == 0) return;
+        const number = memory.handles.items[handle].?;
+        const node = &memory.nodes.items[number];
+        try memory.makeRoom(number, at + bytes.len, .write);
+        try memory.note(.{ .write = .{ .node = number, .at = at, .bytes = bytes } });
+        memory.grow(node, at + bytes.len);
+        @memcpy(node.data.items[@intCast(at)..][0..bytes.len], bytes);
     }
 
     fn sync(memory: *Memory, handle: Handle, _: interface.Sync) Error!void {
-        _ = memory.nodeOf(handle);
+        try memory.note(.{ .sync = memory.handles.items[handle].? });
     }
 
     fn allocate(memory: *Memory, handle: Handle, bytes: u64) Error!void {
-        try memory.grow(handle, bytes, .allocate);
+        const number = memory.handles.items[handle].?;
+        const node = &memory.nodes.items[number];
+        if (bytes <= node.data.items.len) return;
+        try memory.makeRoom(number, bytes, .allocate);
+        try memory.note(.{ .resize = .{ .node = number, .bytes = bytes } });
+        memory.grow(node, bytes);
     }
 
     fn rename(memory: *Memory, from: []const u8, to: []const u8) Error!void {
         const number = memory.names.get(from) orelse return memory.fail(error.NotFound, .rename, from);
+        if (memory.nodes.items[number].kind == .directory) return memory.fail(error.Denied, .rename, from);
         try memory.needParent(to, .rename);
         if (std.mem.eql(u8, from, to)) return;
         const replaced = memory.names.get(to);
+        if (replaced) |other| if (memory.nodes.items[other].kind == .directory) return memory.fail(error.Exists, .rename, to);
+        try memory.names.ensureUnusedCapacity(memory.gpa, 1);
+        const name = try memory.gpa.dupe(u8, to);
+        errdefer memory.gpa.free(name);
+        try memory.note(.{ .rename = .{ .node = number, .from = from, .to = to } });
         if (replaced) |other| {
-            if (memory.nodes.items[other].kind == .directory) return memory.fail(error.Exists, .rename, to);
-            memory.names.getPtr(to).?.* = number;
-        } else {
-            const name = try memory.gpa.dupe(u8, to);
-            errdefer memory.gpa.free(name);
-            try memory.names.put(memory.gpa, name, number);
-        }
-        memory.forget(from);
-        if (replaced) |other| {
+            memory.forget(to);
             memory.nodes.items[other].names -= 1;
             memory.bury(other);
         }
+        memory.forget(from);
+        memory.names.putAssumeCapacity(name, number);
     }
 
     fn remove(memory: *Memory, path: []const u8) Error!void {
         const number = memory.names.get(path) orelse return memory.fail(error.NotFound, .remove, path);
         if (memory.nodes.items[number].kind == .directory) return memory.fail(error.Denied, .remove, path);
+        try memory.note(.{ .remove = .{ .node = number, .path = path } });
         memory.forget(path);
         memory.nodes.items[number].names -= 1;
         memory.bury(number);
@@ -167,6 +281,7 @@ pub const Memory = struct {
 
     fn syncDir(memory: *Memory, path: []const u8) Error!void {
         if (!memory.isDirectory(path)) return memory.fail(error.NotFound, .sync_dir, path);
+        try memory.note(.{ .sync_dir = path });
     }
 
     fn list(memory: *Memory, gpa: std.mem.Allocator, path: []const u8) Error![][]u8 {
@@ -213,25 +328,51 @@ pub const Memory = struct {
         return &memory.nodes.items[memory.handles.items[handle].?];
     }
 
-    fn grow(memory: *Memory, handle: Handle, end: u64, operation: Operation) Error!void {
-        const number = memory.handles.items[handle].?;
-        const data = &memory.nodes.items[number].data;
-        if (end <= data.items.len) return;
-        const more = end - data.items.len;
+    fn note(memory: *Memory, change: power_loss.Change) error{OutOfMemory}!void {
+        if (memory.recording) |recording| try recording.note(change);
+        if (memory.model) |*model| try model.note(change);
+    }
+
+    /// Have memory for a file of `end` bytes, its own.
+    fn makeRoom(memory: *Memory, number: u32, end: u64, operation: Operation) Error!void {
+        const node = &memory.nodes.items[number];
+        const more = end -| node.data.items.len;
         if (more > memory.capacity -| memory.bytes) return memory.fail(error.DiskFull, operation, memory.nameOf(number));
-        try data.ensureTotalCapacity(memory.gpa, @intCast(end));
-        const old = data.items.len;
-        data.items.len = @intCast(end);
-        @memset(data.items[old..], 0);
-        memory.bytes += more;
+        try memory.own(node);
+        try node.data.ensureTotalCapacity(memory.gpa, @intCast(end));
+    }
+
+    /// There is room.
+    fn grow(memory: *Memory, node: *Node, end: u64) void {
+        const old = node.data.items.len;
+        if (end <= old) return;
+        node.data.items.len = @intCast(end);
+        @memset(node.data.items[old..], 0);
+        memory.bytes += end - old;
+    }
+
+    fn own(memory: *Memory, node: *Node) error{OutOfMemory}!void {
+        if (!node.shared) return;
+        var copy: std.ArrayList(u8) = try .initCapacity(memory.gpa, node.data.items.len);
+        copy.appendSliceAssumeCapacity(node.data.items);
+        node.data = copy;
+        node.shared = false;
+    }
+
+    fn discard(memory: *Memory, node: *Node) void {
+        if (!node.shared) node.data.deinit(memory.gpa);
+        node.data = .empty;
+        node.shared = false;
     }
 
     fn makeNode(memory: *Memory, path: []const u8, kind: @FieldType(Node, "kind")) error{OutOfMemory}!u32 {
         const number: u32 = @intCast(memory.nodes.items.len);
         try memory.nodes.ensureUnusedCapacity(memory.gpa, 1);
+        try memory.names.ensureUnusedCapacity(memory.gpa, 1);
         const name = try memory.gpa.dupe(u8, path);
         errdefer memory.gpa.free(name);
-        try memory.names.put(memory.gpa, name, number);
+        try memory.note(.{ .make = .{ .path = path, .node = number, .directory = kind == .directory } });
+        memory.names.putAssumeCapacity(name, number);
         memory.nodes.appendAssumeCapacity(.{ .kind = kind });
         return number;
     }
@@ -257,10 +398,10 @@ pub const Memory = struct {
         const node = &memory.nodes.items[number];
         if (node.names > 0 or node.handles > 0) return;
         memory.bytes -= node.data.items.len;
-        node.data.clearAndFree(memory.gpa);
+        memory.discard(node);
     }
 
-    fn isDirectory(memory: *const Memory, path: []const u8) bool {
+    pub fn isDirectory(memory: *const Memory, path: []const u8) bool {
         if (path.len == 0) return true;
         const number = memory.names.get(path) orelse return false;
         return memory.nodes.items[number].kind == .directory;
@@ -270,7 +411,7 @@ pub const Memory = struct {
         if (!memory.isDirectory(interface.parent(path))) return memory.fail(error.NotFound, operation, path);
     }
 
-    fn nameOf(memory: *const Memory, number: u32) []const u8 {
+    pub fn nameOf(memory: *const Memory, number: u32) []const u8 {
         for (memory.names.keys(), memory.names.values()) |name, node| if (node == number) return name;
         return "(removed)";
     }

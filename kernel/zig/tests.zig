@@ -31,6 +31,8 @@ comptime {
     _ = @import("snapshot_test.zig");
     _ = @import("sparse.zig");
     _ = @import("storage.zig");
+    _ = @import("power_loss.zig");
+    _ = @import("storage_faulty.zig");
     _ = @import("storage_memory.zig");
     _ = @import("storage_os_test.zig");
     _ = @import("text_test.zig");
