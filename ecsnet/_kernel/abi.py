@@ -422,6 +422,12 @@ _SIGNATURES: Final[dict[str, tuple[Any, tuple[Any, ...]]]] = {
     "ecs_spatial_follow": (c_int32, (c_void_p, c_void_p, c_int32)),
     "ecs_spatial_search": (c_int32, (c_void_p, c_void_p, c_int32, POINTER(SearchIn), POINTER(FoundOut))),
     "ecs_spatial_statistics": (None, (c_void_p, POINTER(SpatialOut))),
+    "ecs_redo_encode": (c_int32, (c_void_p, c_void_p, _u64p, _u64p)),
+    "ecs_redo_bound": (c_uint64, (c_void_p,)),
+    "ecs_redo_replay": (c_int32, (c_void_p, c_uint64, c_uint64, c_char_p, c_uint64)),
+    "ecs_redo_finish": (c_int32, (c_void_p,)),
+    "ecs_seal": (c_int32, (c_void_p, c_uint64, c_uint32, _u64p, _u64p)),
+    "ecs_release": (c_int32, (c_void_p, c_uint64, _u64p)),
     "ecs_checksum": (None, (c_char_p, c_uint64, c_void_p)),
     "ecs_checksum_path": (c_uint32, ()),
 }

@@ -44,6 +44,7 @@ comptime {
     _ = @import("abi_frame.zig");
     _ = @import("abi_prepared.zig");
     _ = abi_relations;
+    _ = @import("abi_redo.zig");
     _ = @import("abi_tx.zig");
     _ = @import("abi_text.zig");
     _ = abi_spatial;

@@ -16,17 +16,17 @@ const Store = @import("store.zig").Store;
 
 /// Fails the allocation after `left` more: that one only, or all from there until memory is `back`.
 /// It never grows in place, so that every growth is an allocation that may fail.
-const Failing = struct {
+pub const Failing = struct {
     child: std.mem.Allocator,
     left: usize,
     for_good: bool,
     armed: bool = true,
     failed: bool = false,
 
-    fn allocator(self: *Failing) std.mem.Allocator {
+    pub fn allocator(self: *Failing) std.mem.Allocator {
         return .{ .ptr = self, .vtable = &.{ .alloc = alloc, .resize = resize, .remap = remap, .free = free } };
     }
-    fn back(self: *Failing) void {
+    pub fn back(self: *Failing) void {
         self.armed = false;
     }
 

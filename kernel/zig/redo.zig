@@ -396,8 +396,11 @@ fn takeIn(store: *Store, body: []const u8) failure.Error!void {
     var reader: block.Reader = .{ .bytes = body };
     const bytes = blockOf(&reader) catch return refuse(head, &reader, 0xffff);
     try head.begin();
+    for (head.tables) |*table| table.auto_told = table.auto;
     errdefer {
         head.rollback();
+        // Undoing a row does not take back its number.
+        for (head.tables) |*table| table.auto = table.auto_told;
         sweep.tidy(head, &store.views);
     }
     try apply.applyLogged(head, store.scratch.allocator(), bytes);
