@@ -52,12 +52,17 @@ fn Plain(comptime T: type) type {
     };
 }
 
+/// Let another thread of this machine run.
+pub fn yield() void {
+    if (has_threads) std.Thread.yield() catch {};
+}
+
 /// A lock for what is held briefly and rarely wanted by two at once: the books of a storage, never its work.
 pub const Lock = struct {
     held: Atomic(bool) = .init(false),
 
     pub fn take(lock: *Lock) void {
-        while (lock.held.swap(true, .acquire)) if (has_threads) std.Thread.yield() catch {};
+        while (lock.held.swap(true, .acquire)) yield();
     }
     pub fn give(lock: *Lock) void {
         lock.held.store(false, .release);

@@ -37,5 +37,14 @@ comptime {
     _ = @import("storage_os_test.zig");
     _ = @import("text_test.zig");
     _ = @import("view_test.zig");
+    _ = @import("bytes.zig");
+    _ = @import("horizon.zig");
+    _ = @import("log.zig");
+    _ = @import("log_test.zig");
+    _ = @import("manifest.zig");
+    _ = @import("record.zig");
+    _ = @import("scan.zig");
+    _ = @import("segment.zig");
+    _ = @import("segment_files.zig");
     _ = @import("weigh.zig");
 }
