@@ -14,6 +14,7 @@ Invariants:
 
 import hashlib
 import logging
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -197,8 +198,11 @@ class Authority:
                 self._moved[session.client.session] = session
             else:
                 self._leaving.append(session)
-        self._unpublished_answers: list[tuple[Session, int, Outcome]] = []
-        self._unpublished_joins: list[Link] = []
+        # What is told once a version is there, by that version: views that somebody holds, and a disk, can defer it.
+        self._answers: deque[tuple[Version, Session, int, Outcome]] = deque()
+        self._arrivals: deque[tuple[Version, Link]] = deque()
+        self._undated: list[tuple[Session, int, Outcome]] = []
+        """Answers of a tick whose version has not been made yet."""
         self._links_opened = 0
         self._sessions_made = 0
         self._next_timeout_ns: int | None = None
@@ -406,6 +410,7 @@ class Authority:
         step = self._step
         failed_before = step.systems_failed
         commands = 0
+        joins: list[Link] = []
         with self.store.tick(tick) as scope:
             self.tick_number = tick
             leaving, self._leaving = self._leaving, []
@@ -419,7 +424,8 @@ class Authority:
                     self._leave(scope, tick, session)
             joining, self._joining = self._joining, []
             for link in joining:
-                self._join(scope, tick, link, now_ns)
+                if self._join(scope, tick, link, now_ns):
+                    joins.append(link)
             for link in self._links.values():
                 if link.joined and link.server.ledger.waiting:
                     assert link.session_of is not None
@@ -430,7 +436,11 @@ class Authority:
                     if self.observer is not None:
                         self.observer.system(tick, system.name, ok)
             version = scope.publish()
-        self._published()
+            made = Version(self._kernel.head_version)
+            self._answers.extend((made, *answer) for answer in self._undated)
+            self._undated.clear()
+            self._arrivals.extend((made, link) for link in joins)
+        self._tell_what_is_there()
         if self._next_timeout_ns is not None and self._next_timeout_ns <= now_ns:
             self.handle_timeout(now_ns)
         failure = step.take_failure()
@@ -665,28 +675,27 @@ class Authority:
         link.client, link.session_of, link.joined = session.client, session, True
         link.entity = session.client._entity
         self._resumes += 1
-        if self._kernel.staleness or before in self._unpublished_joins:
-            self._unpublished_joins.append(link)
-        else:
-            link.live = True
+        # Its row may be in a version that is not there yet.
+        self._arrivals.append((Version(self._kernel.head_version), link))
+        self._tell_what_is_there()
 
-    def _join(self, scope: TickScope, tick: Tick, link: Link, now_ns: int) -> None:
+    def _join(self, scope: TickScope, tick: Tick, link: Link, now_ns: int) -> bool:
         session = link.session_of
         assert session is not None
         if link.server.closed:
-            return
+            return False
         outcome = self._step.join(scope, tick, session)
         if outcome is not ACCEPTED:
             link.server.refuse(outcome.code, outcome.message)
             self._sessions.remove(session)
             self._ending(link, now_ns)
-            return
+            return False
         link.joined = True
         self._sessions.joined(session)
-        self._unpublished_joins.append(link)
         self._joins += 1
         if self.observer is not None:
             self.observer.joined(tick, session.client)
+        return True
 
     def _leave(self, scope: TickScope, tick: Tick, session: Session) -> None:
         self._step.leave(scope, tick, session.client)
@@ -722,23 +731,25 @@ class Authority:
                     self._step.record(scope, tick, session, command.sequence, outcome)
                 else:
                     session.ledger.statuses = session.ledger.decided(outcome.status)
-            self._unpublished_answers.append((session, command.sequence, outcome))
+            self._undated.append((session, command.sequence, outcome))
             if self.observer is not None:
                 self.observer.command(tick, session.client, command, outcome)
         return len(taken)
 
-    def _published(self) -> None:
-        """After a publication: what was waiting for it may be told. Views that are held by somebody can defer it; then
-        the answers wait with the data."""
+    def _tell_what_is_there(self) -> None:
+        """After a publication: what was waiting for it may be told. What is not published yet waits with its data, and
+        an answer for as long as its version may still be lost in a crash that the store's durability survives."""
         self._refresh()
-        if self._kernel.staleness:
-            return
-        answers, self._unpublished_answers = self._unpublished_answers, []
-        for session, sequence, outcome in answers:
-            session.answer(sequence, outcome, version=self.version, tick=self.tick_number)
-        joins, self._unpublished_joins = self._unpublished_joins, []
-        for link in joins:
+        answers, arrivals = self._answers, self._arrivals
+        while answers and self._is_there(answers[0][0]):
+            version, session, sequence, outcome = answers.popleft()
+            session.answer(sequence, outcome, version=version, tick=self.tick_number)
+        while arrivals and arrivals[0][0] <= self._blocks.version:
+            _, link = arrivals.popleft()
             link.live = link.session_of is not None and link.session_of.link is link
+
+    def _is_there(self, version: Version) -> bool:
+        return version <= self._blocks.version
 
     def _refresh(self) -> None:
         """Go on with the newest published version, and with what its sessions' rows say."""
