@@ -57,6 +57,20 @@ class NodeSettings:
     seed: int | None = _setting(
         int, None, "seed of the world's random generators, in place of its own", minimum=0, maximum=2**63 - 1
     )
+    data: str | None = _setting(str, None, "directory that the world lives in; without one it is in memory")
+    durability: str = _setting(
+        str,
+        "relaxed",
+        "of a world on disk: memory answers at once, relaxed when it is written, strict and paranoid when it is synced",
+        choices=("memory", "relaxed", "strict", "paranoid"),
+    )
+    linger_s: float = _setting(
+        float,
+        limits.LINGER_S_DEFAULT,
+        "seconds that a session waits for a client that lost its connection",
+        minimum=0.0,
+        maximum=limits.LINGER_S_MAX,
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -262,8 +262,9 @@ def connect(
             for some seconds is taken for dead by the node.
         reconnect: when the connection is lost, or the node ends it for a reason that may pass (it is restarted, it is
             full), go on trying to join it again. Meanwhile the state is `resuming`: the last version stays in view, and
-            commands cannot be sent. Nothing of the session before is taken up again: the client joins anew, with a
-            whole world. The node is looked for at the address that answered at first.
+            commands cannot be sent; those that were unanswered have their effect once. The session goes on where it
+            was, with a whole world; only where the node does not know it any more another one begins. The node
+            is looked for at the address that answered at first.
         on_version: see `OnVersion`.
 
     Raises:

@@ -47,7 +47,7 @@ KEYS = [
     "kills",
     "acked_lost",
 ]
-PLANNED = ["--data", "--kill-node-every", "--drop-client-every", "--interest", "--tls"]
+PLANNED = ["--drop-client-every", "--interest", "--tls"]
 TINY = ["--seconds", "1.5", "--clients", "3", "--entities", "50"]
 linux = pytest.mark.skipif(sys.platform != "linux", reason="finds the children in /proc")
 

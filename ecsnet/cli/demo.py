@@ -41,12 +41,17 @@ def demo(
     ] = False,
     data: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Keep the world on disk.", rich_help_panel=PLANNED, show_default=False),
+        typer.Option(metavar="DIR", help="Keep the world in this directory.", show_default=False),
     ] = None,
+    durability: Annotated[
+        str, typer.Option(metavar="LEVEL", help="With --data: memory, relaxed, strict or paranoid.")
+    ] = "relaxed",
     kill_node_every: Annotated[
-        float | None,
-        typer.Option(metavar="S", help="Kill and restart the node.", rich_help_panel=PLANNED, show_default=False),
-    ] = None,
+        float,
+        typer.Option(
+            metavar="S", help="With --data: kill the node's process so often, and start another.", show_default=False
+        ),
+    ] = 0.0,
     drop_client_every: Annotated[
         float | None,
         typer.Option(metavar="S", help="Cut a client's connection.", rich_help_panel=PLANNED, show_default=False),
@@ -79,10 +84,11 @@ def demo(
     **commands_lost**: neither answered nor superseded, or answered as accepted without an effect.
     **commands_applied_twice** are counted by session and number where they take effect.
 
-    **resumes**, **kills** and **acked_lost** are 0: resuming, restarts and storage are planned, so nothing of the kind
-    is tried.
+    **--data DIR --kill-node-every 3** kills the node's process (SIGKILL) every three seconds and starts another one on
+    the same data. **kills**: how often. **resumes**: sessions that went on after they had lost their connection.
+    **acked_lost**: commands that clients were told to be accepted, and whose effect is not in the store in the end.
     """
-    _refuse_planned(data, kill_node_every, drop_client_every, interest, tls)
+    _refuse_planned(drop_client_every, interest, tls)
 
     import msgspec
     import trio
@@ -93,7 +99,16 @@ def demo(
     from ecsnet.demo.screen import Screen, print_result, troubles_of
 
     options = Options(
-        seconds=seconds, clients=clients, entities=entities, hz=hz, moving=moving, seed=seed, link_profile=link_profile
+        seconds=seconds,
+        clients=clients,
+        entities=entities,
+        hz=hz,
+        moving=moving,
+        seed=seed,
+        link_profile=link_profile,
+        data="" if data is None else str(data.absolute()),
+        durability=durability,
+        kill_node_every=kill_node_every,
     )
     if isinstance(sys.stdout, io.TextIOWrapper):
         # A terminal that lacks a sign shows another; it is no reason to fail.
@@ -117,10 +132,8 @@ def demo(
         raise typer.Exit(1)
 
 
-def _refuse_planned(data: Any, kill_node_every: Any, drop_client_every: Any, interest: bool, tls: bool) -> None:
+def _refuse_planned(drop_client_every: Any, interest: bool, tls: bool) -> None:
     planned = {
-        "a world on disk (--data)": data,
-        "killing the node (--kill-node-every)": kill_node_every,
         "cutting clients (--drop-client-every)": drop_client_every,
         "interest management (--interest)": interest,
         "TLS (--tls)": tls,

@@ -9,8 +9,7 @@ import typer
 
 from ecsnet._version import __version__
 from ecsnet.cli import new_app
-from ecsnet.config import SETTINGS, resolve
-from ecsnet.errors import NotBuiltError
+from ecsnet.config import SETTINGS, NodeSettings, resolve
 from ecsnet.limits import HZ_MAX, HZ_MIN
 
 if TYPE_CHECKING:
@@ -49,7 +48,29 @@ def serve(
     ] = None,
     data: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Keep the world on disk. Planned: refused for now.", show_default=False),
+        typer.Option(
+            metavar="DIR",
+            help="Keep the world in this directory, made if it is not there. Default: in memory.",
+            show_default=False,
+        ),
+    ] = None,
+    durability: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LEVEL",
+            help="With --data, what a command's answer waits for: memory, relaxed (written: survives the process), "
+            f"strict or paranoid (synced: survives the machine). Default: {SETTINGS['node.durability'].default}.",
+            show_default=False,
+        ),
+    ] = None,
+    linger: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SECONDS",
+            help="How long a session waits for a client that lost its connection. "
+            f"Default: {SETTINGS['node.linger_s'].default:g}.",
+            show_default=False,
+        ),
     ] = None,
     config: Annotated[
         Path | None,
@@ -71,13 +92,22 @@ def serve(
 
     A client then joins with ecsnet.connect("tcp://localhost:7777").
 
-    SIGTERM and Ctrl-C stop it in order: every client is told goodbye, and the exit status is 0. A second one does not
-    wait for them.
+    With **--data** the world outlives the node: what a client was answered is there again after a crash, and players
+    who come back go on where they were.
+
+    SIGTERM and Ctrl-C stop it in order: every client is told goodbye, the data is closed, and the exit status is 0. A
+    second one does not wait for the clients.
     """
-    overrides: dict[str, Any] = {"node.listen": listen, "node.hz": hz, "node.seed": seed, "log.level": log_level}
+    overrides: dict[str, Any] = {
+        "node.listen": listen,
+        "node.hz": hz,
+        "node.seed": seed,
+        "node.data": None if data is None else str(data),
+        "node.durability": durability,
+        "node.linger_s": linger,
+        "log.level": log_level,
+    }
     settings = resolve(overrides, file=config)
-    if data is not None:
-        raise NotBuiltError("a world on disk (--data)", "leave it out: the world lives in memory")
     logging.basicConfig(
         level=settings.log.level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True
     )
@@ -90,20 +120,33 @@ def serve(
 
     def announce(node: "AuthoritativeNode") -> None:
         nodes.append(node)
-        _print_start(target, world, node, as_json)
+        _print_start(target, world, node, settings.node, as_json)
 
-    run(world, listen=settings.node.listen, limits=settings.limits, on_start=announce)
+    run(
+        world,
+        listen=settings.node.listen,
+        data=settings.node.data,
+        durability=settings.node.durability,
+        linger_s=settings.node.linger_s,
+        limits=settings.limits,
+        on_start=announce,
+    )
     for node in nodes:
         _print_end(node, as_json)
 
 
-def _print_start(target: str, world: "World", node: "AuthoritativeNode", as_json: bool) -> None:
+def _print_start(target: str, world: "World", node: "AuthoritativeNode", settings: NodeSettings, as_json: bool) -> None:
+    durability = "memory" if settings.data is None else settings.durability
     if as_json:
         start = {
             "listening": list(node.addresses),
             "hz": world.hz,
             "schema": world.schema.name,
             "fingerprint": world.schema.fingerprint.hex(),
+            "data": settings.data,
+            "durability": durability,
+            "version": node.store.version,
+            "epoch": node.authority.epoch,
         }
         print(json.dumps(start), flush=True)
         return
@@ -114,10 +157,18 @@ def _print_start(target: str, world: "World", node: "AuthoritativeNode", as_json
         f"  schema     {world.schema.name} {world.schema.version}, fingerprint {world.schema.fingerprint.hex()}",
         f"  commands   {commands}",
         f"  systems    {systems}",
+        _data_line(node, settings),
         *(f"  listening  {address}" for address in node.addresses),
         "Ctrl-C stops it and says goodbye to every client.",
     ]
     print("\n".join(lines), flush=True)
+
+
+def _data_line(node: "AuthoritativeNode", settings: NodeSettings) -> str:
+    if settings.data is None:
+        return "  data       in memory: the world ends with the node (--data DIR keeps it)"
+    at = f"version {node.store.version}, epoch {node.authority.epoch:#x}"
+    return f"  data       {settings.data}, {settings.durability}, at {at}"
 
 
 def _signature(spec: "CommandSpec") -> str:
@@ -133,6 +184,7 @@ def _print_end(node: "AuthoritativeNode", as_json: bool) -> None:
             "ticks_dropped": statistics.ticks_dropped,
             "version": of_world.version,
             "joins": of_world.joins,
+            "resumes": of_world.resumes,
             "commands_accepted": of_world.commands_accepted,
             "commands_rejected": of_world.commands_rejected,
             "bytes_sent": of_world.bytes_sent,

@@ -1,6 +1,7 @@
 """Bots: ordinary clients, many to a process. Each joins, steers, attacks, leaves and comes back, until told to rest.
 
-A **stay** is one session of one bot, from joining to leaving; stays are numbered from 1 in their process.
+A bot whose node dies looks for it by itself and goes on with its session. A **stay** is one connection of one bot, from
+joining or coming back to leaving or losing it; stays are numbered from 1 in their process.
 
 Invariants:
 - a command is counted once it was sent, and once more when it is answered: accepted, rejected or superseded;
@@ -14,11 +15,11 @@ import time
 import numpy as np
 import trio
 
-from ecsnet.demo.arena import world
 from ecsnet.demo.child import Parent, run_child
 from ecsnet.demo.messages import BotsStatus, Compare, Compared, End, Held, Play, Ready, Rest, SetUp, Trouble
 from ecsnet.demo.options import CONVERGE_S, STATUS_S
-from ecsnet.errors import EcsnetError, LimitExceededError
+from ecsnet.demo.receipts import world_of
+from ecsnet.errors import EcsnetError, LimitExceededError, LocalProtocolError
 from ecsnet.ids import Version
 from ecsnet.node import AsyncClient, open_client
 from ecsnet.replica import CommandAnswered, Ticket
@@ -53,6 +54,7 @@ class Bots:
     def __init__(self, parent: Parent, set_up: SetUp) -> None:
         self.options = set_up.options
         self.address = set_up.address
+        self.world = world_of(set_up.options)
         self.proxy = _proxy(set_up)
         self.playing = False
         self.changed = trio.Event()
@@ -67,6 +69,7 @@ class Bots:
         self._delta_bytes = 0
         self._bytes_received = 0
         self._client_s = 0.0
+        self._resumes = 0
 
     async def run(self) -> None:
         async with trio.open_nursery() as nursery:
@@ -107,6 +110,7 @@ class Bots:
         self._delta_bytes += statistics.delta_bytes_received
         self._bytes_received += statistics.bytes_received - statistics.sync_bytes_received
         self._client_s += live_s
+        self._resumes += statistics.resumes
 
     def trouble(self, what: str) -> None:
         self._parent.tell(Trouble(what))
@@ -114,13 +118,15 @@ class Bots:
     def report(self) -> None:
         now_ns = time.monotonic_ns()
         delta_bytes, bytes_received, client_s, live = self._delta_bytes, self._bytes_received, self._client_s, 0
+        resumes = self._resumes
         for bot in self._bots:
             if bot.client is not None:
                 statistics = bot.client.statistics()
                 delta_bytes += statistics.delta_bytes_received
                 bytes_received += statistics.bytes_received - statistics.sync_bytes_received
                 client_s += (now_ns - bot.since_ns) / 1e9
-                live += 1
+                resumes += statistics.resumes
+                live += bot.client.state == "live"
         versions, self.versions = self.versions, []
         accepted, self.accepted = self.accepted, []
         self._parent.tell(
@@ -134,6 +140,7 @@ class Bots:
                 sent=self.sent,
                 answered=self.answered,
                 accepted=accepted,
+                resumes=resumes,
             )
         )
 
@@ -198,15 +205,23 @@ class Bot:
     async def _stay(self) -> None:
         bots = self._bots
         bots.stays += 1
-        stay = bots.stays
+        stay, connections = bots.stays, 0
 
         def on_version(version: Version, now_ns: int) -> None:
+            nonlocal stay, connections
+            client = self.client
+            if client is not None and client.reconnects != connections:
+                connections = client.reconnects
+                bots.stays += 1
+                stay = bots.stays
             bots.versions.append((stay, version, now_ns))
 
         async with contextlib.AsyncExitStack() as stack:
             async with bots.joining:
                 client = await stack.enter_async_context(
-                    open_client(bots.address, world, name=self.name, wait_s=JOIN_S, on_version=on_version)
+                    open_client(
+                        bots.address, bots.world, name=self.name, wait_s=JOIN_S, reconnect=True, on_version=on_version
+                    )
                 )
             self.client = client
             self.since_ns = time.monotonic_ns()
@@ -225,8 +240,12 @@ class Bot:
         leaves_at = math.inf
         attacks_at = 0.0
         angle = self._random.uniform(0.0, 2 * math.pi)
-        while client.state == "live" and trio.current_time() < leaves_at:
+        while client.state != "closed" and trio.current_time() < leaves_at:
             self._note_answers(client)
+            if client.state == "resuming":
+                self.resting = False
+                await trio.sleep(REST_S)
+                continue
             self.resting = not self._bots.playing
             if self.resting:
                 leaves_at = math.inf
@@ -256,8 +275,8 @@ class Bot:
     def _send(self, client: AsyncClient, command: str, **arguments: float) -> None:
         try:
             ticket = client.send(command, **arguments)
-        except LimitExceededError:
-            return
+        except (LimitExceededError, LocalProtocolError):
+            return  # too many, or the connection was lost a moment ago
         self._bots.sent += 1
         self.pending.append(ticket)
 
@@ -272,7 +291,8 @@ class Bot:
 
     async def _wait_answers(self, client: AsyncClient) -> None:
         with trio.move_on_after(ANSWERS_S):
-            while self.pending and client.state == "live":
+            # Also for a node that is not there at the moment, or the session would be left behind without a goodbye.
+            while (self.pending or client.state == "resuming") and client.state != "closed":
                 await trio.sleep(0.01)
                 self._note_answers(client)
 
@@ -280,7 +300,6 @@ class Bot:
 async def main(parent: Parent) -> None:
     set_up = await parent.receive()
     assert isinstance(set_up, SetUp)
-    world.hz = set_up.options.hz
     await Bots(parent, set_up).run()
 
 

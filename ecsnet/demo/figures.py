@@ -29,10 +29,8 @@ class Lag(msgspec.Struct, frozen=True):
 
 
 class Figures(msgspec.Struct, frozen=True, kw_only=True):
-    """The result of a demo, as `--json` prints it.
-
-    Nothing resumes, is killed or made durable yet: `resumes`, `kills` and `acked_lost` are 0 because nothing of the
-    kind was tried."""
+    """The result of a demo, as `--json` prints it. `kills` and `acked_lost` are of a world on disk; in memory both are
+    0 because nothing of the kind was tried."""
 
     converged: bool
     clients: int
@@ -98,12 +96,26 @@ class Tally:
         # By version, which are dense from 1: when its tick began, and the rows that it moved. 0 where unknown.
         self._began = array("q", [0])
         self._moved = array("q", [0])
+        self._killed: NodeStatus | None = None
+        """The last word of the nodes that were killed, with all that the ones before them had counted."""
+        self._has_receipts = False
         self._applied: dict[tuple[int, int], int] = defaultdict(int)
         self._accepted: list[tuple[int, int]] = []
 
     # --- what comes in -----------------------------------------------------------------------------------------------
 
     def take_node(self, status: NodeStatus) -> None:
+        before = self._killed
+        if before is not None:
+            # Each process counts from 0; what the last of a killed one were to say, nobody knows.
+            status = msgspec.structs.replace(
+                status,
+                cpu_s=status.cpu_s + before.cpu_s,
+                joins=status.joins + before.joins,
+                full_syncs=status.full_syncs + before.full_syncs,
+                ticks_dropped=status.ticks_dropped + before.ticks_dropped,
+                systems_failed=status.systems_failed + before.systems_failed,
+            )
         for version, began_ns, moved in status.cuts:
             missing = version + 1 - len(self._began)
             if missing > 0:
@@ -114,6 +126,17 @@ class Tally:
         for command in status.applied:
             self._applied[command] += 1
         self.node = status
+
+    def node_killed(self) -> None:
+        """The node's process is gone; the next one counts from 0."""
+        self._killed = self.node
+
+    def take_receipts(self, applied: list[tuple[int, int]]) -> None:
+        """Every command that has had its effect, out of a store on disk: nothing else counts then."""
+        self._has_receipts = True
+        self._applied.clear()
+        for session, sequence in applied:
+            self._applied[session, sequence] += 1
 
     def take_bots(self, name: str, status: BotsStatus) -> None:
         log = self._bots.setdefault(name, _BotsLog())
@@ -189,7 +212,7 @@ class Tally:
 
     # --- the result --------------------------------------------------------------------------------------------------
 
-    def figures(self, verdict: Verdict) -> Figures:
+    def figures(self, verdict: Verdict, *, kills: int = 0) -> Figures:
         node, first, last = self.node, self._node_first, self._node_last
         assert node is not None and first is not None and last is not None
         options = self.options
@@ -216,12 +239,12 @@ class Tally:
             cpu_cores=self._per(last.cpu_s - first.cpu_s, wall_s, 4),
             joins=node.joins,
             full_syncs=node.full_syncs,
-            resumes=0,
+            resumes=sum(log.newest.resumes for log in self._bots.values() if log.newest is not None),
             commands_sent=self.sent,
             commands_lost=self._lost(),
             commands_applied_twice=sum(count > 1 for count in self._applied.values()),
-            kills=0,
-            acked_lost=0,
+            kills=kills,
+            acked_lost=self._without_effect() if self._has_receipts else 0,
         )
 
     def _spans(self) -> list[tuple[BotsStatus, BotsStatus]]:
@@ -291,5 +314,8 @@ class Tally:
 
     def _lost(self) -> int:
         """Sent and neither answered nor superseded, or answered as accepted without an effect."""
-        without_effect = sum(command not in self._applied for command in self._accepted)
-        return self.sent - self.answered + without_effect
+        return self.sent - self.answered + (0 if self._has_receipts else self._without_effect())
+
+    def _without_effect(self) -> int:
+        """Answered as accepted, and the effect is not there."""
+        return sum(command not in self._applied for command in self._accepted)

@@ -17,6 +17,7 @@ class SetUp(msgspec.Struct, tag=True, frozen=True):
 
     options: Options
     address: str = ""
+    """For bots: of the node. For a node that takes the place of one that was killed: where that listened."""
     first: int = 0
     count: int = 0
 
@@ -33,6 +34,10 @@ class Compare(msgspec.Struct, tag=True, frozen=True):
     """Tell what you hold: the node at once, the bots when they hold `version`."""
 
     version: int = 0
+
+
+class Count(msgspec.Struct, tag=True, frozen=True):
+    """To the node: tell every command that has had its effect, as the store has it."""
 
 
 class End(msgspec.Struct, tag=True, frozen=True):
@@ -65,7 +70,8 @@ class NodeStatus(msgspec.Struct, tag=True, frozen=True, kw_only=True):
     cuts: list[tuple[int, int, int]]
     """(version, when its tick began, rows of transform that it moved)"""
     applied: list[tuple[int, int]]
-    """Commands that took effect: (session, sequence), each as often as it did."""
+    """Commands that took effect: (session, sequence), each as often as it did. Of a world on disk they are in
+    `Counted`."""
 
 
 class BotsStatus(msgspec.Struct, tag=True, frozen=True, kw_only=True):
@@ -87,6 +93,8 @@ class BotsStatus(msgspec.Struct, tag=True, frozen=True, kw_only=True):
     """Of these accepted, rejected or superseded so far."""
     accepted: list[tuple[int, int]]
     """Commands that were answered as accepted: (session, sequence)."""
+    resumes: int = 0
+    """Sessions that went on over another connection so far."""
 
 
 class Held(msgspec.Struct, tag=True, frozen=True):
@@ -106,11 +114,17 @@ class Compared(msgspec.Struct, tag=True, frozen=True):
     held: list[Held]
 
 
+class Counted(msgspec.Struct, tag=True, frozen=True):
+    """The answer to `Count`: (session, sequence), each as often as it had its effect."""
+
+    applied: list[tuple[int, int]]
+
+
 class Trouble(msgspec.Struct, tag=True, frozen=True):
     """Something that should not happen happened to a bot; the demo goes on and says so at the end."""
 
     what: str
 
 
-ToChild = SetUp | Play | Rest | Compare | End
-FromChild = Ready | NodeStatus | BotsStatus | Compared | Trouble
+ToChild = SetUp | Play | Rest | Compare | Count | End
+FromChild = Ready | NodeStatus | BotsStatus | Compared | Counted | Trouble

@@ -6,10 +6,10 @@ import time
 import numpy as np
 import trio
 
-from ecsnet.demo.arena import world
 from ecsnet.demo.child import Parent, run_child
-from ecsnet.demo.messages import Compare, Compared, End, Held, NodeStatus, Play, Ready, Rest, SetUp
+from ecsnet.demo.messages import Compare, Compared, Count, Counted, End, Held, NodeStatus, Play, Ready, Rest, SetUp
 from ecsnet.demo.options import STATUS_S, Options
+from ecsnet.demo.receipts import receipts_in, world_of
 from ecsnet.demo.watch import Watch
 from ecsnet.ids import Version
 from ecsnet.node import AuthoritativeNode, open_node
@@ -42,12 +42,14 @@ async def main(parent: Parent) -> None:
     options = set_up.options
     # Its warnings are of ticks that came too late, which the parent counts and tells.
     logging.getLogger("ecsnet.node").setLevel(logging.ERROR)
-    world.hz = options.hz
-    world.seed = options.seed
-    with Store(world.schema) as store:
-        populate(store, options)
+    world = world_of(options)
+    durability = options.durability if options.data else "memory"
+    with Store(world.schema, data=options.data or None, durability=durability) as store:
+        if store.version == 0:
+            populate(store, options)
         watch = Watch(world, store)
-        async with open_node(world, listen="tcp://127.0.0.1:0", store=store, on_tick=watch.on_tick) as node:
+        listen = set_up.address or "tcp://127.0.0.1:0"
+        async with open_node(world, listen=listen, store=store, on_tick=watch.on_tick) as node:
             parent.tell(Ready(node.addresses[0]))
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(_report_for_ever, parent, node, watch)
@@ -66,6 +68,8 @@ async def _serve_parent(parent: Parent, node: AuthoritativeNode, watch: Watch) -
             case Compare(version):
                 parent.tell(_status(node, watch))
                 parent.tell(Compared([_held(node, Version(version))]))
+            case Count():
+                parent.tell(Counted(receipts_in(node.store)))
             case End():
                 return
 
@@ -85,7 +89,7 @@ def _status(node: AuthoritativeNode, watch: Watch) -> NodeStatus:
         cpu_s=time.process_time(),
         tick=of_world.tick,
         version=of_world.version,
-        clients=of_world.sessions,
+        clients=of_world.sessions - of_world.away,
         joins=of_world.joins,
         full_syncs=of_world.full_syncs,
         ticks_dropped=statistics.ticks_dropped,

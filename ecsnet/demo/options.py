@@ -21,6 +21,14 @@ CONVERGE_S = 5.0
 WARM_UP_S = 1.0
 """Lag counts from here on: joining and first touches of memory are over."""
 
+DURABILITIES = ("memory", "relaxed", "strict", "paranoid")
+
+KILL_EVERY_S_MIN = 1.0
+"""A node needs about as long to start, and is to do something before it dies."""
+
+AFTER_KILL_S = 1.5
+"""What is left of the play after the last death."""
+
 STATUS_S = 0.2
 """How often each process reports: often enough for the eye, rarely enough to cost nothing."""
 
@@ -33,6 +41,10 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
         moving: share of the entities that move, in [0, 1]; those move in every tick.
         link_profile: the line between each bot and the node, as `ecsnet.sim.profile` names it; empty for this machine's
             own sockets and nothing else.
+        data: the directory that the world lives in; empty is in memory.
+        durability: of a world on disk, as `ecsnet serve` has it.
+        kill_node_every: seconds between two deaths of the node's process, each followed by another node on the same
+            data; 0 lets it live. The last comes early enough for the next node to be there in the end.
         liars: bots that report a digest which is not theirs. For tests: is a difference noticed?
     """
 
@@ -43,6 +55,9 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     moving: float = 1.0
     seed: int = 0
     link_profile: str = ""
+    data: str = ""
+    durability: str = "relaxed"
+    kill_node_every: float = 0.0
     liars: int = 0
 
     def __post_init__(self) -> None:
@@ -54,6 +69,12 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
         _check("seed", self.seed, 0, 2**63 - 1)
         if self.link_profile:
             profile(self.link_profile)
+        if self.durability not in DURABILITIES:
+            raise ArgumentError(f"durability is {self.durability!r}; it may be {', '.join(DURABILITIES)}")
+        if self.kill_node_every:
+            _check("kill-node-every", self.kill_node_every, KILL_EVERY_S_MIN, 86_400.0)
+            if not self.data:
+                raise ArgumentError("killing the node loses a world in memory; give --data DIR with --kill-node-every")
         assert 0 <= self.liars <= self.clients
 
     @property

@@ -94,12 +94,17 @@ class Child:
         with trio.move_on_after(END_S):
             await self._process.wait()
         if self._process.returncode is None:
-            self._process.kill()
-            await self._process.wait()
+            await self.kill()
+
+    async def kill(self) -> None:
+        """By force, at once, in the middle of whatever it does; returns when it is gone."""
+        self.ending = True
+        self._process.kill()
+        await self._process.wait()
 
 
 class Children:
-    """All of them."""
+    """All of them; the first is the one that the others need."""
 
     def __init__(self, nursery: trio.Nursery, take: Callable[[Child, FromChild], None]) -> None:
         self.all: list[Child] = []
@@ -131,14 +136,19 @@ class Children:
         return child
 
     async def end(self) -> None:
-        """End them in the reverse order of their start: bots say goodbye to a node that still runs."""
+        """End them in their order: bots say goodbye to a node that still runs."""
         for child in self.all:
             child.ending = True
-        *first, last = reversed(self.all)
+        first, *others = self.all
         async with trio.open_nursery() as nursery:
-            for child in first:
+            for child in others:
                 nursery.start_soon(child.end)
-        await last.end()
+        await first.end()
+
+    def replace(self, gone: Child, by: Child) -> None:
+        """One takes the place of another that is gone."""
+        self.all.remove(by)
+        self.all[self.all.index(gone)] = by
 
 
 @contextlib.asynccontextmanager

@@ -1,10 +1,11 @@
 """The course of a demo, in the parent.
 
     start      the node, then the bots; until every bot holds a whole world
-    play       `seconds`: bots steer, attack, leave, come back; everything is measured
+    play       `seconds`: bots steer, attack, leave, come back; everything is measured. Where that was asked for, the
+               node's process is killed again and again, and another one goes on with its data
     rest       the world stands still; bots come back and wait for their last answers
     compare    the node names its version and digest; every bot must hold both, and have acked, within `CONVERGE_S` of
-               the beginning of rest
+               the beginning of rest; a world on disk names every command that has had its effect
     end        bots leave, the node says goodbye, every process is gone
 
 Invariant: `converged` is true only if every client of the run was heard, and held and had acked the final version with
@@ -22,6 +23,8 @@ from ecsnet.demo.messages import (
     BotsStatus,
     Compare,
     Compared,
+    Count,
+    Counted,
     FromChild,
     Held,
     NodeStatus,
@@ -31,7 +34,7 @@ from ecsnet.demo.messages import (
     SetUp,
     Trouble,
 )
-from ecsnet.demo.options import CONVERGE_S, STATUS_S, Options
+from ecsnet.demo.options import AFTER_KILL_S, CONVERGE_S, STATUS_S, Options
 from ecsnet.demo.processes import Child, Children, children
 from ecsnet.errors import EcsnetError
 
@@ -72,13 +75,15 @@ class Demo:
         self.children: list[Child] = []
         """The node, then the bots."""
         self.played_s = 0.0
+        self.kills = 0
         self.cut_short = False
         self._on_change = on_change
         self._play_began = math.inf
         self._hurry = trio.Event()
         # What is awaited from each child, and what it answered.
         self._marks: dict[str, Callable[[str], None]] = {}
-        self._answers: dict[str, Ready | Compared] = {}
+        self._answers: dict[str, Ready | Compared | Counted] = {}
+        self._address = ""
         self._answered = trio.Event()
 
     async def run(self) -> Figures:
@@ -93,10 +98,12 @@ class Demo:
                 self.children = started.all
                 self._change()
                 node, bots = await self._start(started)
-                await self._play(node, bots)
+                node = await self._play(started, node, bots)
                 self.verdict = await self._compare(node, bots)
+                if self.options.data:
+                    await self._count(node)
                 self.phase = Phase.END
-                self.figures = self.tally.figures(self.verdict)
+                self.figures = self.tally.figures(self.verdict, kills=self.kills)
                 self._change()
         except BaseExceptionGroup as group:
             error: BaseException = group
@@ -125,7 +132,7 @@ class Demo:
             node = await started.start("node_process", NODE)
             await node.tell(SetUp(options))
             bots = [await started.start("bots_process", f"bots {number}") for number in range(1, options.processes + 1)]
-            address = (await self._ready([node]))[0].address
+            address = self._address = (await self._ready([node]))[0].address
             first = 0
             for number, child in enumerate(bots):
                 count = options.clients // len(bots) + (number < options.clients % len(bots))
@@ -138,19 +145,50 @@ class Demo:
             + ("; ".join(self.troubles[-3:]) or "no client reported an error")
         )
 
-    async def _play(self, node: Child, bots: list[Child]) -> None:
+    async def _play(self, started: Children, node: Child, bots: list[Child]) -> Child:
+        """Let it run; returns the node that is there in the end."""
         await self._draw_line(node, bots, Play(), self.tally.begin_node, self.tally.begin_bots)
         self.phase = Phase.PLAY
         self._play_began = trio.current_time()
-        with trio.move_on_after(self.options.seconds):
-            while not self._hurry.is_set():
-                with trio.move_on_after(STATUS_S / 2):
-                    await self._hurry.wait()
-                self.played_s = trio.current_time() - self._play_began
-                self._change()
+        options = self.options
+        kill_at = self._play_began + (options.kill_node_every or math.inf)
+        ends_at = self._play_began + options.seconds
+        while not self._hurry.is_set() and trio.current_time() < ends_at:
+            with trio.move_on_at(min(ends_at, trio.current_time() + STATUS_S / 2)):
+                await self._hurry.wait()
+            self.played_s = trio.current_time() - self._play_began
+            self._change()
+            if kill_at <= trio.current_time() <= ends_at - AFTER_KILL_S:
+                kill_at += options.kill_node_every
+                node = await self._kill(started, node)
         self.played_s = trio.current_time() - self._play_began
         self.phase = Phase.REST
         self._change()
+        return node
+
+    async def _kill(self, started: Children, node: Child) -> Child:
+        """Kill the node's process, and start another one on the same data."""
+        await node.kill()
+        self.kills += 1
+        self.tally.node_killed()
+        with trio.move_on_after(START_S):
+            following = await started.start("node_process", NODE)
+            started.replace(node, following)
+            await following.tell(SetUp(self.options, self._address))
+            await self._ready([following])
+            return following
+        raise NotStartedError(f"after {START_S:g} s the node that was started again did not listen")
+
+    async def _count(self, node: Child) -> None:
+        """Hold what clients were told against what the store has."""
+        with trio.move_on_after(START_S):
+            self._expect([node])
+            await node.tell(Count())
+            for answer in await self._answers_of([node]):
+                if isinstance(answer, Counted):
+                    self.tally.take_receipts(answer.applied)
+            return
+        raise NotStartedError(f"after {START_S:g} s the node had not counted the commands in its store")
 
     async def _compare(self, node: Child, bots: list[Child]) -> Verdict:
         began = trio.current_time()
@@ -229,7 +267,7 @@ class Demo:
         for child in from_children:
             self._answers.pop(child.name, None)
 
-    async def _answers_of(self, from_children: list[Child]) -> list[Ready | Compared]:
+    async def _answers_of(self, from_children: list[Child]) -> list[Ready | Compared | Counted]:
         while not all(child.name in self._answers for child in from_children):
             self._answered = trio.Event()
             await self._answered.wait()
@@ -260,7 +298,7 @@ class Demo:
             case BotsStatus():
                 self.tally.take_bots(child.name, message)
                 self._mark(child)
-            case Ready() | Compared():
+            case Ready() | Compared() | Counted():
                 self._answers[child.name] = message
                 self._answered.set()
             case Trouble(what):

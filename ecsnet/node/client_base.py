@@ -118,6 +118,11 @@ class BaseClient:
         return self._replica.client_id
 
     @property
+    def reconnects(self) -> int:
+        """How often another connection was found after one was lost."""
+        return self._replica.connections_before
+
+    @property
     def hz(self) -> int:
         """Ticks a second of the node."""
         return self._replica.hz

@@ -8,7 +8,8 @@ Invariants:
 - the authority is touched by Trio's thread alone; other threads leave a note and wake it (`stop`,
   `connect_in_process`);
 - a tick never waits: nothing between the drain and the end of the fan-out is a checkpoint;
-- whichever way the node ends, every client that takes it is sent a Goodbye first, within `SHUTDOWN_NS_MAX`.
+- whichever way the node ends, every client that takes it is sent a Goodbye first, within `SHUTDOWN_NS_MAX`, and a store
+  on disk that the node opened is closed cleanly.
 """
 
 import contextlib
@@ -22,12 +23,14 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import trio
 
 from ecsnet.authority import Authority, AuthorityStatistics, TickReport
 from ecsnet.config import LimitSettings
-from ecsnet.errors import BusyError, ClosedError, NotBuiltError
+from ecsnet.errors import ArgumentError, BusyError, ClosedError
+from ecsnet.limits import LINGER_S_DEFAULT
 from ecsnet.node.connections import Connections
 from ecsnet.node.hub import PythonHub
 from ecsnet.node.in_process import open_pair
@@ -84,11 +87,21 @@ class AuthoritativeNode:
         world: what runs.
         listen: the URLs to listen on, such as "tcp://0.0.0.0:7777"; port 0 is any that is free, and none at all
             serves in-process links alone.
-        store: where the world lives; None is one in memory that is closed with the node.
+        store: where the world lives; None is one of the node's own, which is closed with it.
+        data: the directory of the node's own store; None is a store in memory.
+        durability: of the node's own store on disk: when a command is answered. "memory": at once; "relaxed": when it
+            is written, so that it survives the death of the process; "strict" and "paranoid": when it is synced, so
+            that it survives the loss of power, and nobody sees it before.
+        linger_s: how long a session waits for a client that lost its connection; 0 ends it with that.
         limits: limits against strangers.
         on_tick: see `OnTick`.
         clock: nanoseconds that never run backwards, in step with Trio's clock.
-        seed: of session ids, and of the epoch. None draws one that nobody can guess, as it must be where strangers are.
+        seed: of session ids, of the keys that resume them, and of the epoch. None draws one that nobody can guess, as
+            it must be where strangers are.
+
+    Raises:
+        ArgumentError: `store` and `data` together, or a number out of range. DataError, SchemaMismatchError: `data`
+        cannot be opened; nothing there was changed.
     """
 
     def __init__(
@@ -97,17 +110,33 @@ class AuthoritativeNode:
         *,
         listen: str | Sequence[str] = (),
         store: Store | None = None,
+        data: str | Path | None = None,
+        durability: str = "relaxed",
+        linger_s: float = LINGER_S_DEFAULT,
         limits: LimitSettings | None = None,
         on_tick: OnTick | None = None,
         clock: Callable[[], int] = time.monotonic_ns,
         seed: int | None = None,
     ) -> None:
+        if store is not None and data is not None:
+            raise ArgumentError("store and data are two places for one world; give one of them")
         self._limits = LimitSettings() if limits is None else limits
         self._listen = (listen,) if isinstance(listen, str) else tuple(listen)
         self._on_tick = on_tick
         self._clock = clock
-        # Nobody may guess a session's number, or the epoch of a history that is gone.
-        self.authority = Authority(world, store, seed=secrets.randbits(256) if seed is None else seed)
+        self._own_store = Store(world.schema, data=data, durability=durability) if data is not None else None
+        try:
+            # Nobody may guess a session's number, its key, or the epoch of a history that is gone.
+            self.authority = Authority(
+                world,
+                store if self._own_store is None else self._own_store,
+                seed=secrets.randbits(256) if seed is None else seed,
+                linger_s=linger_s,
+            )
+        except BaseException:
+            if self._own_store is not None:
+                self._own_store.close()
+            raise
         self.addresses: tuple[str, ...] = ()
         """The URLs under which clients reach the node, once it runs."""
         self._hub = PythonHub()
@@ -237,6 +266,8 @@ class AuthoritativeNode:
         self._hub.close()
         self._wakeup.close()
         self.authority.close()
+        if self._own_store is not None:
+            self._own_store.close()
 
     async def _watch_wakeup(self) -> None:
         while True:
@@ -309,6 +340,9 @@ async def open_node(
     *,
     listen: str | Sequence[str] = "tcp://127.0.0.1:0",
     store: Store | None = None,
+    data: str | Path | None = None,
+    durability: str = "relaxed",
+    linger_s: float = LINGER_S_DEFAULT,
     limits: LimitSettings | None = None,
     on_tick: OnTick | None = None,
     clock: Callable[[], int] = time.monotonic_ns,
@@ -316,12 +350,23 @@ async def open_node(
 ) -> AsyncIterator[AuthoritativeNode]:
     """Run a node beside the body of an `async with`, under Trio. Leaving it says goodbye to every client.
 
-    Arguments are those of `AuthoritativeNode`. `node.addresses` has the ports that were free.
+    Arguments and errors are those of `AuthoritativeNode`. `node.addresses` has the ports that were free.
 
     Raises:
         ListenError: an address cannot be listened on. Nothing was started.
     """
-    node = AuthoritativeNode(world, listen=listen, store=store, limits=limits, on_tick=on_tick, clock=clock, seed=seed)
+    node = AuthoritativeNode(
+        world,
+        listen=listen,
+        store=store,
+        data=data,
+        durability=durability,
+        linger_s=linger_s,
+        limits=limits,
+        on_tick=on_tick,
+        clock=clock,
+        seed=seed,
+    )
     with unwrapping():
         async with trio.open_nursery() as nursery:
             await nursery.start(node.run)
@@ -337,7 +382,9 @@ def run(
     world: World,
     *,
     listen: str | Sequence[str] = "tcp://127.0.0.1:7777",
-    data: str | None = None,
+    data: str | Path | None = None,
+    durability: str = "relaxed",
+    linger_s: float = LINGER_S_DEFAULT,
     limits: LimitSettings | None = None,
     on_tick: OnTick | None = None,
     on_start: Callable[[AuthoritativeNode], None] | None = None,
@@ -346,21 +393,26 @@ def run(
     does not wait for them.
 
     Blocks; signals are heeded on the main thread only, where alone Python delivers them. `on_start` is called with the
-    node once it listens.
+    node once it listens. Other arguments, and errors, are those of `AuthoritativeNode`.
 
     Raises:
         ListenError: an address cannot be listened on. Nothing was started.
-        NotBuiltError: `data`; a world lives in memory.
     """
-    if data is not None:
-        raise NotBuiltError(f"a world on disk (data={data!r})", "leave it out: the world lives in memory")
 
     async def main() -> None:
         with unwrapping():
             async with trio.open_nursery() as nursery:
                 if threading.current_thread() is threading.main_thread():
                     nursery.start_soon(stop_at_signal)
-                node = AuthoritativeNode(world, listen=listen, limits=limits, on_tick=on_tick)
+                node = AuthoritativeNode(
+                    world,
+                    listen=listen,
+                    data=data,
+                    durability=durability,
+                    linger_s=linger_s,
+                    limits=limits,
+                    on_tick=on_tick,
+                )
                 started.append(node)
                 await nursery.start(node.run)
                 if on_start is not None:

@@ -197,6 +197,11 @@ class Replica:
         return self._waits_for_transport
 
     @property
+    def connections_before(self) -> int:
+        """Transports that this replica had before the newest."""
+        return self._reconnects
+
+    @property
     def version(self) -> Version:
         """The version that is held: what `view` shows; 0 before the first."""
         return self._shown

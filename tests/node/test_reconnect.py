@@ -28,7 +28,7 @@ from ecsnet.schema import loads
 from ecsnet.sim.profile import profile as given_profile
 from ecsnet.sim.trace import Trace
 from ecsnet.sim.trio_link import SimulatedWay, now_ns
-from ecsnet.store import Transaction
+from ecsnet.store import Store, Transaction
 from ecsnet.wire.codec import encode
 from ecsnet.wire.messages import Goodbye, Reason
 from ecsnet.world import Client as Player
@@ -46,8 +46,8 @@ class Host:
         self._thread: threading.Thread | None = None
         self._token: trio.lowlevel.TrioToken | None = None
 
-    def start(self, world: World) -> AuthoritativeNode:
-        node = AuthoritativeNode(world, listen=self.url)
+    def start(self, world: World, store: Store | None = None) -> AuthoritativeNode:
+        node = AuthoritativeNode(world, listen=self.url, store=store)
         ready = threading.Event()
 
         async def main() -> None:
@@ -149,6 +149,34 @@ def test_a_client_outlives_its_node(host: Host, threaded: bool, how: str) -> Non
         assert ticket.status == "accepted"
         client.poll()
         assert client.view[client.entity, "velocity.x"] == 5.0
+
+
+@pytest.mark.parametrize("how", ["killed", "stopped", "reset"])
+def test_a_client_is_the_same_player_on_the_next_node_of_the_same_store(host: Host, threaded: bool, how: str) -> None:
+    world = arena(moving=False)
+    with Store(world.schema) as store:
+        host.start(world, store)
+        with _connect(host, threaded) as client:
+            poll_until(client, lambda: client.entity)
+            entity, session, epoch = client.entity, client.session, client.epoch
+            answered = client.send("hit", target=entity)
+            poll_until(client, lambda: answered.status == "accepted")
+            for _ in range(3):
+                if how == "reset":
+                    client._link.socket.shutdown(socket.SHUT_RDWR)
+                else:
+                    host.kill() if how == "killed" else host.stop()
+                    poll_until(client, lambda: client.state == "resuming")
+                    host.start(arena(moving=False), store)
+                before = client.reconnects
+                poll_until(client, lambda before=before: client.reconnects > before and client.state == "live")  # type: ignore[misc]
+                ticket = client.send("hit", target=client.entity)
+                poll_until(client, lambda ticket=ticket: ticket.status == "accepted")  # type: ignore[misc]
+            client.poll()
+            assert (client.entity, client.session, client.epoch) == (entity, session, epoch)
+            assert client.view[entity, "health.hp"] == 60
+            assert client.statistics().resumes == 3
+        host.stop()
 
 
 def test_equal_versions_of_two_worlds_are_told_apart(host: Host, threaded: bool) -> None:
