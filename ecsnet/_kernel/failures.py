@@ -44,11 +44,13 @@ TEXT_BYTES_MAX: Final = 4 << 30
 class Failures:
     """The errors of one store."""
 
-    __slots__ = ("_entities_max", "_fields", "_info", "_tables", "_text")
+    __slots__ = ("_entities_max", "_fields", "_info", "_tables", "_text", "of_disk")
 
     def __init__(self, schema: Schema, info: abi.Info, entities_max: int, text: Callable[[int], str]) -> None:
         # What a string's reference stands for.
         self._text = text
+        self.of_disk: Callable[[int], EcsnetError] | None = None
+        """What a status of the disk's means, of a store that has one."""
         self._info = info
         self._entities_max = entities_max
         self._tables = {table.id: table for table in schema.tables}
@@ -109,6 +111,8 @@ class Failures:
             )
         if status == codes["HeapFull"]:
             return LimitExceededError("bytes of distinct strings", TEXT_BYTES_MAX)
+        if codes["Unreachable"] <= status <= codes["Io"] and self.of_disk is not None:
+            return self.of_disk(status)
         return InternalError(
             f"the kernel refused a call (status {status}, table {table_name}, field {field_name!r}, key {key:#x}, "
             f"offset {info.offset})"

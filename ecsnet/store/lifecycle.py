@@ -26,9 +26,10 @@ from typing import TYPE_CHECKING, Final, Literal, Self, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from ecsnet.errors import ArgumentError, ClosedError, NoRowError, RowExistsError, StaleEntityError
+from ecsnet.errors import ArgumentError, ClosedError, EcsnetError, NoRowError, RowExistsError, StaleEntityError
 from ecsnet.ids import Tick, Version
 from ecsnet.store.lending import Lending
+from ecsnet.store.levels import STRICT
 from ecsnet.store.names import Names, TableName
 from ecsnet.store.queued import Queue
 from ecsnet.store.savepoints import Savepoint
@@ -142,15 +143,18 @@ class Lifecycle:
         """Make it so: lent cells come back, waiting operations are done, everything is checked, then all of it counts.
 
         Args:
-            wait: False returns a ticket instead of waiting until it is durable. In memory there is nothing to wait for:
-                the ticket is done.
+            wait: on a disk this returns when the version is as durable as was asked for, and shown. False returns a
+                ticket of that instead. In memory there is nothing to wait for: the ticket is done.
 
         Returns:
             the version that contains it; None inside a tick, whose transactions become one version when it ends. Where
             nothing was changed, the newest version.
 
         Raises:
-            ConstraintError, BorrowError, LimitExceededError: refused. Nothing has changed; the transaction is closed.
+            ConstraintError, BorrowError, LimitExceededError, DiskFullError: refused. Nothing has changed; the
+            transaction is closed.
+            DataFailedError: the disk failed, now or before. What was committed may be on it or not: opening it again
+            says so. The transaction is closed, and the store read-only.
             ClosedError: it was ended before. ArgumentError: `wait=False` inside a tick; it is still open.
 
         Warns:
@@ -192,11 +196,30 @@ class Lifecycle:
         return self.version
 
     def _ticket(self) -> Ticket:
-        if self._writer.in_tick:
+        writer = self._writer
+        if writer.in_tick:
             raise ArgumentError("commit(wait=False): the tick makes the version; look at tx.version when it has ended")
-        ticket = Ticket(None, self.label)
-        ticket.resolve(self.commit(), (), None)
-        return ticket
+        self._writer = writer.unwaiting
+        try:
+            self.commit()
+        except EcsnetError:
+            writer.judged()
+            raise
+        return writer.ticket(self)
+
+    async def durable(self) -> Version:
+        """Under Trio: commit, if that has not been done, and wait until the version is as durable as was asked for,
+        synced to the disk at least. In memory there is nothing to wait for.
+
+        Returns:
+            the version that contains it.
+
+        Raises:
+            as `commit`. ArgumentError: in a tick that has not ended.
+        """
+        if self._state != CLOSED:
+            await self.commit(wait=False)
+        return await self._writer.promise(self.version, STRICT)
 
     def rollback(self) -> None:
         """Undo everything. Ids that it handed out are stale, arrays that it lent are their holder's own memory. Again,
@@ -252,7 +275,15 @@ class Lifecycle:
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        self.__exit__(kind, error, trace)
+        writer = self._writer
+        if not writer.on_disk:
+            self.__exit__(kind, error, trace)
+        elif kind is not None:
+            self._writer = writer.unwaiting
+            self.rollback()
+            await writer.judged_async()
+        elif self._state != CLOSED:
+            await self.commit(wait=False)
 
     def __del__(self) -> None:
         held = getattr(self, "_held", None)
@@ -264,6 +295,8 @@ class Lifecycle:
                 # Store and transaction were garbage together, and the store was finalised first.
                 self._state = CLOSED
             else:
+                # A finaliser waits for nothing.
+                self._writer = self._writer.unwaiting
                 self.rollback()
             # Last: made an error, a warning would leave the baton taken for ever.
             warnings.warn(

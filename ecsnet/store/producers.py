@@ -22,6 +22,7 @@ from ecsnet._kernel import queue
 from ecsnet.errors import ArgumentError, BusyError, ClosedError, LimitExceededError, QueueFullError
 from ecsnet.ids import Version
 from ecsnet.limits import QUEUE_BYTES_MAX, QUEUE_TRANSACTIONS_MAX
+from ecsnet.store.levels import MEMORY
 from ecsnet.store.tickets import EachTicket, Ticket
 
 if TYPE_CHECKING:
@@ -66,15 +67,16 @@ class Producers:
 
     # --- handing in --------------------------------------------------------------------------------------------------
 
-    def put(self, label: str, operations: bytes, keys: int) -> Ticket:
-        """Hand a transaction in, from any thread, and commit it where nobody else is about to.
+    def put(self, label: str, operations: bytes, keys: int, level: int = MEMORY) -> Ticket:
+        """Hand a transaction in, from any thread, and commit it where nobody else is about to. `level` is for stores on
+        a disk: how durable it is to be, at least.
 
         Raises:
             QueueFullError: too much waits. LimitExceededError: it is too long to ever fit. ClosedError.
         """
         return self._put(Ticket(self, label), operations, keys, 1)
 
-    def put_each(self, label: str, operations: bytes, transactions: int) -> EachTicket:
+    def put_each(self, label: str, operations: bytes, transactions: int, level: int = MEMORY) -> EachTicket:
         """Hand in so many transactions of equally many bytes at once, each by itself. Raises as `put`."""
         ticket = EachTicket(self, label, transactions)
         return self._put(ticket, operations, 0, transactions)

@@ -32,6 +32,7 @@ from ecsnet.store.bulk import (
     length_of,
     row_cells,
 )
+from ecsnet.store.levels import MEMORY
 from ecsnet.store.names import TableName, as_key
 from ecsnet.store.pointwise import client_id
 from ecsnet.store.shapes import InsertRecipe, UpdateRecipe, writable
@@ -58,10 +59,22 @@ class QueuedTransaction:
     Every verb returns the transaction. For one thread at a time.
     """
 
-    __slots__ = ("_closed", "_entity_shape", "_keys", "_names", "_parts", "_recipes", "_store", "label", "ticket")
+    __slots__ = (
+        "_closed",
+        "_entity_shape",
+        "_keys",
+        "_level",
+        "_names",
+        "_parts",
+        "_recipes",
+        "_store",
+        "label",
+        "ticket",
+    )
 
-    def __init__(self, store: "Store", label: str):
+    def __init__(self, store: "Store", label: str, level: int = MEMORY):
         self._store = store
+        self._level = level
         self._names = store.names
         self._recipes = store.recipes
         registry = store.names.by_id[0]
@@ -321,7 +334,7 @@ class QueuedTransaction:
             raise ClosedError(f"{self.label!r} was handed in or thrown away; begin another with store.queue()")
 
     def _hand_in(self) -> Ticket:
-        ticket = self._store.producers.put(self.label, b"".join(self._parts), self._keys)
+        ticket = self._store.producers.put(self.label, b"".join(self._parts), self._keys, self._level)
         self._closed = True
         self._parts = []
         self.ticket = ticket

@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from ecsnet.errors import ArgumentError, ClosedError
 from ecsnet.store import packing
 from ecsnet.store.bulk import Columns, columns_of, keys_of
+from ecsnet.store.levels import MEMORY
 from ecsnet.store.shapes import writable
 from ecsnet.store.tickets import EachTicket
 from ecsnet.store.typed import Selector
@@ -41,10 +42,11 @@ class QueuedEach:
     Every verb returns it. For one thread at a time.
     """
 
-    __slots__ = ("_closed", "_count", "_parts", "_store", "label")
+    __slots__ = ("_closed", "_count", "_level", "_parts", "_store", "label")
 
-    def __init__(self, store: "Store", label: str):
+    def __init__(self, store: "Store", label: str, level: int = MEMORY):
         self._store = store
+        self._level = level
         self._parts: list[NDArray[np.void]] = []
         self._count: int | None = None
         self._closed = False
@@ -92,7 +94,7 @@ class QueuedEach:
         """
         self._demand_open()
         ticket = self._store.producers.put_each(
-            self.label, packing.interleaved(self._parts, len(self)) if self._parts else b"", len(self)
+            self.label, packing.interleaved(self._parts, len(self)) if self._parts else b"", len(self), self._level
         )
         self._closed = True
         self._parts = []

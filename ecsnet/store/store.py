@@ -1,4 +1,4 @@
-"""The store: an embedded database in memory, whole by itself.
+"""The store: an embedded database, whole by itself, in memory or in memory and on a disk.
 
 It owns the kernel's handle, hands out views and transactions, and knows who may write: one transaction at a time, or a
 tick, whose transactions become one version together.
@@ -10,12 +10,13 @@ Invariants:
 """
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from ecsnet._kernel.events import EventEncoder
 from ecsnet._kernel.kernel import KernelStore
-from ecsnet.errors import ArgumentError, BusyError, ClosedError, NotBuiltError
+from ecsnet.errors import ArgumentError, BusyError, ClosedError, DataError
 from ecsnet.expressions import Condition
 from ecsnet.ids import Tick, Version
 from ecsnet.limits import BATON_WAIT_S_DEFAULT, ENTITIES_MAX_DEFAULT, EVENT_BLOCK_BYTES
@@ -23,6 +24,8 @@ from ecsnet.schema.model import Schema
 from ecsnet.store.baton import Baton, checked_wait
 from ecsnet.store.changes import Change, History, Subscription, changes, new_history, subscribe
 from ecsnet.store.joins import Joins
+from ecsnet.store.keeping import Keeping
+from ecsnet.store.levels import SEGMENT_BYTES, SHOWING_S_MAX, SNAPSHOT_EVERY_BYTES, STRICT, level_of
 from ecsnet.store.lifecycle import Lifecycle, Randomness
 from ecsnet.store.names import Names
 from ecsnet.store.places import PlacesCache
@@ -31,19 +34,21 @@ from ecsnet.store.queueing import QueuedTransaction
 from ecsnet.store.queueing_each import QueuedEach
 from ecsnet.store.shapes import Recipes
 from ecsnet.store.table import TableHandle
+from ecsnet.store.tickets import Ticket
 from ecsnet.store.transaction import Transaction
 from ecsnet.store.typed import Selector
 from ecsnet.store.view import View
 
 if TYPE_CHECKING:
+    from ecsnet._kernel.disk import Storage
     from ecsnet._kernel.kernel import Statistics
+    from ecsnet.store.durability import Durable
+    from ecsnet.store.opening import Driven
     from ecsnet.store.result import Result
 
 __all__ = ["Store", "TickScope", "Writer"]
 
 OnEvents = Callable[[Version, Tick, list[bytes]], None]
-
-_DURABILITIES: Final = ("memory", "relaxed", "strict", "paranoid")
 
 
 class Writer:
@@ -54,6 +59,8 @@ class Writer:
 
     in_tick: ClassVar[bool] = False
     """Whether a tick makes the version."""
+    on_disk: ClassVar[bool] = False
+    """Whether the end of a transaction may have to be waited for."""
 
     def __init__(self, store: "Store"):
         self._store = store
@@ -66,6 +73,11 @@ class Writer:
     def version(self) -> Version:
         """The newest published version."""
         return self._store.version
+
+    @property
+    def unwaiting(self) -> "Writer":
+        """The same, that waits for no disk."""
+        return self
 
     def begin(self, transaction: Lifecycle) -> None:
         """Take the baton. Raises BusyError, ClosedError."""
@@ -100,6 +112,26 @@ class Writer:
         """Give the baton back."""
         self._store.baton.give()
 
+    def judged(self) -> None:
+        """A transaction was refused and did not wait: nothing to wait for either."""
+
+    async def judged_async(self) -> None:
+        """The same under Trio."""
+
+    def ticket(self, transaction: Lifecycle) -> Ticket:
+        """A ticket of what was committed: done."""
+        ticket = Ticket(None, transaction.label)
+        ticket.resolve(transaction.version, (), None)
+        return ticket
+
+    def promise(self, version: Version | None, level: int) -> Ticket:
+        """A ticket that is done when a version is as durable as a level says; without a disk, now."""
+        if version is None:
+            raise ArgumentError("the tick makes the version: wait for tx.version when it has ended")
+        ticket = Ticket(None, f"version {version}")
+        ticket.resolve(version, (), None)
+        return ticket
+
 
 class TickScope(Writer):
     """One tick: holds the baton from beginning to end, so nobody else commits in between. Made by `Store.tick`.
@@ -124,19 +156,24 @@ class TickScope(Writer):
         """The tick's number."""
         return self._tick
 
-    def transaction(self, label: str, *, dt: float = 0.0, random: Randomness = None) -> Transaction:
+    def transaction(
+        self, label: str, *, dt: float = 0.0, random: Randomness = None, durability: str | None = None
+    ) -> Transaction:
         """A transaction of this tick. Its commit goes to the head and is not published.
 
         Args:
             label: what warnings call it: the command's or system's name.
             dt: seconds of game time; exactly `every / hz`.
             random: what `tx.random` gives, or a function that makes it when it is first asked for.
+            durability: what the tick's version is to be at least, in place of the store's.
 
         Raises:
-            ClosedError: the tick is over.
+            ClosedError: the tick is over. ArgumentError: a store in memory has no other durability.
         """
         if not self._held:
             raise ClosedError(f"tick {self._tick} is not open")
+        if durability is not None:
+            self._store.raise_to(durability)
         return Transaction(self, label, self._tick, dt, random)
 
     def publish(self) -> Version | None:
@@ -179,8 +216,9 @@ class TickScope(Writer):
         self._open = None
 
     def __enter__(self) -> Self:
-        self._store.demand_open()
-        self._store.baton.take()
+        self._store.demand_writable()
+        # A store's own thread has the baton for a moment, to show what became durable; nobody else is waited for.
+        self._store.baton.take(0.0 if self._store.disk is None else SHOWING_S_MAX)
         self._held = True
         return self
 
@@ -191,8 +229,8 @@ class TickScope(Writer):
         self._store.baton.give()
 
 
-class Store:
-    """A database in memory with one schema. A context manager; `close()` ends it.
+class Store(Keeping):
+    """A database with one schema, in memory, and on a disk with `data=`. A context manager; `close()` ends it.
 
     ```python
     with ecsnet.Store("arena.toml") as store:
@@ -208,11 +246,14 @@ class Store:
         "_closed",
         "_events",
         "_history",
+        "_maker",
         "_on_events",
         "_places",
         "_tick",
         "_writer",
+        "_writers",
         "baton",
+        "disk",
         "epoch",
         "joins",
         "kernel",
@@ -225,21 +266,34 @@ class Store:
 
     def __init__(
         self,
-        schema: Schema | str | Path,
+        schema: Schema | str | Path | None,
         *,
         data: str | Path | None = None,
-        durability: str = "memory",
+        durability: str | None = None,
         changes_bytes: int | None = None,
         wait_s: float = BATON_WAIT_S_DEFAULT,
         batch_ms: float | None = None,
         batch_size: int | None = None,
+        read_only: bool = False,
+        create: bool = True,
+        archive: bool = False,
+        snapshot_every_bytes: int | None = SNAPSHOT_EVERY_BYTES,
+        segment_bytes: int = SEGMENT_BYTES,
+        storage: "Storage | None" = None,
+        driven: "Driven | None" = None,
     ):
-        """Make an empty store: no entities, and the schema's own metadata in the tables `schema_*`.
+        """Make an empty store (no entities, and the schema's own metadata in the tables `schema_*`), or open one that
+        is on a disk.
 
         Args:
-            schema: a schema, or the path of a TOML file.
-            data: planned: the directory of a store on disk.
-            durability: "memory".
+            schema: a schema, or the path of a TOML file. None takes the one that the data has.
+            data: the directory of a store on a disk, made where there is none. Without it the store is in memory, and
+                gone with the process.
+            durability: what a commit waits for. "memory": nothing; what was committed in the last moments is lost with
+                the process. "relaxed": that the operating system has it; a loss of power may cost the last 20 ms.
+                "strict", the default: that the disk has it, and nobody sees it before. "paranoid": that the disk also
+                knows how far it got, so that a log whose end is lost later is told from one that never was longer. A
+                transaction may ask for more than its store.
             changes_bytes: record what changes in every table from the beginning, and keep about so many bytes of it for
                 `changes` and `subscribe`. Without, a table is recorded from the first question about it on.
             wait_s: how long a transaction waits at its first operation while another thread writes, unless it says so
@@ -247,16 +301,39 @@ class Store:
             batch_ms, batch_size: a queued transaction waits for others, until the first has waited so many milliseconds
                 or there are so many of them, and all become one version; `flush()` does not wait. With neither it is
                 committed as soon as nobody else is writing.
+            read_only: nothing is written, and of a damaged log what is intact is opened.
+            create: whether an empty or missing directory becomes a new store.
+            archive: keep the log that snapshots have made needless, compressed, for `ecsnet restore` to go back to any
+                version of it.
+            snapshot_every_bytes: a snapshot is made in the background when the log has grown by so much since the last
+                one, and by as much as that takes; None leaves it to `snapshot()`.
+            segment_bytes: of one file of the log: 64 KiB at least, a multiple of 4096.
+            storage: in place of a directory, for tests: `ecsnet._kernel.storage.Storage`.
+            driven: no thread is started and no clock is read: the driver gives the time, and calls `work`.
 
         Raises:
-            SchemaError: the file is no valid schema. NotBuiltError: a store on disk, another durability.
+            SchemaError: the file is no valid schema. ArgumentError: settings of a disk without one.
+            DataMissingError: there is no data, and none is to be made. DataLockedError: another process has it open.
+            SchemaMismatchError: the data has another schema. DataForeignError, DataCorruptError, DataError,
+            DiskFullError: it cannot be opened, and the message says what to do. Nothing was changed in any case.
         """
-        if data is not None:
-            raise NotBuiltError("a store on disk (data=...)", "leave data out: everything is in memory")
-        if durability not in _DURABILITIES:
-            raise ArgumentError(f"expected a durability among {', '.join(_DURABILITIES)}, found {durability!r}")
-        if durability != "memory":
-            raise NotBuiltError(f"durability {durability!r}", "durability='memory' is what there is")
+        on_disk = data is not None or storage is not None
+        if not on_disk:
+            if durability not in (None, "memory"):
+                level_of(durability)
+                raise ArgumentError(
+                    f"durability={durability!r} needs a disk: Store(schema, data='DIRECTORY'); without, it is in memory"
+                )
+            if schema is None or read_only or archive or not create or driven is not None:
+                raise ArgumentError(
+                    "schema=None, read_only, archive, create=False and driven are for a store on a disk: "
+                    "Store(schema, data='DIRECTORY')"
+                )
+        elif schema is None:
+            from ecsnet.store.opening import schema_of
+
+            schema = schema_of(data, storage)
+        assert schema is not None
         self.schema = Schema.resolve(schema)
         self.names = Names(self.schema)
         # Indices may be more than may live at once: one freed in a cut is not handed out again before the next.
@@ -266,20 +343,45 @@ class Store:
         self.joins = Joins(self.kernel)
         self._places = PlacesCache()
         self._closed = False
-        self.epoch = 0
-        """The history that the versions belong to; 0 for a store in memory that no authority has begun one for."""
         self._tick = Tick(0)
-        self.baton = Baton(self.kernel)
+        self.epoch = 0
+        """The history that the versions belong to; 0 for a store in memory, unless its authority says another."""
         self.wait_s = checked_wait(wait_s)
         self._history = new_history(changes_bytes)
         self._events: EventEncoder | None = None
         self._on_events: OnEvents | None = None
-        self.producers = Producers(self, Batching(batch_ms, batch_size))
+        batching = Batching(batch_ms, batch_size)
         self._write_metadata()
-        self._writer = Writer(self)
+        self.disk: Durable | None = None
+        """What keeps it on a disk; None for a store in memory."""
+        self._maker: KernelStore | Durable
+        self._writers: tuple[Writer, ...] = ()
+        if on_disk:
+            from ecsnet.store import opening
+
+            level = STRICT if durability is None else level_of(durability)
+            self.disk = opening.on_disk(
+                self.kernel, self.schema, data, storage, level,
+                read_only=read_only, create=create, archive=archive, segment_bytes=segment_bytes,
+                snapshot_every_bytes=snapshot_every_bytes, driven=driven,
+            )  # fmt: skip
+            self.baton, self._maker = self.disk.baton, self.disk
+            self._tick, self.epoch = Tick(self.disk.recovery.tick), self.disk.recovery.epoch
+            self.producers, self._writers = opening.parts(self, self.disk, batching)
+            self._writer = self._writers[level]
+        else:
+            self.baton, self._maker = Baton(self.kernel), self.kernel
+            self.producers = Producers(self, batching)
+            self._writer = Writer(self)
         self.baton.pump = self.producers.pump
         if changes_bytes is not None:
             self._history.follow(self, [table for table in self.names.tables.values() if not table.read_only])
+
+    @classmethod
+    def open(cls, data: str | Path, **options: Any) -> Self:
+        """Open a store that is on a disk, with the schema that its data has: `Store.open("arena.db")`. Options and
+        errors are those of `Store`; there has to be one."""
+        return cls(None, data=data, create=False, **options)
 
     # --- what it is --------------------------------------------------------------------------------------------------
 
@@ -329,13 +431,16 @@ class Store:
 
     # --- writing -----------------------------------------------------------------------------------------------------
 
-    def transaction(self, label: str = "transaction", *, wait_s: float | None = None) -> Transaction:
+    def transaction(
+        self, label: str = "transaction", *, wait_s: float | None = None, durability: str | None = None
+    ) -> Transaction:
         """Begin a transaction; it takes the writer's baton at its first operation.
 
         Args:
             label: what warnings about it call it.
             wait_s: how long the first operation waits while a transaction or a tick of another thread is open; by
                 default as long as the store says (`Store(wait_s=...)`, 5 s). 0 does not wait, `math.inf` for ever.
+            durability: what its commit waits for, where that is more than the store's.
 
         Raises:
             ClosedError, ArgumentError. The first operation raises BusyError where somebody else still writes then, and
@@ -343,11 +448,12 @@ class Store:
         """
         if self._closed:
             self.demand_open()
-        transaction = Transaction(self._writer, label, self._tick, 0.0, None)
+        writer = self._writer if durability is None else self._writer_of(durability)
+        transaction = Transaction(writer, label, self._tick, 0.0, None)
         transaction.wait_s = self.wait_s if wait_s is None else checked_wait(wait_s)
         return transaction
 
-    def queue(self, label: str = "queued transaction") -> QueuedTransaction:
+    def queue(self, label: str = "queued transaction", *, durability: str | None = None) -> QueuedTransaction:
         """A transaction that is written down now, on any thread, also while another writes or a tick runs, and
         committed by whoever writes next: `commit()` gives a ticket.
 
@@ -358,14 +464,15 @@ class Store:
 
         Args:
             label: what errors about it call it.
+            durability: what its ticket waits for, where that is more than the store's.
 
         Raises:
-            ClosedError.
+            ClosedError, ArgumentError.
         """
         self.demand_open()
-        return QueuedTransaction(self, label)
+        return QueuedTransaction(self, label, 0 if durability is None else self._level_of(durability))
 
-    def queue_each(self, label: str = "queued transactions") -> QueuedEach:
+    def queue_each(self, label: str = "queued transactions", *, durability: str | None = None) -> QueuedEach:
         """Many transactions at once, one for each row of arrays, each kept or refused by itself: see `QueuedEach`.
 
         ```python
@@ -378,7 +485,7 @@ class Store:
             ClosedError.
         """
         self.demand_open()
-        return QueuedEach(self, label)
+        return QueuedEach(self, label, 0 if durability is None else self._level_of(durability))
 
     def flush(self) -> None:
         """Commit what waits in the queue, batched or not; where somebody is writing, they will when they have ended."""
@@ -411,13 +518,23 @@ class Store:
         """End the store. Views and arrays that are held stay valid. Again is harmless.
 
         Raises:
-            BusyError: a transaction or a tick is open. The store stays open.
+            BusyError: a transaction or a tick is open. The store stays open. DataFailedError: not everything could be
+            made durable; it is closed.
         """
         if self._closed:
             return
         self.baton.take()
         self.baton.give()
         self.producers.close()
+        try:
+            if self.disk is not None:
+                self.disk.close(self.wait_s)
+        except DataError:
+            self._end()
+            raise
+        self._end()
+
+    def _end(self) -> None:
         self._closed = True
         self.producers.abandon()
         self._history.close()
@@ -490,11 +607,17 @@ class Store:
         return self._history
 
     async def __aenter__(self) -> Self:
-        """As `with`: a store in memory opens and closes at once."""
+        """As `with`: a store in memory opens and closes at once; one on a disk was opened before, and closes on another
+        thread while other tasks run."""
         return self.__enter__()
 
     async def __aexit__(self, *failure: object) -> None:
-        self.close()
+        if self.disk is None:
+            self.close()
+        else:
+            from ecsnet.store.waiting import done_by_thread
+
+            await done_by_thread(self.close)
 
     # --- for transactions, ticks and the cores ------------------------------------------------------------------------
 
@@ -515,12 +638,30 @@ class Store:
             # ever sees them.
             blocks = self._events.blocks(EVENT_BLOCK_BYTES)
             if blocks:
-                self._on_events(Version(self.kernel.head_version + 1), tick, blocks)
-        version = self.kernel.publish(tick)
+                tell = partial(self._on_events, Version(self.kernel.head_version + 1), tick, blocks)
+                if self.disk is None or not self.disk.keep_back(self.kernel.head_version + 1, tell):
+                    tell()
+        version = self._maker.publish(tick)
         if version is None:
             return None
         self._tick = tick
         return Version(version)
+
+    def demand_writable(self) -> None:
+        """Raise ClosedError after `close`, DataError where the disk takes no more."""
+        self.demand_open()
+        if self.disk is not None:
+            self.disk.demand_writable()
+
+    def raise_to(self, durability: str) -> None:
+        """Have the next version be of this durability at least. With the baton."""
+        level = self._level_of(durability)
+        if self.disk is not None:
+            self.disk.raise_to(level)
+
+    def _writer_of(self, durability: str) -> Writer:
+        level = self._level_of(durability)
+        return self._writer if self.disk is None else self._writers[level]
 
     def follow_events(self, tell: OnEvents | None) -> None:
         """From the next version on, give the event rows of each that has some to `tell`, right before anybody can see
@@ -536,6 +677,9 @@ class Store:
 
     def _catch_up(self) -> None:
         """Publish what held views deferred, if nobody is writing: whoever is will do it."""
+        if self.disk is not None:
+            self.disk.catch_up()
+            return
         try:
             self.baton.take()
         except BusyError:

@@ -3,6 +3,8 @@
     pending ──► committed (version, keys)
            └──► failed (error)
 
+Those of a store on a disk are in `durable_tickets`.
+
 Invariants: a ticket leaves *pending* once, and never changes after; whoever waits learns of it, whatever came first.
 """
 
@@ -44,8 +46,13 @@ class Ticket:
 
     @property
     def done(self) -> bool:
-        """Whether it is not pending any more."""
+        """Whether it is not pending any more: on a disk, whether it is as durable as was demanded, and shown."""
         return self.state != "pending"
+
+    @property
+    def durable(self) -> bool:
+        """Whether a loss of power would not take it any more; False in a store in memory."""
+        return False
 
     def wait(self, timeout_s: float | None = None) -> Version:
         """Block until it is done.
@@ -58,7 +65,8 @@ class Ticket:
 
         Raises:
             what refused it: ConstraintError, StaleEntityError, NoRowError, RowExistsError, LimitExceededError, ...;
-            none of it has happened then. ClosedError: the store was closed first.
+            none of it has happened then. ClosedError: the store was closed first. DataFailedError: the disk failed, and
+            opening it again says whether it has happened.
             BusyError: pending still; or this very thread has a transaction or a tick open, for which it waits.
         """
         if not self.done:
@@ -101,10 +109,17 @@ class Ticket:
 
     def _block(self, timeout_s: float | None) -> None:
         assert self._producers is not None, "only what waits in a queue is pending"
+        self._be_woken()
+        self._producers.hurry(self)
+        self._wait_woken(timeout_s)
+
+    def _be_woken(self) -> None:
         if self._woken is None:
             # Before asking whether it is done: then either we see that, or whoever does it sees this.
             self._woken = threading.Event()
-        self._producers.hurry(self)
+
+    def _wait_woken(self, timeout_s: float | None) -> None:
+        assert self._woken is not None
         if not self.done and not self._woken.wait(timeout_s):
             raise BusyError(f"{self.label!r} is still pending after {timeout_s:g} s; it may yet be committed")
 

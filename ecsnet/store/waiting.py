@@ -12,7 +12,13 @@ import trio
 from ecsnet.errors import BusyError, LocalProtocolError
 from ecsnet.store.baton import Baton
 
-__all__ = ["taken", "woken"]
+__all__ = ["done_by_thread", "taken", "woken"]
+
+
+async def done_by_thread(work: Callable[[], None]) -> None:
+    """Do what blocks on a disk on another thread, while other tasks run."""
+    _token()
+    await trio.to_thread.run_sync(work)
 
 
 async def woken(register: Callable[[Callable[[], None]], Callable[[], None]], timeout_s: float | None) -> bool:

@@ -13,7 +13,6 @@ from ecsnet.errors import (
     BusyError,
     ClosedError,
     ConstraintError,
-    NotBuiltError,
     SchemaError,
     UnknownNameError,
 )
@@ -237,14 +236,29 @@ def test_a_batch_is_one_transaction(store: Store) -> None:
     assert store["health"].count() == 1
 
 
-def test_what_is_not_built_says_so(schema: Schema, store: Store, tmp_path: Path) -> None:
-    with pytest.raises(NotBuiltError, match="disk"):
-        Store(schema, data=tmp_path)
+def test_a_store_in_memory_keeps_nothing_and_says_so(schema: Schema, store: Store) -> None:
     for durability in ("strict", "relaxed", "paranoid"):
-        with pytest.raises(NotBuiltError, match=durability):
+        with pytest.raises(ArgumentError, match=f"{durability}.*needs a disk"):
             Store(schema, durability=durability)
-    with pytest.raises(ArgumentError, match="durability"):
-        Store(schema, durability="perhaps")
+        with pytest.raises(ArgumentError, match=f"{durability}.*needs a disk"):
+            store.transaction(durability=durability)
+        with pytest.raises(ArgumentError, match=f"{durability}.*needs a disk"):
+            store.queue(durability=durability)
+    for durability in ("perhaps", ""):
+        with pytest.raises(ArgumentError, match="durability"):
+            Store(schema, durability=durability)
+    with pytest.raises(ArgumentError, match="disk"):
+        Store(None)
+    for need in (store.snapshot, lambda: store.restore_point("before"), store.work):
+        with pytest.raises(ArgumentError, match=r"disk|driven"):
+            need()
+    with store.transaction(durability="memory") as tx:
+        tx.spawn()
+    assert store.sync() == store.version
+    assert (store.durable_version, store.written_version, store.durability, store.epoch) == (0, 0, "memory", 0)
+    assert store.recovery is None
+    assert store.disk_statistics() is None
+    assert store.promise(store.version).wait() == store.version
 
 
 def test_100000_spawn_despawn_cycles_leave_memory_flat(schema: Schema) -> None:
