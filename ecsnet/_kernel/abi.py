@@ -212,6 +212,8 @@ class Statistics(Structure):
             "change_bytes",
             "retired_pages",
             "slots_used",
+            "buffers",
+            "pressure",
         )
     )
 
@@ -376,6 +378,8 @@ _SIGNATURES: Final[dict[str, tuple[Any, tuple[Any, ...]]]] = {
     "ecs_tx_orphan": (c_int32, (c_void_p, c_uint16, c_uint16, _u64p, _u64p)),
     "ecs_publish": (c_int32, (c_void_p, c_uint64, c_uint32, _u64p, _u64p)),
     "ecs_catch_up": (c_int32, (c_void_p, _u64p)),
+    "ecs_view_limits": (c_int32, (c_void_p, c_uint32, c_uint32)),
+    "ecs_view_guard": (c_int32, (c_void_p,)),
     "ecs_view_acquire": (c_int32, (c_void_p,)),
     "ecs_view_release": (None, (c_void_p, c_uint32)),
     "ecs_view_info": (None, (c_void_p, c_uint32, POINTER(ViewOut))),

@@ -11,6 +11,7 @@ Invariants:
 """
 
 import ctypes
+import os
 import struct
 import sys
 import threading
@@ -27,6 +28,7 @@ from ecsnet._kernel.catalogue import describe
 from ecsnet._kernel.failures import Failures
 from ecsnet._kernel.memory import array, owner
 from ecsnet._kernel.pin import Handle, Pin
+from ecsnet._kernel.pressure import Pressure, PressureWatch
 from ecsnet._kernel.records import Delta, HistoryGone, JoinRows, Statistics, TableInfo, TakenDelta
 from ecsnet._kernel.shape import DELETE, HEADER_BYTES, Shape
 from ecsnet._kernel.texts import Texts, intern, text_at
@@ -89,7 +91,14 @@ ENTITIES_MAX: Final = 1 << 22
 class KernelStore:
     """One store. Writing calls need the baton; `acquire` and everything on a `Pin` may be called from any thread."""
 
-    def __init__(self, schema: Schema, *, entities_max: int = ENTITIES_MAX) -> None:
+    def __init__(self, schema: Schema, *, entities_max: int = ENTITIES_MAX, guarded: bool | None = None) -> None:
+        """Make an empty store, of which nothing is published yet.
+
+        Args:
+            guarded: keep published cells in pages that nobody can write to, and compare each buffer with the head when
+                it was caught up (`kernel/zig/guard.zig`): a wild write or a lost change stops the process where it
+                happens. By default as the environment says: `ECSNET_DEBUG_VIEWS=1`.
+        """
         self.schema = schema
         self._library = library.load()
         # The same library, called with the GIL kept: for calls that take less than giving it up.
@@ -152,6 +161,13 @@ class KernelStore:
         self.published_version = 0
         self.on_version: Callable[[KernelStore], None] | None = None
         """Called when a version was made, by whoever made it: whoever follows the changes takes them then."""
+        self._pressure: PressureWatch | None = None
+        if os.environ.get("ECSNET_DEBUG_VIEWS", "0") not in ("", "0") if guarded is None else guarded:
+            self.take_baton()
+            try:
+                self._check(self._library.ecs_view_guard(self._pointer))
+            finally:
+                self.release_baton()
 
     def _create_error(self, status: int) -> EcsnetError:
         if status == abi.STATUS["OutOfMemory"]:
@@ -517,15 +533,39 @@ class KernelStore:
         if made < 0:
             raise self._failures.error(made)
         self.head_version, self.published_version = self._version.value, self._published.value
-        if made and self.on_version is not None:
-            self.on_version(self)
+        if made:
+            self.tell_version()
         return self.head_version if made else None
+
+    def tell_version(self) -> None:
+        """A version was made, or shown late: tell those who follow. Needs the baton."""
+        if self.on_version is not None:
+            self.on_version(self)
+        if self._pressure is not None:
+            self._pressure.look(self)
+
+    def limit_views(self, slots: int, buffers: int) -> None:
+        """How many versions may be pinned, current or held at once (3 to 64), and how many buffers a column may have
+        for them (3 or more). Beyond either publication is put off. Needs the baton."""
+        self._check(self._library.ecs_view_limits(self._pointer, slots, buffers))
+
+    @property
+    def on_pressure(self) -> Callable[[Pressure], object] | None:
+        """Called with the baton when held views put publication off, whenever that has become twice as bad, and when it
+        is over; see `Pressure`."""
+        return None if self._pressure is None else self._pressure.tell
+
+    @on_pressure.setter
+    def on_pressure(self, tell: Callable[[Pressure], object] | None) -> None:
+        self._pressure = None if tell is None else PressureWatch(tell)
 
     def catch_up(self) -> None:
         """Publish what was deferred, if views were released since. Needs the baton."""
         published = ctypes.c_uint64()
         self._check(self._library.ecs_catch_up(self._pointer, published))
         self.published_version = published.value
+        if self._pressure is not None:
+            self._pressure.look(self)
 
     @property
     def staleness(self) -> int:
@@ -593,8 +633,7 @@ class KernelStore:
         self.head_version = version
         if status:
             self.published_version = version
-        if self.on_version is not None:
-            self.on_version(self)
+        self.tell_version()
 
     def keep_digest(self, on: bool) -> None:
         """Make each version's digest as it is published, from the one before and what changed: then `Pin.kept_digest`
@@ -626,8 +665,7 @@ class KernelStore:
             return None
         taken = _taken_delta(_TAKE_OUT.unpack_from(memory, _TAKE_IN.size))
         self.head_version, self.published_version = taken.version, taken.published
-        if self.on_version is not None:
-            self.on_version(self)
+        self.tell_version()
         return taken
 
     def block_tables(self, block: bytes) -> list[tuple[int, int]]:

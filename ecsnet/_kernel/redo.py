@@ -52,8 +52,8 @@ def seal(kernel: "KernelStore", tick: int, hold: bool) -> int | None:
     made = kernel._library.ecs_seal(kernel._pointer, tick, int(hold), version, published)
     kernel._check(made)
     kernel.head_version, kernel.published_version = version.value, published.value
-    if made and kernel.on_version is not None:
-        kernel.on_version(kernel)
+    if made:
+        kernel.tell_version()
     return version.value if made else None
 
 
@@ -62,8 +62,7 @@ def release(kernel: "KernelStore", durable: int) -> int:
     published = ctypes.c_uint64()
     kernel._check(kernel._library.ecs_release(kernel._pointer, durable, published))
     kernel.published_version = published.value
-    if kernel.on_version is not None:
-        kernel.on_version(kernel)
+    kernel.tell_version()
     return published.value
 
 

@@ -121,6 +121,10 @@ pub const Statistics = extern struct {
     change_bytes: u64,
     retired_pages: u64,
     slots_used: u64,
+    /// Buffers of all columns, spare ones too.
+    buffers: u64,
+    /// What the newest publication was put off for: a `view.Pressure`.
+    pressure: u64,
 };
 
 // Life.
@@ -152,7 +156,12 @@ export fn ecs_store_failure(store: *Store) *failure.Info {
 
 export fn ecs_store_statistics(store: *Store, out: *Statistics) void {
     var rows: u64 = 0;
-    for (store.head.tables) |*table| rows += table.rows;
+    var buffers: u64 = 0;
+    for (store.head.tables) |*table| {
+        rows += table.rows;
+        buffers += table.keys.buffers;
+        for (table.all) |*column| buffers += column.buffers;
+    }
     out.* = .{
         .version = store.version,
         .published_version = store.publishedVersion(),
@@ -166,6 +175,8 @@ export fn ecs_store_statistics(store: *Store, out: *Statistics) void {
         .change_bytes = store.views.ring_bytes,
         .retired_pages = store.head.retired.items.len,
         .slots_used = @popCount(store.views.taken),
+        .buffers = buffers,
+        .pressure = @intFromEnum(store.views.pressure),
     };
 }
 
@@ -374,6 +385,15 @@ export fn ecs_catch_up(store: *Store, published: *u64) i32 {
     store.catchUp() catch |err| return failure.code(err);
     published.* = store.publishedVersion();
     return 0;
+}
+
+export fn ecs_view_limits(store: *Store, slots_max: u32, buffers_max: u32) i32 {
+    return status(store.limitViews(slots_max, buffers_max));
+}
+
+/// Publish into pages that nobody can write to. Needs the baton.
+export fn ecs_view_guard(store: *Store) i32 {
+    return status(store.guardViews());
 }
 
 // Reading.

@@ -10,6 +10,7 @@ const std = @import("std");
 const assert = std.debug.assert;
 const limits = @import("limits.zig");
 const changes = @import("changes.zig");
+const guard = @import("guard.zig");
 const memory = @import("memory.zig");
 const DirtySet = changes.DirtySet;
 
@@ -32,6 +33,7 @@ pub const Buffer = struct {
     cut: u64,
     /// Live slots that refer to it. The writer's own count.
     refs: u32,
+    guarded: bool = false,
 };
 
 pub const Scratch = struct {
@@ -57,6 +59,8 @@ pub const Column = struct {
     /// Buffers no slot refers to, oldest first.
     spare: std.ArrayList(*Buffer) = .empty,
     buffers: u32 = 0,
+    /// Its buffers are in pages that nobody can write to while they are published.
+    guarded: bool = false,
     scratch: Scratch = .{},
 
     pub fn deinit(column: *Column, gpa: std.mem.Allocator) void {
@@ -101,22 +105,27 @@ pub const Column = struct {
 
     /// A buffer nobody reads that can hold `rows`: the newest spare one, or a fresh one. Null when
     /// held views keep as many as there may be.
-    pub fn takeBuffer(column: *Column, gpa: std.mem.Allocator, rows: u32) error{OutOfMemory}!?*Buffer {
+    pub fn takeBuffer(column: *Column, gpa: std.mem.Allocator, rows: u32, buffers_max: u32) error{OutOfMemory}!?*Buffer {
         const bytes = @as(usize, rows) * column.width;
         while (column.spare.pop()) |buffer| {
-            if (buffer.data.len >= bytes) return buffer;
+            if (buffer.data.len >= bytes) {
+                if (buffer.guarded) guard.open(buffer.data);
+                return buffer;
+            }
             destroyBuffer(gpa, buffer);
             column.buffers -= 1;
         }
-        if (column.buffers >= limits.buffers_max) return null;
+        if (column.buffers >= buffers_max) return null;
         const buffer = try gpa.create(Buffer);
         errdefer gpa.destroy(buffer);
         // Sized like the head, which grows exponentially, so a growing table does not make a
         // fresh buffer at each version.
+        const room = @max(bytes, column.head.len, 64);
         buffer.* = .{
-            .data = try take(gpa, @max(bytes, column.head.len, 64)),
+            .data = if (column.guarded) try guard.take(gpa, room) else try take(gpa, room),
             .cut = 0,
             .refs = 0,
+            .guarded = column.guarded,
         };
         column.buffers += 1;
         return buffer;
@@ -125,6 +134,7 @@ pub const Column = struct {
     /// No slot refers to `buffer` any more.
     pub fn giveBack(column: *Column, gpa: std.mem.Allocator, buffer: *Buffer) void {
         assert(buffer.refs == 0);
+        if (buffer.guarded) guard.hide(buffer.data);
         if (column.spare.items.len >= limits.buffers_spare) {
             destroyBuffer(gpa, column.spare.orderedRemove(0));
             column.buffers -= 1;
@@ -182,7 +192,7 @@ pub const Column = struct {
 };
 
 pub fn destroyBuffer(gpa: std.mem.Allocator, buffer: *Buffer) void {
-    give(gpa, buffer.data);
+    if (buffer.guarded) guard.give(gpa, buffer.data) else give(gpa, buffer.data);
     gpa.destroy(buffer);
 }
 

@@ -91,6 +91,42 @@ pub fn smallPanic(message: []const u8, _: ?usize) noreturn {
     abort();
 }
 
+pub const Access = enum { none, read, write };
+
+/// Let whole pages be read, or written, or neither. Only where `has_os`.
+pub fn protect(pages: []u8, access: Access) void {
+    if (!has_os) unreachable;
+    const done = if (builtin.os.tag == .windows) protectWindows(pages, access) else protectPosix(pages, access);
+    if (!done) @panic("the protection of pages cannot be changed");
+}
+
+fn protectPosix(pages: []u8, access: Access) bool {
+    const bits: c_int = switch (access) {
+        .none => 0,
+        .read => 1,
+        .write => 3,
+    };
+    return c.mprotect(pages.ptr, pages.len, bits) == 0;
+}
+
+fn protectWindows(pages: []u8, access: Access) bool {
+    const bits: u32 = switch (access) {
+        .none => 1,
+        .read => 2,
+        .write => 4,
+    };
+    var before: u32 = 0;
+    return windows.VirtualProtect(pages.ptr, pages.len, bits, &before) != 0;
+}
+
+const c = struct {
+    extern "c" fn mprotect(address: [*]u8, bytes: usize, access: c_int) c_int;
+};
+
+const windows = struct {
+    extern "kernel32" fn VirtualProtect(address: [*]u8, bytes: usize, access: u32, before: *u32) callconv(.winapi) c_int;
+};
+
 /// Counts what is allocated through it, so that a store can say how much memory it holds and a
 /// test can say that it stays flat. Only the writer allocates, so the count needs no order.
 pub const CountingAllocator = struct {

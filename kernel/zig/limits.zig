@@ -8,11 +8,11 @@ const assert = std.debug.assert;
 /// component costs one bit, and a full page's rows (4 KiB) are what one copy-on-write costs.
 pub const page_entities = 1024;
 
-/// Published versions that may be pinned or current at once. A held view costs one slot; when all
+/// Published versions that may be pinned or current at once, at most and by default. A held view costs one slot; when all
 /// are held, publication is deferred. 64 is far above what a game holds (one a frame, one a report).
 pub const slots_max = 64;
 
-/// Buffers of one column: current, being written, and those that held views keep. Beyond it
+/// Buffers of one column by default: current, being written, and those that held views keep. Beyond it
 /// publication is deferred rather than memory grown without end.
 pub const buffers_max = 24;
 

@@ -218,7 +218,10 @@ pub const Store = struct {
 
     fn showIfPossible(store: *Store, version: u64, tick: u64) bool {
         return store.show(version, tick, store.keeps_digest) catch |err| switch (err) {
-            error.OutOfMemory => false,
+            error.OutOfMemory => deferred: {
+                store.views.putOff(.memory);
+                break :deferred false;
+            },
         };
     }
 
@@ -258,6 +261,26 @@ pub const Store = struct {
         if (!store.behind or store.head.pending) return;
         errdefer store.settleBehind(false);
         store.settleBehind(try store.show(store.version, store.tick, store.keeps_digest));
+    }
+
+    /// How many versions may be pinned, current or held at once, and how many buffers a column may have for them. Beyond
+    /// either publication is put off. What is there already stays.
+    pub fn limitViews(store: *Store, slots_max: u32, buffers_max: u32) failure.Error!void {
+        try store.needBaton();
+        // One that is read, one that is made, and one between them that a reader has just acquired.
+        if (slots_max < 3 or slots_max > limits.slots_max or buffers_max < 3) return error.BadArgument;
+        store.views.slots_max = slots_max;
+        store.views.buffers_max = buffers_max;
+    }
+
+    /// Publish into guarded buffers from now on (`guard.zig`). Those that there are stay as they are.
+    pub fn guardViews(store: *Store) failure.Error!void {
+        try store.needBaton();
+        if (!compat.has_os) return error.BadArgument;
+        for (store.head.tables) |*table| {
+            table.keys.guarded = true;
+            for (table.all) |*column| column.guarded = true;
+        }
     }
 
     /// Keep each version's digest from the next publication on, or no longer.
@@ -303,7 +326,7 @@ pub const Store = struct {
         // memory to show it, publication is put off like one that held views stand in the way of.
         const published = store.show(version, tick, keep) catch |err| switch (err) {
             error.OutOfMemory => deferred: {
-                store.views.deferred += 1;
+                store.views.putOff(.memory);
                 break :deferred false;
             },
         };

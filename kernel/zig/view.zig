@@ -21,6 +21,7 @@ const assert = std.debug.assert;
 const changes = @import("changes.zig");
 const column = @import("column.zig");
 const compat = @import("compat.zig");
+const guard = @import("guard.zig");
 const limits = @import("limits.zig");
 const sparse = @import("sparse.zig");
 const Head = @import("head.zig").Head;
@@ -82,6 +83,9 @@ pub const Slot = struct {
     kept: ?[2]u64 = null,
 };
 
+/// Why a publication was put off. Appended, never reused.
+pub const Pressure = enum(u8) { none, slots, buffers, memory };
+
 /// A change set no longer in the ring, which views of the cuts up to `last` may still read.
 const RetiredSet = struct { set: *ChangeSet, last: u64 };
 
@@ -108,6 +112,11 @@ pub const Views = struct {
     /// By table: a view that is nobody's, for the next publication.
     spare: []?*TableView = &.{},
     deferred: u64 = 0,
+    /// Versions that may be pinned, current or held at once, and buffers of one column.
+    slots_max: u32 = limits.slots_max,
+    buffers_max: u32 = limits.buffers_max,
+    /// What the newest publication was put off for.
+    pressure: Pressure = .none,
 
     pub fn deinit(views: *Views, head: *Head) void {
         // What was replaced by a version that is held is among the retired already.
@@ -294,8 +303,8 @@ pub const Views = struct {
         assert(views.held == null);
         views.reclaim(head);
         try head.takeUp();
-        if (~views.taken == 0) {
-            views.deferred += 1;
+        if (@popCount(views.taken) >= views.slots_max) {
+            views.putOff(.slots);
             return null;
         }
         const at = @ctz(~views.taken);
@@ -341,7 +350,7 @@ pub const Views = struct {
                 views.unfill(head, slot.room[0..done]);
                 reopen(head, set);
                 set.destroy(views.gpa);
-                views.deferred += 1;
+                views.putOff(.buffers);
                 return null;
             };
             done += 1;
@@ -371,12 +380,19 @@ pub const Views = struct {
         views.trimRing(head.open);
         slot.oldest_cut = views.oldest_cut;
         views.held = at;
+        views.pressure = .none;
         // The cut is sealed, whenever it is shown: a page of it is not written again, and what was freed in
         // it may be handed out in the next, of which it is named as removed before it is named again.
         head.open += 1;
         if (head.freed) for (head.spaces) |*space| space.cut(head.replica);
         head.freed = false;
         return at;
+    }
+
+    /// A version was made, and there is no room to show it in.
+    pub fn putOff(views: *Views, pressure: Pressure) void {
+        views.deferred += 1;
+        views.pressure = pressure;
     }
 
     /// Let readers have the slot that was staged. It is one swap and cannot fail.
@@ -484,11 +500,12 @@ pub const Views = struct {
             buffer.refs += 1;
             return buffer;
         };
-        const buffer = try col.takeBuffer(views.gpa, rows) orelse return null;
+        const buffer = try col.takeBuffer(views.gpa, rows, views.buffers_max) orelse return null;
         var room: [limits.ring_cuts_max + 1]*const changes.DirtySet = undefined;
         // The set of this cut is sealed and in the ring already, so the open one is empty.
         const sets = if (buffer.cut == 0) null else views.setsSince(table, field, &.{}, buffer.cut, &room);
         if (sets) |s| col.catchUp(buffer.data, rows, s) else col.copyAll(buffer.data, rows);
+        if (buffer.guarded) guard.close(buffer.data, col.head, @as(usize, rows) * col.width);
         buffer.cut = head.open;
         buffer.refs = 1;
         return buffer;
