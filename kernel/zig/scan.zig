@@ -398,9 +398,17 @@ const Walk = struct {
             if (header.number != files[i].number) {
                 return walk.fail(&files[i], 32, "the segment has another's name");
             }
-            if (header.first_version <= walk.base.version + 1) return i;
-            if (header.predecessor == null) return walk.fail(&files[i], 48, "the segment begins after the version that is wanted");
-            if (i == 0 or files[i - 1].number != files[i].number - 1) return walk.missing(files[i].number - 1);
+            const reaches = header.first_version <= walk.base.version + 1;
+            // One that begins an epoch without a version of the one before says nothing of what that is: it is entered from there.
+            if (reaches and walk.knows(header.epoch)) return i;
+            if (header.predecessor == null) {
+                if (reaches) return walk.fail(&files[i], 24, "the segment is of an unknown epoch");
+                return walk.fail(&files[i], 48, "the segment begins after the version that is wanted");
+            }
+            if (i == 0 or files[i - 1].number != files[i].number - 1) {
+                if (reaches) return walk.fail(&files[i], 24, "the segment is of an unknown epoch");
+                return walk.missing(files[i].number - 1);
+            }
         }
     }
 
@@ -417,7 +425,7 @@ const Walk = struct {
         if (first) {
             walk.version = header.first_version -% 1;
             if (header.first_version == 0) return walk.fail(file, 48, "the segment begins with no version");
-            if (!walk.knows(header.epoch)) return walk.fail(file, 24, "the segment is of an unknown epoch");
+            assert(walk.knows(header.epoch));
         } else {
             const before = &walk.seal.?;
             const said = header.predecessor.?;
