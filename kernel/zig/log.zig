@@ -375,7 +375,7 @@ pub const Log = struct {
     /// Housekeeping: HORIZON, when more is durable than it says, and the next segment, when the one in use is half full.
     pub fn tend(log: *Log, now_ns: i64) Error!void {
         try log.check();
-        if (log.horizon.load(.monotonic) < log.durable.load(.monotonic)) {
+        if (log.mark != null and log.horizon.load(.monotonic) < log.durable.load(.monotonic)) {
             log.writeHorizon() catch |err| return log.fail(err);
         }
         if (log.left.load(.monotonic) > log.options.segment_bytes / 2 or now_ns < log.full_until_ns) return;
