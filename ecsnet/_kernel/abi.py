@@ -312,6 +312,103 @@ class RelatedOut(Structure):
     _fields_ = (("address", c_uint64), ("bytes", c_uint64), ("count", c_uint64))
 
 
+class TextOut(Structure):
+    __slots__ = ()
+    _fields_ = (("address", c_uint64), ("length", c_uint64))
+
+
+class FailureOut(Structure):
+    __slots__ = ()
+    _fields_ = (("operation", c_uint32), ("errno", c_int32), ("path", TextOut))
+
+
+class DamageOut(Structure):
+    __slots__ = ()
+    _fields_ = (
+        ("file", TextOut),
+        ("what", TextOut),
+        ("offset", c_uint64),
+        ("version", c_uint64),
+        ("durable", c_uint64),
+    )
+
+
+class AncestorOut(Structure):
+    __slots__ = ()
+    _fields_ = (("epoch", c_uint32), ("reserved", c_uint32), ("version", c_uint64))
+
+
+class DiskIn(Structure):
+    __slots__ = ()
+    _fields_ = (
+        ("seed", ctypes.c_uint8 * 32),
+        ("fingerprint", ctypes.c_uint8 * 16),
+        ("now_ns", c_int64),
+        ("schema", c_uint64),
+        ("schema_bytes", c_uint64),
+        ("segment_bytes", c_uint64),
+        ("level", c_uint32),
+        ("flags", c_uint32),
+    )
+
+
+class RecoveryOut(Structure):
+    __slots__ = ()
+    _fields_ = (
+        ("database", ctypes.c_uint8 * 16),
+        ("fingerprint", ctypes.c_uint8 * 16),
+        ("version", c_uint64),
+        ("tick", c_uint64),
+        ("snapshot_version", c_uint64),
+        ("records", c_uint64),
+        ("torn_bytes", c_uint64),
+        ("wal_bytes", c_uint64),
+        ("epoch", c_uint32),
+        ("flags", c_uint32),
+        ("ancestors", c_uint64),
+        ("ancestor_count", c_uint64),
+        ("damages", c_uint64),
+        ("damage_count", c_uint64),
+    )
+
+
+class SnapshotOut(Structure):
+    __slots__ = ()
+    _fields_ = (
+        ("version", c_uint64),
+        ("tick", c_uint64),
+        ("time_ns", c_int64),
+        ("bytes", c_uint64),
+        ("done", c_uint64),
+        ("total", c_uint64),
+        ("digest", ctypes.c_uint8 * 16),
+        ("name", TextOut),
+    )
+
+
+class DiskStatistics(Structure):
+    __slots__ = ()
+    _fields_ = tuple(
+        (name, c_uint64)
+        for name in (
+            "written",
+            "durable",
+            "horizon",
+            "records",
+            "record_bytes",
+            "written_bytes",
+            "queued_bytes",
+            "writes",
+            "syncs",
+            "segments",
+            "wal_bytes",
+            "since_snapshot_bytes",
+            "snapshots",
+            "snapshot_bytes",
+        )
+    )
+
+
 STRUCTURES: Final[tuple[type[Structure], ...]] = (
     FieldIn,
     TableIn,
@@ -337,6 +434,14 @@ STRUCTURES: Final[tuple[type[Structure], ...]] = (
     StepIn,
     WalkIn,
     RelatedOut,
+    TextOut,
+    FailureOut,
+    DamageOut,
+    AncestorOut,
+    DiskIn,
+    RecoveryOut,
+    SnapshotOut,
+    DiskStatistics,
 )
 
 _u64p = POINTER(c_uint64)
@@ -434,6 +539,36 @@ _SIGNATURES: Final[dict[str, tuple[Any, tuple[Any, ...]]]] = {
     "ecs_release": (c_int32, (c_void_p, c_uint64, _u64p)),
     "ecs_checksum": (None, (c_char_p, c_uint64, c_void_p)),
     "ecs_checksum_path": (c_uint32, ()),
+    "ecs_storage_os": (c_int32, (c_char_p, c_uint64, c_uint32, POINTER(c_void_p))),
+    "ecs_storage_memory": (c_int32, (POINTER(c_void_p),)),
+    "ecs_storage_destroy": (None, (c_void_p,)),
+    "ecs_storage_failure": (None, (c_void_p, POINTER(FailureOut))),
+    "ecs_storage_image": (c_int32, (c_void_p, c_uint64, c_uint32, POINTER(c_void_p))),
+    "ecs_storage_fail": (c_int32, (c_void_p, c_uint64, c_uint32)),
+    "ecs_storage_list": (c_int32, (c_void_p, POINTER(TextOut))),
+    "ecs_storage_read": (c_int32, (c_void_p, c_char_p, c_uint64, POINTER(TextOut))),
+    "ecs_storage_put": (c_int32, (c_void_p, c_char_p, c_uint64, c_char_p, c_uint64)),
+    "ecs_disk_schema": (c_int32, (c_void_p, POINTER(TextOut))),
+    "ecs_disk_open": (c_int32, (c_void_p, c_void_p, POINTER(DiskIn), POINTER(RecoveryOut), POINTER(c_void_p))),
+    "ecs_disk_publish": (c_int32, (c_void_p, c_uint64, c_int64, c_uint32, _u64p, _u64p)),
+    "ecs_disk_release": (c_int32, (c_void_p, _u64p)),
+    "ecs_disk_flush": (c_int32, (c_void_p, c_uint32, c_int64)),
+    "ecs_disk_tend": (c_int32, (c_void_p, c_int64)),
+    "ecs_disk_mark": (c_uint64, (c_void_p, c_uint32)),
+    "ecs_disk_statistics": (None, (c_void_p, POINTER(DiskStatistics))),
+    "ecs_disk_point": (c_int32, (c_void_p, c_char_p, c_uint64, c_int64)),
+    "ecs_disk_note_digest": (c_int32, (c_void_p, c_uint64, c_char_p, c_int64)),
+    "ecs_disk_compact": (c_int32, (c_void_p, c_void_p, c_uint64)),
+    "ecs_disk_archived": (c_int32, (c_void_p, c_uint64)),
+    "ecs_disk_close": (c_int32, (c_void_p, c_int64)),
+    "ecs_disk_destroy": (None, (c_void_p,)),
+    "ecs_snapshot_begin": (c_int32, (c_void_p, c_int64, POINTER(c_void_p))),
+    "ecs_snapshot_step": (c_int32, (c_void_p, POINTER(SnapshotOut))),
+    "ecs_snapshot_end": (None, (c_void_p,)),
+    "ecs_snapshot_load": (
+        c_int32,
+        (c_void_p, c_void_p, c_char_p, c_uint64, POINTER(SnapshotOut), POINTER(DamageOut)),
+    ),
 }
 
 

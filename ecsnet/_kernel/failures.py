@@ -96,6 +96,8 @@ class Failures:
         if status == codes["Limit"]:
             limit = table.rows_max if table and table.rows_max else self._entities_max
             return LimitExceededError(f"{table_name}.rows_max", limit)
+        if status == codes["ReadOnly"] and table is None:
+            return ArgumentError("this store was opened for reading only; nothing changed")
         if status == codes["ReadOnly"]:
             why = "its cells are strings" if field and field.type == "string" else "it is unique or a reference"
             return ArgumentError(f"{table_name}.{field_name} is read-only as a column: {why}")

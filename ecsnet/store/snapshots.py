@@ -120,7 +120,7 @@ class Snapshots:
 
     def _make(self, side: "Durable") -> _Steps:
         made = yield from side.disk.snapshot(side.clock_ns())
-        for number in side.disk.compact(side.clock_ns()):
+        for number in side.disk.compact():
             if self.archiver is not None:
                 self.archiver(number)
                 side.disk.archived(number)

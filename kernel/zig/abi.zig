@@ -19,6 +19,7 @@ const catalogue = @import("catalogue.zig");
 const compat = @import("compat.zig");
 const delta = @import("delta.zig");
 const digest = @import("digest.zig");
+const disk_layouts = @import("abi_disk_layouts.zig");
 const frame = @import("frame.zig");
 const failure = @import("failure.zig");
 const head_file = @import("head.zig");
@@ -50,7 +51,11 @@ comptime {
     _ = abi_spatial;
     _ = @import("abi_events.zig");
     _ = @import("abi_query.zig");
-    if (compat.has_os) _ = @import("abi_crypto.zig");
+    if (compat.has_os) {
+        _ = @import("abi_crypto.zig");
+        _ = @import("abi_storage.zig");
+        _ = @import("abi_disk.zig");
+    }
 }
 
 fn status(result: failure.Error!void) i32 {
@@ -666,6 +671,14 @@ const manifest: []const u8 = text: {
         .{ "ChunkOut", abi_journal.ChunkOut },
         .{ "PumpOut", abi_queue.PumpOut },
         .{ "Result", queue.Result },
+        .{ "TextOut", disk_layouts.TextOut },
+        .{ "FailureOut", disk_layouts.FailureOut },
+        .{ "DamageOut", disk_layouts.DamageOut },
+        .{ "AncestorOut", disk_layouts.AncestorOut },
+        .{ "DiskIn", disk_layouts.DiskIn },
+        .{ "RecoveryOut", disk_layouts.RecoveryOut },
+        .{ "SnapshotOut", disk_layouts.SnapshotOut },
+        .{ "DiskStatistics", disk_layouts.DiskStatistics },
     }) |entry| {
         out = out ++ std.fmt.comptimePrint("{s}={d}", .{ entry[0], @sizeOf(entry[1]) });
         for (@typeInfo(entry[1]).@"struct".fields) |field| {

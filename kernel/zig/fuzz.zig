@@ -156,9 +156,15 @@ pub const World = struct {
     }
 
     pub fn grow(store: *Store, random: std.Random, n: u32) !void {
-        const head = &store.head;
         try store.takeBaton();
         defer store.giveBaton();
+        try change(store, random, n);
+        _ = try store.publish(0, false);
+    }
+
+    /// The same, kept and not made a version of, for whoever has the baton.
+    pub fn change(store: *Store, random: std.Random, n: u32) !void {
+        const head = &store.head;
         try store.begin();
         for (0..n) |_| {
             var key: [1]u64 = undefined;
@@ -197,7 +203,6 @@ pub const World = struct {
             try head.writeCell(5, row, 1, notes.keyAt(row), std.mem.asBytes(&text));
         }
         try store.commit();
-        _ = try store.publish(0, false);
     }
 
     fn cut(store: *Store, base: u64) ![]u8 {

@@ -180,6 +180,13 @@ pub fn nameOf(version: u64, temporary: bool, out: *[40]u8) []const u8 {
     return std.fmt.bufPrint(out, "snap/{d:0>20}.snap{s}", .{ version, if (temporary) ".tmp" else "" }) catch unreachable;
 }
 
+/// The version of a snapshot by its name in `snap/`, or null for anything else.
+pub fn versionOf(name: []const u8) ?u64 {
+    if (name.len != 25 or !std.mem.endsWith(u8, name, ".snap")) return null;
+    for (name[0..20]) |digit| if (!std.ascii.isDigit(digit)) return null;
+    return std.fmt.parseInt(u64, name[0..20], 10) catch null;
+}
+
 /// The key space and the counter of a table, as they were when the snapshot began.
 const Copied = struct { places: []u32 = &.{}, counter: u64 = 0 };
 

@@ -12,6 +12,7 @@ comptime {
     _ = @import("changes.zig");
     _ = @import("column.zig");
     _ = @import("crypto.zig");
+    _ = @import("database_test.zig");
     _ = @import("edge_test.zig");
     _ = @import("entity.zig");
     _ = @import("events_test.zig");
