@@ -4,7 +4,7 @@ It is started by the first version, looks every few milliseconds while there is 
 is woken, so a store that nobody writes to costs nothing.
 
 Invariants:
-- asleep it holds no reference to the store's disk, so a store that is let go is freed, and ends it;
+- a store that is let go without being closed ends it, and it lets go of the disk then, where nobody waits for that;
 - whoever makes a version looks whether it rests after making it, and it looks for a version after saying that it rests:
   nothing is left lying.
 """
@@ -40,7 +40,13 @@ class DiskThread:
         self._end = False
         self.resting = True
         """It does not look until it is woken."""
-        self._side = weakref.ref(side, lambda _: self.wake())
+        # It is the side that has the thread, and `opening` that keeps both while the store is open.
+        self._side = weakref.ref(side)
+
+    @property
+    def runs(self) -> bool:
+        """Whether it was started and has not ended."""
+        return self._thread is not None and self._thread.is_alive()
 
     def wake(self) -> None:
         """Have it look now."""
@@ -76,6 +82,9 @@ class DiskThread:
                 return
             side = self._side()
             if side is None or side.closed:
+                return
+            if side.forsaken:
+                side.abandon()
                 return
             if not side.work(time.monotonic()):
                 self.resting = True

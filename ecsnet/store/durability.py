@@ -43,6 +43,10 @@ _SYNC_AFTER_S: Final = 0.005
 """How long what was only written waits for more before it is synced. With the time until the thread looks
 (`disk_thread.ROUND_S`) that is half of the 20 ms that are declared; the other half is the disk's."""
 
+_TEND_EVERY_S: Final = 0.012
+"""How often the HORIZON is looked after, by the next round: a sync of its own, which commits wait for. Within the 20 ms
+that are declared for it."""
+
 _SHOW_AGAIN_S: Final = 0.010
 """How soon a waiting thread looks again where the baton is in hands that do not say when they give it back: a snapshot
 that begins."""
@@ -56,13 +60,16 @@ class Durable:
         "__weakref__",
         "_again",
         "_answering",
+        "_demand",
         "_events",
         "_flushing",
         "_held",
         "_held_from",
+        "_held_to",
         "_last",
         "_owns_storage",
         "_raised",
+        "_tended_s",
         "_unsynced_s",
         "_waiting",
         "baton",
@@ -70,9 +77,11 @@ class Durable:
         "closed",
         "disk",
         "failure",
+        "forsaken",
         "kernel",
         "level",
         "levels",
+        "on_end",
         "read_only",
         "recovery",
         "snapshots",
@@ -106,20 +115,26 @@ class Durable:
         self.failure: EcsnetError | None = None
         """Why nothing is acknowledged any more."""
         self.closed = False
+        self.forsaken = False
+        """Nobody has the store any more."""
         self.to_show = False
         """Something is durable that is not shown yet: for whoever gives the baton back."""
         self.levels: dict[int, int] = {}
         """Of what waits in the queue and demands more than the store does, the levels."""
         self._raised = MEMORY
         self._held: deque[int] = deque()
-        self._held_from = _NEVER
+        # The first version that nobody sees, the first that is not durable of those that wait for it, the last of them.
+        self._held_from = self._demand = _NEVER
+        self._held_to = 0
         self._events: deque[tuple[int, Callable[[], object]]] = deque()
         self._flushing = threading.Lock()
         self._answering = threading.Lock()
         self._again = False
-        self._last = (0, 0)
+        self._last = (0, 0, 0, 0)
         self._waiting: tuple[deque[tuple[int, _Answer]], ...] = tuple(deque() for _ in LEVELS)
         self._unsynced_s: float | None = None
+        self._tended_s = 0.0
+        self.on_end: Callable[[], object] | None = None
         self.thread: DiskThread | None = None
         """Flushes what nobody waits for; None where a driver does that (`work`)."""
 
@@ -145,8 +160,9 @@ class Durable:
             return None
         if level >= STRICT:
             self._held.append(made)
+            self._held_to = made
             if self._held_from == _NEVER:
-                self._held_from = made
+                self._held_from = self._demand = made
         if self.thread is not None and self.thread.resting:
             self.thread.wake()
         return made
@@ -176,25 +192,23 @@ class Durable:
         while self._events and self._events[0][0] < later:
             # Before: who sees the version is to find its events told.
             self._events.popleft()[1]()
-        self.disk.release()
+        shown = self.disk.release()
         while held and held[0] <= durable:
             held.popleft()
-        self._held_from = held[0] if held else _NEVER
-        if self.kernel.on_version is not None:
-            # The kernel has kept back what followers may see now.
-            self.kernel.on_version(self.kernel)
+        # What readers get next has the newest in it, so with that still to come what is durable waits for it too.
+        self._held_from, self._demand = (shown + 1, held[0]) if held else (_NEVER, _NEVER)
 
     # --- what is there ----------------------------------------------------------------------------------------------
 
     @property
     def written_version(self) -> int:
         """The newest version that survives the death of the process."""
-        return self._last[0] if self.closed else self.disk.written
+        return self._mark(RELAXED)
 
     @property
     def durable_version(self) -> int:
         """The newest version that survives a loss of power."""
-        return self._last[1] if self.closed else self.disk.durable
+        return self._mark(STRICT)
 
     # --- waiting -----------------------------------------------------------------------------------------------------
 
@@ -209,8 +223,10 @@ class Durable:
             DataFailedError: the disk failed before. BusyError: this thread has the baton, which showing needs.
         """
         while not self.reached(version, level):
-            self._flush(version, STRICT if level < STRICT and self._held_from <= version else level)
-            if self._held_from <= version:
+            if self._held_from > version:
+                self._flush(version, level)
+            else:
+                self._flush(self._held_to, max(level, STRICT))
                 self._show(version)
 
     def sync(self) -> int:
@@ -259,7 +275,10 @@ class Durable:
 
     def _mark(self, level: int) -> int:
         disk = self.disk
-        return disk.written if level <= RELAXED else disk.durable if level == STRICT else disk.horizon
+        try:
+            return disk.written if level <= RELAXED else disk.durable if level == STRICT else disk.horizon
+        except ClosedError:
+            return self._last[level]
 
     def _flush(self, version: int, level: int) -> None:
         with self._flushing:
@@ -296,12 +315,12 @@ class Durable:
 
     def catch_up(self) -> None:
         """For whoever wants to see the newest: show what can be shown, if nobody is writing."""
-        if not self.closed and (self._held_from == _NEVER or self._held_from <= self.disk.durable):
+        if self._demand == _NEVER or self._demand <= self.durable_version:
             self.show()
 
     def _show(self, version: int) -> None:
         self.show()
-        if self._held_from > version:
+        if not self.to_show:
             return
         if self.baton.owner == threading.get_ident():
             raise BusyError(
@@ -310,11 +329,11 @@ class Durable:
         given = threading.Event()
         forget = self.baton.register(given.set)
         try:
-            while self._held_from <= min(version, self.disk.durable):
-                self.show()
-                if self._held_from <= version:
-                    given.wait(_SHOW_AGAIN_S)
-                    given.clear()
+            while self.to_show:
+                given.wait(_SHOW_AGAIN_S)
+                given.clear()
+                if self.to_show:
+                    self.show()
         finally:
             forget()
 
@@ -335,6 +354,8 @@ class Durable:
         disk = self.disk
         try:
             with self._flushing:
+                if self._over():
+                    return False
                 head = self.kernel.head_version
                 level = self._asked()
                 if self._unsynced_s is not None and now_s - self._unsynced_s >= _SYNC_AFTER_S:
@@ -345,13 +366,17 @@ class Durable:
                     self._unsynced_s = None
                 elif self._unsynced_s is None:
                     self._unsynced_s = now_s
-                disk.tend(self.clock_ns())
+                if now_s - self._tended_s >= _TEND_EVERY_S:
+                    self._tended_s = now_s
+                    disk.tend(self.clock_ns())
         except EcsnetError as error:
             self._fail(error)
             return False
-        if self._held_from <= disk.durable:
+        if self._demand <= self.durable_version:
             self.show()
         self.answer()
+        if self._over():
+            return False
         busy = self.snapshots.look(now_s, threads=self.thread is not None)
         return busy or self.unfinished
 
@@ -360,7 +385,11 @@ class Durable:
         """Whether `work` has more to do soon."""
         if self.closed or self.failure is not None:
             return False
-        return self.disk.horizon < self.kernel.head_version or self._held_from != _NEVER or any(self._waiting)
+        return self._mark(PARANOID) < self.kernel.head_version or self._held_from != _NEVER or any(self._waiting)
+
+    def _over(self) -> bool:
+        """Whether it is closed by now: another thread may have."""
+        return self.closed
 
     def _asked(self) -> int:
         """The highest level that somebody waits for and does not have."""
@@ -395,17 +424,18 @@ class Durable:
         self.baton.take(wait_s)
         try:
             with self._flushing:
-                if failure is None:
-                    # What was committed since.
-                    self.disk.flush(STRICT, self.clock_ns())
-                    self.release()
-                    self.answer()
-                self._last = (self.disk.written, self.disk.durable)
-                self.disk.close(self.clock_ns())
+                try:
+                    if failure is None:
+                        # What was committed since.
+                        self.disk.flush(STRICT, self.clock_ns())
+                        self.release()
+                        self.answer()
+                finally:
+                    self._end()
+                    self.disk.close(self.clock_ns())
         except DataError as error:
             failure = failure or error
         finally:
-            self.closed = True
             self.baton.hand_over()
             self._let_go()
             self.answer()
@@ -418,29 +448,33 @@ class Durable:
             return
         self.snapshots.stop()
         with self._flushing:
-            self._last = (self.disk.written, self.disk.durable)
-            self.closed = True
+            self._end()
             self.disk.abandon()
         self._let_go()
         self.answer()
+
+    def _end(self) -> None:
+        self._last = (self.disk.written, self.disk.written, self.disk.durable, self.disk.horizon)
+        self.closed = True
 
     def _let_go(self) -> None:
         if self.thread is not None:
             self.thread.stop()
         if self._owns_storage:
             self.storage.close()
+        if self.on_end is not None:
+            self.on_end()
 
-    def __del__(self) -> None:
-        # The attribute is missing where the constructor failed. Without `_flushing`: nobody else can have it.
-        if getattr(self, "closed", True):
+    def forsake(self) -> None:
+        """The store was let go without `close`, as a finaliser says: end like a crash, and wait for nobody here."""
+        if self.closed:
             return
-        self.closed = True
-        if self.thread is not None:
-            self.thread.stop(wait=False)
-        self.snapshots.stop(wait=False)
-        self.disk.abandon()
-        if self._owns_storage:
-            self.storage.close()
+        self.forsaken = True
+        if self.thread is not None and self.thread.runs:
+            # It may hold what we would have to wait for, in this very thread.
+            self.thread.wake()
+        else:
+            self.abandon()
         warnings.warn(
             f"the store in {self.storage.name} was let go without close(): what was not yet as durable as demanded is "
             f"lost, as in a crash",

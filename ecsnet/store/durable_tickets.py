@@ -124,7 +124,7 @@ class DurableEachTicket(_OnDisk, EachTicket):
 class DurableProducers(Producers):
     """The queue of a store on a disk."""
 
-    __slots__ = ("_side",)
+    __slots__ = ("__weakref__", "_side")
 
     def __init__(self, store: "Store", batching: Batching, side: Durable):
         super().__init__(store, batching)

@@ -2,6 +2,8 @@
 
 Invariants:
 - an error leaves nothing open and nothing changed;
+- a disk is kept here while it is open, and knows its store by weak references only: a store that is let go is freed
+  before its disk, whose memory it needs, and then ends like in a crash;
 - a store that is still open when the interpreter ends is closed, so that an ordinary end of a program is a clean one.
 """
 
@@ -11,6 +13,7 @@ import time
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -107,13 +110,25 @@ def on_disk(
     side.snapshots = Snapshots(side, None if side.read_only else snapshot_every_bytes, None)
     if driven is None:
         side.thread = DiskThread(side)
-        _open.add(side)
     return side
 
 
 def parts(store: "Store", side: Durable, batching: "Batching") -> "tuple[Producers, tuple[Writer, ...]]":
-    """The queue of a store on a disk, and its writers by level."""
-    return DurableProducers(store, batching, side), tuple(DurableWriter(store, side, n) for n in range(len(LEVELS)))
+    """The queue of a store on a disk, and its writers by level. From here on the disk is open until it is closed, or
+    the store let go."""
+    _open[id(side)] = side
+    side.on_end = partial(_open.pop, id(side), None)
+    weakref.finalize(store, side.forsake).atexit = False
+    producers = DurableProducers(store, batching, side)
+    pump = weakref.WeakMethod(producers.pump)
+
+    def pump_if_there() -> None:
+        there = pump()
+        if there is not None:
+            there()
+
+    side.baton.pump = pump_if_there
+    return producers, tuple(DurableWriter(store, side, n) for n in range(len(LEVELS)))
 
 
 def differences(ours: Schema, theirs: Schema) -> list[str]:
@@ -172,12 +187,12 @@ def _place(data: str | Path | None, storage: Storage | None) -> Storage:
     return Storage.os(os.fspath(data))
 
 
-_open: "weakref.WeakSet[Durable]" = weakref.WeakSet()
+_open: dict[int, Durable] = {}
 
 
 @atexit.register
 def _close_all() -> Any:
-    for side in list(_open):
+    for side in list(_open.values()):
         try:
             side.close(0.0)
         except EcsnetError:

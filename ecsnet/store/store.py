@@ -373,7 +373,7 @@ class Store(Keeping):
             self.baton, self._maker = Baton(self.kernel), self.kernel
             self.producers = Producers(self, batching)
             self._writer = Writer(self)
-        self.baton.pump = self.producers.pump
+            self.baton.pump = self.producers.pump
         if changes_bytes is not None:
             self._history.follow(self, [table for table in self.names.tables.values() if not table.read_only])
 
