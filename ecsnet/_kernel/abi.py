@@ -565,6 +565,13 @@ _SIGNATURES: Final[dict[str, tuple[Any, tuple[Any, ...]]]] = {
     "ecs_snapshot_begin": (c_int32, (c_void_p, c_int64, POINTER(c_void_p))),
     "ecs_snapshot_step": (c_int32, (c_void_p, POINTER(SnapshotOut))),
     "ecs_snapshot_end": (None, (c_void_p,)),
+    "ecs_disk_found": (
+        c_int32,
+        (
+            *(c_void_p, c_void_p, c_char_p, c_uint32, c_void_p, c_uint64),
+            *(c_char_p, c_char_p, c_uint64, c_int64, _u64p),
+        ),
+    ),
     "ecs_snapshot_load": (
         c_int32,
         (c_void_p, c_void_p, c_char_p, c_uint64, POINTER(SnapshotOut), POINTER(DamageOut)),

@@ -19,7 +19,7 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
@@ -602,3 +602,45 @@ def finish(kernel: KernelStore) -> None:
         redo.finish(kernel)
     finally:
         kernel.release_baton()
+
+
+def found(
+    kernel: KernelStore,
+    storage: Storage,
+    *,
+    database: bytes,
+    epoch: int,
+    ancestors: Sequence[tuple[int, int]],
+    now_ns: int,
+) -> int:
+    """Begin a database in `storage` with what `kernel` has published: where a restore ends. Returns the bytes of its
+    first snapshot.
+
+    Args:
+        kernel: as `finish` leaves it, nothing committed since.
+        database: the id of the database it goes on from.
+        epoch: new, above 0.
+        ancestors: the epochs before it with their last versions, oldest first; the last ends with this version.
+
+    Raises (there is no database in `storage` then):
+        ArgumentError: it has one already. DataLockedError, DiskFullError, DataError.
+    """
+    schema = kernel.schema
+    text = schema.canonical.encode()
+    pairs = (ctypes.c_uint64 * (2 * len(ancestors)))(*(number for one in ancestors for number in one))
+    size = ctypes.c_uint64()
+    kernel.take_baton()
+    try:
+        status = kernel._library.ecs_disk_found(
+            *(kernel._pointer, storage.pointer, database, epoch, ctypes.addressof(pairs), len(ancestors)),
+            *(schema.fingerprint, text, len(text), now_ns, size),
+        )
+    finally:
+        kernel.release_baton()
+    if status == abi.STATUS["Exists"]:
+        raise ArgumentError(f"{storage.name} has a database already; nothing was changed")
+    if status in _OF_STORE:
+        raise kernel.failed(status)
+    if status < 0:
+        raise storage.error(status)
+    return size.value

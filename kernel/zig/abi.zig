@@ -55,6 +55,7 @@ comptime {
         _ = @import("abi_crypto.zig");
         _ = @import("abi_storage.zig");
         _ = @import("abi_disk.zig");
+        _ = @import("abi_founding.zig");
     }
 }
 

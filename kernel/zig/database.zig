@@ -642,7 +642,7 @@ pub const Taking = struct {
 };
 
 /// Write a manifest beside, sync it, and give it its name.
-fn writeManifest(gpa: std.mem.Allocator, storage: Storage, manifest: *const Manifest) failure.Error!void {
+pub fn writeManifest(gpa: std.mem.Allocator, storage: Storage, manifest: *const Manifest) failure.Error!void {
     const content = try manifest.encode(gpa);
     defer gpa.free(content);
     var temporary_room: manifest_file.Name = undefined;
