@@ -464,6 +464,21 @@ class DataCorruptError(DataError):
         self.what = what
 
 
+class DataUnreachableError(DataError, LookupError):
+    """A moment that a directory cannot give back: it is before what was kept, after the newest version, or lost by
+    damage. `target` is as it was asked for, `oldest` and `newest` the versions that can be had. Nothing was written."""
+
+    def __init__(self, path: str, target: str, oldest: int, newest: int, why: str) -> None:
+        super().__init__(
+            path,
+            f"{target} cannot be had: {why}. Versions from {oldest} to {newest} can; `ecsnet inspect {path} --log` "
+            f"lists them with their ticks and times. Nothing was written",
+        )
+        self.target = target
+        self.oldest = oldest
+        self.newest = newest
+
+
 class DataFailedError(DataError):
     """A write or a sync failed, now or earlier: what the disk holds beyond version `durable` is not known, so nothing
     more is acknowledged and the store is read-only. Close it, mend the disk, and open it again: that finds the truth.
