@@ -29,6 +29,11 @@ COMMANDS = {
     "proxy": "ecsnet.cli.proxy",
     "schema": "ecsnet.cli.schema",
     "query": "ecsnet.cli.query",
+    "inspect": "ecsnet.cli.inspect",
+    "verify": "ecsnet.cli.verify",
+    "snapshot": "ecsnet.cli.snapshot",
+    "backup": "ecsnet.cli.backup",
+    "restore": "ecsnet.cli.restore",
     "bench": "ecsnet.cli.bench",
 }
 
