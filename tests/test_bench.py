@@ -3,20 +3,26 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+from ecsnet.bench.commit import METRICS as COMMITS
 from ecsnet.bench.contention import METRICS as CONTENTION
 from ecsnet.bench.crowd import make_crowd
+from ecsnet.bench.disk import bench_folder
 from ecsnet.bench.figures import Figure
 from ecsnet.bench.goals import GOALS, Goal
 from ecsnet.bench.peers_columns import ColumnsSide
 from ecsnet.bench.peers_sql import SqliteSide
 from ecsnet.bench.query import METRICS as QUERIES
 from ecsnet.bench.query import EcsnetSide
+from ecsnet.bench.snapshot import METRICS as SNAPSHOTS
 from ecsnet.bench.spatial import METRICS as PLACES
 from ecsnet.bench.store import METRICS
+from ecsnet.bench.transfer import METRICS as TRANSFERS
 from ecsnet.bench.workers import Worker, WorkerError
+from ecsnet.errors import ArgumentError
 
 KEYS = {"bench", "metric", "n", "value", "unit", "better", "peer", "peer_value", "ratio", "goal", "met"}
 
@@ -73,6 +79,45 @@ def test_contention_is_measured_with_as_many_threads_as_asked_for() -> None:
     assert {figure["metric"] for figure in figures} == set(CONTENTION)
     assert {figure["n"] for figure in figures} == {1, 3}
     assert {figure["peer"] for figure in figures} == {"SQLite, one lock", "queue.SimpleQueue", None}
+
+
+ON_DISK = {
+    "commit": ("--n", "50", "--commits", "2", "--runs", "1"),
+    "transfer": ("--n", "50", "--batches", "2", "--runs", "1"),
+    "load": ("--n", "200", "--runs", "1"),
+    "snapshot": ("--n", "200", "--commits", "5", "--runs", "1"),
+    "recovery": ("--n", "200", "--wal-mib", "1", "--runs", "1"),
+}
+
+
+@pytest.mark.parametrize("name", ON_DISK)
+def test_what_is_durable_is_measured_beside_databases_and_the_disk_itself(name: str) -> None:
+    # Not a temporary folder, which may be in memory; the benchmark makes one of its own here, and removes it.
+    here = Path(__file__).parent
+    figures = figures_of(name, "--dir", str(here), *ON_DISK[name])
+
+    metrics = {
+        "commit": COMMITS,
+        "transfer": TRANSFERS,
+        "load": ("bulk_load",),
+        "snapshot": SNAPSHOTS,
+        "recovery": ("recovery",),
+    }
+    assert {figure["metric"] for figure in figures} == set(metrics[name])
+    assert all(figure["value"] > 0 for figure in figures)  # type: ignore[operator]
+    assert {figure["peer"] for figure in figures} >= {"SQLite"}
+    assert not list(here.glob("ecsnet-bench-*")), "nothing is left behind"
+
+
+def test_a_disk_in_memory_is_refused() -> None:
+    """A sync that costs nothing would make every figure a lie."""
+    memory = Path("/dev/shm")
+    if not memory.is_dir():
+        pytest.skip("this system has no folder that is known to be in memory")
+    with pytest.raises(ArgumentError, match="in memory"), bench_folder(memory):
+        pass
+    with pytest.raises(ArgumentError, match="no such folder"), bench_folder(memory / "missing"):
+        pass
 
 
 def test_the_peers_answer_what_ecsnet_answers() -> None:

@@ -14,7 +14,8 @@ __all__ = ["GOALS", "Goal"]
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """At most `value` (one bound, or one for each number of rows), or at most `ratio` times what `peer` needs."""
+    """At most `value` (one bound, or one for each number of rows), or at most `ratio` times what `peer` needs; at
+    least, where more is better."""
 
     text: str
     """The wording; `{}` is where the bound goes."""
@@ -40,7 +41,9 @@ class Goal:
     def met(self, n: int, value: float, peer: str | None, ratio: float | None) -> bool | None:
         """Whether it is met; None where it is relative to a peer that this is not."""
         if self.ratio is not None:
-            return None if ratio is None or peer != self.peer else ratio <= self.ratio
+            if ratio is None or peer != self.peer:
+                return None
+            return ratio >= self.ratio if self.better == "higher" else ratio <= self.ratio
         return value >= self.bound(n) if self.better == "higher" else value <= self.bound(n)
 
 
@@ -62,6 +65,26 @@ GOALS: Final[Mapping[str, Mapping[str, Goal]]] = {
         "kernel_spawn_bulk": Goal("≤ {} ns (flecs: 21 to 37)", {10_000: 21, 1_000_000: 37}),
         "kernel_update_random": Goal("≤ {} ns (EnTT's patch)", {10_000: 7, 100_000: 10, 1_000_000: 31}),
         "memory_overhead": Goal("≤ {} %, beside the buffers", 10),
+    },
+    "commit": {
+        "strict_commit_p50": Goal("≤ {} × the fdatasync", ratio=1.25, peer="fdatasync"),
+        "strict_pipelined": Goal("≥ {} /s (10 × PostgreSQL's)", 228_000, better="higher"),
+        "strict_rows": Goal("≥ {} × LMDB", ratio=10, peer="LMDB", better="higher"),
+    },
+    "transfer": {
+        "handed_in_as_arrays": Goal("≥ {} /s", 300_000, better="higher"),
+        "commands_in_ticks": Goal("≥ {} /s", 300_000, better="higher"),
+    },
+    "load": {
+        "bulk_load": Goal("≥ {} rows/s", 15_000_000, better="higher"),
+    },
+    "snapshot": {
+        "snapshot_written": Goal("≤ {} × the limit", ratio=1.5, peer="write + fdatasync"),
+        "snapshot_verified": Goal("≤ {} × the limit", ratio=3, peer="write + fdatasync"),
+        "commit_p99_meanwhile": Goal("≤ {} × without", ratio=1.1, peer="without a snapshot"),
+    },
+    "recovery": {
+        "recovery": Goal("≤ {} s for 1 M rows + 64 MiB", 2),
     },
     "simulation": {
         "speed": Goal("≥ {} × real time, 50 clients at 60 Hz", 20, better="higher"),

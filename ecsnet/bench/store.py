@@ -26,7 +26,7 @@ from ecsnet.ids import Tick
 from ecsnet.schema import Schema, loads
 from ecsnet.store import Store
 
-__all__ = ["METRICS", "N_DEFAULT", "RUNS_DEFAULT", "run"]
+__all__ = ["BODY", "METRICS", "N_DEFAULT", "RUNS_DEFAULT", "bench_schema", "run"]
 
 N_DEFAULT: Final = (10_000, 100_000)
 RUNS_DEFAULT: Final = 5
@@ -43,13 +43,13 @@ def _component(name: str, fields: Sequence[str], cell: str) -> str:
     return f'[tables.{name}]\nparent_table = "entities"\nfields = [\n  {_KEY},\n{cells}]\n'
 
 
-_BODY: Final = ("px", "py", "pz", "vx", "vy", "vz", "hp", "max_hp")
+BODY: Final = ("px", "py", "pz", "vx", "vy", "vz", "hp", "max_hp")
 
 
 def bench_schema() -> Schema:
     """Position, velocity and health of the three-component world, and `body`: all of it as one row of 32 bytes."""
     body = "".join(
-        f'  {{ name = "{field}", type = "{"u32" if "hp" in field else "f32"}", default = 0 }},\n' for field in _BODY
+        f'  {{ name = "{field}", type = "{"u32" if "hp" in field else "f32"}", default = 0 }},\n' for field in BODY
     )
     return loads(
         '[database]\nname = "bench"\nversion = "1.0.0"\n'
@@ -97,7 +97,7 @@ class EcsnetSide:
         ramp = np.arange(n, dtype=np.float32)
         self._vectors = {"x": ramp, "y": ramp + 1, "z": ramp + 2}
         self._health = {"hp": np.full(n, 100, np.uint32), "max_hp": np.full(n, 100, np.uint32)}
-        self._body = {name: np.zeros(n, np.uint32 if "hp" in name else np.float32) for name in _BODY}
+        self._body = {name: np.zeros(n, np.uint32 if "hp" in name else np.float32) for name in BODY}
         with self.store.transaction() as tx:
             self.keys = tx.spawn_many(position=self._vectors, velocity=self._vectors, health=self._health)
         order = list(range(n))
@@ -385,5 +385,5 @@ def _allocated(n: int) -> int:
             keys = tx.spawn_many(n, body={})
         for value in (1, 2):
             with store.transaction() as tx:
-                tx.update_many(keys, "body", **dict.fromkeys(_BODY, value))
+                tx.update_many(keys, "body", **dict.fromkeys(BODY, value))
         return store.statistics().bytes_allocated - empty

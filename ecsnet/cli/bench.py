@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -150,6 +151,107 @@ def simulation(
     plan = benchmark.Plan(hz=hz, clients=clients, moving=moving, virtual_s=seconds, runs=runs)
     with reporter("ecsnet bench simulation", as_json) as report:
         _print(report, benchmark.run(n or [1000], plan, progress=report.progress))
+
+
+_DIR = Annotated[
+    Path | None,
+    typer.Option("--dir", metavar="DIR", help="A folder on the disk to be measured. Default: the working directory."),
+]
+
+
+@app.command()
+def commit(
+    directory: _DIR = None,
+    n: Annotated[int, typer.Option("--n", min=1, metavar="N", help="Rows that there are.")] = 10_000,
+    runs: Annotated[int, typer.Option(min=1, help="Rounds, in each of which all take a turn.")] = 5,
+    commits: Annotated[int, typer.Option(min=1, help="Of each side in a round.")] = 100,
+    as_json: _JSON = False,
+) -> None:
+    """Commits that survive: how long one takes and how many a second, beside SQLite, LMDB and the bare fdatasync."""
+    from ecsnet.bench import commit as benchmark
+    from ecsnet.bench.reporting import reporter
+
+    with reporter("ecsnet bench commit", as_json) as report:
+        figures = benchmark.run(directory, n=n, runs=runs, commits=commits, note=_note, progress=report.progress)
+        _print(report, figures)
+
+
+@app.command()
+def transfer(
+    directory: _DIR = None,
+    n: Annotated[int, typer.Option("--n", min=2, metavar="N", help="Accounts.")] = 10_000,
+    runs: Annotated[int, typer.Option(min=1, help="Runs of each, of which the median counts.")] = 5,
+    batches: Annotated[int, typer.Option(min=1, help="Batches of 1000 of each producer in a run.")] = 50,
+    as_json: _JSON = False,
+) -> None:
+    """Transfers between accounts, durable before they are answered: as arrays, as transactions in ticks, as commands of
+    players; beside SQLite.
+    """
+    from ecsnet.bench import transfer as benchmark
+    from ecsnet.bench.reporting import reporter
+
+    with reporter("ecsnet bench transfer", as_json) as report:
+        _print(report, benchmark.run(directory, n=n, runs=runs, batches=batches, progress=report.progress))
+
+
+@app.command()
+def load(
+    directory: _DIR = None,
+    n: Annotated[
+        list[int] | None,
+        typer.Option("--n", min=1, metavar="N", help="Rows; may be given again. Default: 100000 and 1000000."),
+    ] = None,
+    runs: Annotated[int, typer.Option(min=1, help="Runs of each, of which the median counts.")] = 3,
+    as_json: _JSON = False,
+) -> None:
+    """A world made durable in one transaction, beside SQLite, LMDB and the bare bytes."""
+    from ecsnet.bench import load as benchmark
+    from ecsnet.bench.reporting import reporter
+
+    with reporter("ecsnet bench load", as_json) as report:
+        figures = benchmark.run(n or benchmark.N_DEFAULT, directory, runs=runs, note=_note, progress=report.progress)
+        _print(report, figures)
+
+
+@app.command()
+def snapshot(
+    directory: _DIR = None,
+    n: Annotated[
+        list[int] | None,
+        typer.Option("--n", min=1, metavar="N", help="Rows; may be given again. Default: 1000000."),
+    ] = None,
+    runs: Annotated[int, typer.Option(min=1, help="Runs of each, of which the median counts.")] = 5,
+    commits: Annotated[int, typer.Option(min=1, help="Commits of a run without snapshots.")] = 1000,
+    as_json: _JSON = False,
+) -> None:
+    """Snapshots, alone and while commits go on, beside SQLite's and LMDB's copies and the bare bytes."""
+    from ecsnet.bench import snapshot as benchmark
+    from ecsnet.bench.reporting import reporter
+
+    with reporter("ecsnet bench snapshot", as_json) as report:
+        sizes = n or benchmark.N_DEFAULT
+        figures = benchmark.run(sizes, directory, runs=runs, commits=commits, note=_note, progress=report.progress)
+        _print(report, figures)
+
+
+@app.command()
+def recovery(
+    directory: _DIR = None,
+    n: Annotated[
+        list[int] | None,
+        typer.Option("--n", min=1, metavar="N", help="Rows; may be given again. Default: 1000000."),
+    ] = None,
+    runs: Annotated[int, typer.Option(min=1, help="Runs of each, of which the median counts.")] = 3,
+    wal_mib: Annotated[int, typer.Option("--wal-mib", min=1, help="MiB of log after the snapshot.")] = 64,
+    as_json: _JSON = False,
+) -> None:
+    """Opening what a killed process left: a snapshot and a log, beside SQLite and reading the files."""
+    from ecsnet.bench import recovery as benchmark
+    from ecsnet.bench.reporting import reporter
+
+    with reporter("ecsnet bench recovery", as_json) as report:
+        sizes = n or benchmark.N_DEFAULT
+        _print(report, benchmark.run(sizes, directory, runs=runs, wal_bytes=wal_mib << 20, progress=report.progress))
 
 
 def _print(report: "Reporter", figures: "Iterator[Figure]") -> None:
