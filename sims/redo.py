@@ -1,12 +1,14 @@
-"""Does a log give back what was made, and does nobody see what waits? `python sims/redo.py [--seeds N] [--seconds S] [--json]`.
+"""Does a log give back all that was made, and does nobody see what waits?
 
-One store, logged, through random histories: rows come, change, move and go, one by one, in bulk and through lent columns,
-keys are reserved and never used, transactions and parts of them are undone. Versions are held until they are safe, which
-is some time later; readers hold some of what is shown. A model in plain dicts knows what each version was.
+    python sims/redo.py [--first-seed N] [--seeds N] [--seconds S] [--json]
 
-Looked at: each version when it is shown and when it is let go; that none is shown, and no follower told of it, before what
-was demanded of it is safe; that no version's body is longer than was promised; and every prefix of the log in a fresh
-store: its rows, its counters, and that it hands out no key that was ever handed out before.
+One store, logged, through random histories: rows come, change, move and go, one by one, in bulk and through lent
+columns, keys are reserved and never used, transactions and parts of them are undone. Versions are held until they are
+safe, which is some time later; readers hold some of what is shown. A model in plain dicts knows what each version was.
+
+Looked at: each version when it is shown and when it is let go; that none is shown, and no follower told of it, before
+what was demanded of it is safe; that no version's body is longer than was promised; and every prefix of the log in a
+fresh store: its rows, its counters, and that it hands out no key that was ever handed out before.
 
 Half of the seeds have guarded views, which stop the process at a change that was not marked.
 

@@ -306,8 +306,8 @@ class Disk:
             raise self._error(made)
         kernel = self._kernel
         kernel.head_version, kernel.published_version = self._version.value, self._published.value
-        if made and kernel.on_version is not None:
-            kernel.on_version(kernel)
+        if made:
+            kernel.tell_version()
         return kernel.head_version if made else None
 
     def release(self) -> int:
@@ -315,9 +315,8 @@ class Disk:
         self._check(self._fast.ecs_disk_release(self._open(), self._published))
         kernel = self._kernel
         kernel.published_version = self._published.value
-        if kernel.on_version is not None:
-            # Who follows changes is told of a version when it is safe.
-            kernel.on_version(kernel)
+        # Who follows changes is told of a version when it is safe.
+        kernel.tell_version()
         return kernel.published_version
 
     def flush(self, level: int, now_ns: int) -> None:

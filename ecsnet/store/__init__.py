@@ -2,6 +2,7 @@
 
 from ecsnet.expressions import Condition, col
 from ecsnet.store.changes import Change, Subscription
+from ecsnet.store.crowding import Pressure
 from ecsnet.store.query import Query, maybe
 from ecsnet.store.queueing import QueuedTransaction
 from ecsnet.store.rows import Rows
@@ -14,6 +15,7 @@ from ecsnet.store.view import View
 __all__ = [
     "Change",
     "Condition",
+    "Pressure",
     "Query",
     "QueuedTransaction",
     "Rows",

@@ -23,6 +23,7 @@ from ecsnet.limits import BATON_WAIT_S_DEFAULT, ENTITIES_MAX_DEFAULT, EVENT_BLOC
 from ecsnet.schema.model import Schema
 from ecsnet.store.baton import Baton, checked_wait
 from ecsnet.store.changes import Change, History, Subscription, changes, new_history, subscribe
+from ecsnet.store.crowding import Crowding
 from ecsnet.store.joins import Joins
 from ecsnet.store.keeping import Keeping
 from ecsnet.store.levels import SEGMENT_BYTES, SHOWING_S_MAX, SNAPSHOT_EVERY_BYTES, STRICT, level_of
@@ -229,7 +230,7 @@ class TickScope(Writer):
         self._store.baton.give()
 
 
-class Store(Keeping):
+class Store(Keeping, Crowding):
     """A database with one schema, in memory, and on a disk with `data=`. A context manager; `close()` ends it.
 
     ```python
@@ -281,6 +282,7 @@ class Store(Keeping):
         segment_bytes: int = SEGMENT_BYTES,
         storage: "Storage | None" = None,
         driven: "Driven | None" = None,
+        debug: bool = False,
     ):
         """Make an empty store (no entities, and the schema's own metadata in the tables `schema_*`), or open one that
         is on a disk.
@@ -310,6 +312,10 @@ class Store(Keeping):
             segment_bytes: of one file of the log: 64 KiB at least, a multiple of 4096.
             storage: in place of a directory, for tests: `ecsnet._kernel.storage.Storage`.
             driven: no thread is started and no clock is read: the driver gives the time, and calls `work`.
+            debug: published cells cannot be written to, and are compared with what was committed: whoever writes to
+                memory that is not his, or a bug of ours, stops the process where it happens. Each version then costs a
+                look at all cells of the columns that changed. `ECSNET_DEBUG_VIEWS=1` in the environment does the same
+                for every store.
 
         Raises:
             SchemaError: the file is no valid schema. ArgumentError: settings of a disk without one.
@@ -338,7 +344,7 @@ class Store(Keeping):
         self.names = Names(self.schema)
         # Indices may be more than may live at once: one freed in a cut is not handed out again before the next.
         entities_max = max(ENTITIES_MAX_DEFAULT, self.schema.table("entities").rows_max)
-        self.kernel = KernelStore(self.schema, entities_max=entities_max)
+        self.kernel = KernelStore(self.schema, entities_max=entities_max, guarded=debug or None)
         self.recipes = Recipes(self.kernel, self.names)
         self.joins = Joins(self.kernel)
         self._places = PlacesCache()
