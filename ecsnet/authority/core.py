@@ -26,7 +26,7 @@ from ecsnet.authority.event_log import EventLog, tells_of_events
 from ecsnet.authority.link import Link, Transmit
 from ecsnet.authority.sessions import Session, Sessions, hash_of_key
 from ecsnet.authority.step import ACCEPTED, Step
-from ecsnet.errors import ArgumentError, ClosedError, LimitExceededError, RemoteProtocolError
+from ecsnet.errors import ArgumentError, ClosedError, EcsnetError, LimitExceededError, RemoteProtocolError
 from ecsnet.ids import EMPTY_VERSION, ClientId, Entity, Epoch, SessionId, Tick, Version
 from ecsnet.limits import (
     CLIENTS_MAX,
@@ -166,6 +166,9 @@ class Authority:
         self._linger_ticks = max(1, round(linger_s * world.hz)) if linger_s else 0
         self.digest_every_version = digest_every_version
         self.observer: Observer | None = None
+        self.on_durable: Callable[[], object] | None = None
+        """Of a store on disk: called on any thread when there is something to do for `handle_durable`."""
+        self._disk = self.store.disk
         self._offer = Offer(
             fingerprint=world.schema.fingerprint,
             canonical=world.schema.canonical,
@@ -199,7 +202,7 @@ class Authority:
             else:
                 self._leaving.append(session)
         # What is told once a version is there, by that version: views that somebody holds, and a disk, can defer it.
-        self._answers: deque[tuple[Version, Session, int, Outcome]] = deque()
+        self._answers: deque[tuple[Version, int, Session, int, Outcome]] = deque()
         self._arrivals: deque[tuple[Version, Link]] = deque()
         self._undated: list[tuple[Session, int, Outcome]] = []
         """Answers of a tick whose version has not been made yet."""
@@ -403,9 +406,12 @@ class Authority:
             BusyError: somebody else holds the writer's baton. Nothing was done, not even the tick counted.
             Exception: with `on_error="raise"`, the first one that the game's code raised. Its transaction is undone,
                 the rest of the tick is done and published.
+            DataFailedError: the disk has failed. What was told is durable; nothing more is told, and nothing was done.
         """
         if self._closed:
             raise ClosedError("the authority is closed")
+        if self._disk is not None and self._disk.failure is not None:
+            raise self._disk.failure
         tick = Tick(self.tick_number + 1)
         step = self._step
         failed_before = step.systems_failed
@@ -435,18 +441,26 @@ class Authority:
                     ok = step.system(scope, tick, system)
                     if self.observer is not None:
                         self.observer.system(tick, system.name, ok)
+            level = 0 if self._disk is None else self._disk.next_level
             version = scope.publish()
             made = Version(self._kernel.head_version)
-            self._answers.extend((made, *answer) for answer in self._undated)
+            self._answers.extend((made, level, *answer) for answer in self._undated)
             self._undated.clear()
             self._arrivals.extend((made, link) for link in joins)
         self._tell_what_is_there()
+        if self._disk is not None and version is not None and not self._disk.reached(made, level):
+            self._disk.expect(made, level, self._on_durable)
         if self._next_timeout_ns is not None and self._next_timeout_ns <= now_ns:
             self.handle_timeout(now_ns)
         failure = step.take_failure()
         if failure is not None and self.world.on_error == "raise":
             raise failure
         return TickReport(tick, version, commands, step.systems_failed - failed_before)
+
+    def handle_durable(self) -> None:
+        """Of a store on disk, between two ticks: what became durable may be told now. Ask for what there is to send."""
+        if not self._closed:
+            self._tell_what_is_there()
 
     def kick(self, link: Link, reason: str, now_ns: int) -> None:
         """End a client's session; it is told the reason."""
@@ -741,15 +755,20 @@ class Authority:
         an answer for as long as its version may still be lost in a crash that the store's durability survives."""
         self._refresh()
         answers, arrivals = self._answers, self._arrivals
-        while answers and self._is_there(answers[0][0]):
-            version, session, sequence, outcome = answers.popleft()
+        while answers and self._is_there(answers[0][0], answers[0][1]):
+            version, _, session, sequence, outcome = answers.popleft()
             session.answer(sequence, outcome, version=version, tick=self.tick_number)
         while arrivals and arrivals[0][0] <= self._blocks.version:
             _, link = arrivals.popleft()
             link.live = link.session_of is not None and link.session_of.link is link
 
-    def _is_there(self, version: Version) -> bool:
-        return version <= self._blocks.version
+    def _is_there(self, version: Version, level: int) -> bool:
+        return version <= self._blocks.version and (self._disk is None or self._disk.reached(version, level))
+
+    def _on_durable(self, error: EcsnetError | None) -> None:
+        """A version is as durable as it is to be, or never will be. On any thread."""
+        if self.on_durable is not None:
+            self.on_durable()
 
     def _refresh(self) -> None:
         """Go on with the newest published version, and with what its sessions' rows say."""

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from ecsnet.authority.sessions import Session
-from ecsnet.errors import EcsnetError, InternalError, Reject
+from ecsnet.errors import DiskFullError, EcsnetError, InternalError, Reject
 from ecsnet.ids import NULL_ENTITY, Tick
 from ecsnet.session.ledger import Outcome, PendingCommand
 from ecsnet.store import TickScope, Transaction
@@ -29,6 +29,7 @@ from ecsnet.world import Client, CommandSpec, SystemSpec, World
 log = logging.getLogger("ecsnet.authority")
 
 ACCEPTED = Outcome(CommandStatus.ACCEPTED)
+FULL = Outcome(CommandStatus.REJECTED, Reason.FULL, "the node's disk is full")
 INTERNAL = Outcome(CommandStatus.REJECTED, Reason.INTERNAL, "internal")
 
 
@@ -77,6 +78,10 @@ class Step:
         except Reject as reject:
             _undo(tx)
             return Outcome(CommandStatus.REJECTED, Reason.REJECTED, reject.reason)
+        except DiskFullError as error:
+            _undo(tx)
+            self._report("disk", "full", tick, error)
+            return FULL
         except Exception as error:  # noqa: BLE001  (the game's own code: whatever it raises is undone)
             _undo(tx)
             self.hooks_failed += 1
@@ -141,6 +146,11 @@ class Step:
             _undo(tx)
             self.commands_rejected += 1
             outcome = Outcome(CommandStatus.REJECTED, Reason.REJECTED, reject.reason)
+        except DiskFullError as error:
+            _undo(tx)
+            self.commands_rejected += 1
+            self._report("disk", "full", tick, error)
+            outcome = FULL
         except Exception as error:  # noqa: BLE001  (the game's own code)
             _undo(tx)
             self.commands_failed += 1

@@ -137,6 +137,8 @@ class AuthoritativeNode:
             if self._own_store is not None:
                 self._own_store.close()
             raise
+        self.authority.on_durable = self._on_durable
+        self._is_durable = False
         self.addresses: tuple[str, ...] = ()
         """The URLs under which clients reach the node, once it runs."""
         self._hub = PythonHub()
@@ -273,11 +275,24 @@ class AuthoritativeNode:
         while True:
             await trio.lowlevel.wait_readable(self._wakeup.socket)
             self._wakeup.clear()
+            self._serve_durable()
             while self._handed_in:
                 self._connections.admit(self._handed_in.popleft())
             if self._stop_reason is not None:
                 self._stop_seen.set()
                 return
+
+    def _serve_durable(self) -> None:
+        """Of a world on disk: what became durable since the tick is told at once, not in the next."""
+        if self._is_durable:
+            self._is_durable = False
+            self.authority.handle_durable()
+            self._connections.fan_out()
+
+    def _on_durable(self) -> None:
+        """On the store's own thread."""
+        self._is_durable = True
+        self._wakeup.set()
 
     # --- the tick ----------------------------------------------------------------------------------------------------
 

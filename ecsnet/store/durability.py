@@ -177,6 +177,11 @@ class Durable:
         self._events.append((version, tell))
         return True
 
+    @property
+    def next_level(self) -> int:
+        """What the next version is going to be of, at least."""
+        return self._next_level()
+
     def _next_level(self) -> int:
         level = max(self.level, self._raised)
         # Also what is handed in right now and not judged yet: more than was demanded is never wrong.
