@@ -129,14 +129,20 @@ def reset(sequence: int) -> bytes:
 
 
 def opens_link_untrusted(data: bytes) -> bool:
-    """Whether a datagram of nobody's link is the beginning of one: it has the first bytes of the lane. For any other
-    there is `reset_for_untrusted`."""
+    """Whether a datagram of nobody's link is the beginning of one: it has the first bytes of the lane, and acks
+    nothing. One that does is of a link with a node before this one, which may go on to say its first bytes again: what
+    this node would answer has numbers that the other end has heard already, and is never believed. For that, and any
+    other, there is `reset_for_untrusted`."""
     try:
         datagram = unpack_untrusted(data)
     except RemoteProtocolError:
         return False
-    return datagram.sequence > 0 and any(
-        kind == LANE and len(payload) > 8 and fragment_offset(payload) == 0 for kind, payload in datagram.frames
+    return (
+        datagram.sequence > 0
+        and datagram.ack == 0
+        and any(
+            kind == LANE and len(payload) > 8 and fragment_offset(payload) == 0 for kind, payload in datagram.frames
+        )
     )
 
 
