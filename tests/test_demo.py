@@ -172,6 +172,29 @@ def test_options_out_of_range_are_refused_before_anything_is_started() -> None:
             Options(**wrong)  # type: ignore[arg-type]
 
 
+@linux
+def test_a_node_that_is_killed_again_and_again_loses_nothing_that_it_answered(tmp_path: Path) -> None:
+    demo = Demo(
+        Options(
+            seconds=6.0, clients=4, entities=50, data=str(tmp_path / "data"), kill_node_every=1.5, durability="relaxed"
+        )
+    )
+
+    figures = trio.run(demo.run)
+
+    assert figures.converged, demo.verdict
+    assert figures.kills >= 2
+    assert figures.resumes >= 2, "whoever was there came back"
+    assert (figures.acked_lost, figures.commands_lost, figures.commands_applied_twice) == (0, 0, 0)
+    assert figures.commands_sent > 20
+
+
+def test_killing_a_node_in_memory_is_refused() -> None:
+    done = ecsnet("demo", "--kill-node-every", "2")
+    assert done.returncode != 0
+    assert "--data DIR" in done.stderr
+
+
 # --- ends that nobody planned -----------------------------------------------------------------------------------------
 
 

@@ -63,6 +63,14 @@ def sim(
             metavar="KIND", help="stream (as TCP), datagram (as UDP) or mixed. Default: stream.", show_default=False
         ),
     ] = None,
+    durability: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LEVEL",
+            help="Of the node's disk: memory, relaxed, strict, paranoid, or none: no disk. Default: none.",
+            show_default=False,
+        ),
+    ] = None,
     faults: Annotated[
         str | None,
         typer.Option(
@@ -192,6 +200,7 @@ def sim(
         "seed": seed,
         "hz": hz,
         "transport": transport,
+        "durability": durability,
         "faults": None if faults is None else _faults(faults),
         "hostile": hostile,
         "swarm": swarm or None,

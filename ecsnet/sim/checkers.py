@@ -6,7 +6,11 @@
 | vanished | a version that a player saw in an epoch is never taken back: coming back, it is not shown an older one |
 | digest | what a player holds is, bit for bit, what the authority held in that version |
 | protocol | between an honest node and an honest player nobody breaks the protocol |
-| command | a session's commands have their outcome once each, in the order of their numbers |
+| command | a session's commands have their outcome once each, in the order of their numbers, on whatever node |
+| durable | what was answered, and in a strict store seen, is there after a crash that the durability survives |
+| recovered | a version that a crash has left is, bit for bit, what it was |
+| epoch | where a version is gone that somebody saw, another epoch begins |
+| session | who comes back goes on with its session and its entity, unless a crash may have lost them |
 | answer | a ticket is answered once, as the node decided, and when the version with its effect can be read |
 | event | each event row after a session's first version is told once, in order, and when its version is held |
 | bounds | what a link, a session or a store holds stays within its limits |
@@ -72,6 +76,8 @@ class Checkers:
         # session -> the last of its commands that has an outcome.
         self._last_command: dict[int, int] = {}
         self._outcomes: dict[tuple[int, int], str] = {}
+        self._may_skip: set[int] = set()
+        """Sessions of which commands are gone that their players were answered: they go on behind those."""
 
     def violated(self, checker: str, what: str) -> None:
         self.found += 1
@@ -92,6 +98,17 @@ class Checkers:
     def ended(self, player: "Player") -> None:
         """A player's session is over for a reason that is somebody's fault."""
         self.violated("protocol", f"{player.name}: {type(player.replica.error).__name__}: {player.replica.error}")
+
+    def came_back(self, player: "Player", session: int, entity: int, *, may_lose: bool) -> None:
+        """A player is live again on another connection; `session` and `entity` are those it had."""
+        if may_lose:
+            return
+        if player.session != session:
+            self.violated("session", f"{player.name} came back as session {player.session:#x}; it was {session:#x}")
+        elif player.entity != entity:
+            with player.view as view:
+                if entity in view:
+                    self.violated("session", f"{player.name} came back as {player.entity:#x}; it was {entity:#x}")
 
     def diverged(self, player: "Player", event: Diverged) -> None:
         self.violated(
@@ -125,12 +142,20 @@ class Checkers:
     def command(self, session: int, command: PendingCommand, outcome: Outcome) -> None:
         """The node decided about a command."""
         last = self._last_command.get(session, 0)
-        if command.sequence != last + 1:
+        skips = session in self._may_skip and command.sequence > last
+        self._may_skip.discard(session)
+        if command.sequence != last + 1 and not skips:
             self.violated(
                 "command", f"session {session:#x}: command {command.sequence} was decided after command {last}"
             )
         self._last_command[session] = command.sequence
         self._outcomes[session, command.sequence] = _STATUS_WORDS[outcome.status]
+
+    def restarted(self, last: dict[int, int], *, lossy: bool) -> None:
+        """A node goes on with what a disk has: of these sessions so many commands. What came later has not happened."""
+        self._outcomes = {key: outcome for key, outcome in self._outcomes.items() if key[1] <= last.get(key[0], 0)}
+        self._last_command = dict(last)
+        self._may_skip = set(last) if lossy else set()
 
     def bounds(self, link: Link) -> None:
         """The queues of one link."""

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 import msgspec
 
-from ecsnet.errors import ArgumentError, ClosedError, EcsnetError
+from ecsnet.errors import ArgumentError, ClosedError, DataError, EcsnetError
 from ecsnet.limits import NS_PER_MS, NS_PER_S
 from ecsnet.sim.checkers import Checkers
 from ecsnet.sim.clock import START_NS, seconds
@@ -37,6 +37,7 @@ from ecsnet.sim.figures import LagFigures, lag_figures
 from ecsnet.sim.hostile_side import HostileSide
 from ecsnet.sim.link import Outages
 from ecsnet.sim.model import Model
+from ecsnet.sim.node_disk import DURABILITIES
 from ecsnet.sim.node_side import Connection, NodeSide
 from ecsnet.sim.node_side import Setup as Setup
 from ecsnet.sim.player import Player
@@ -86,6 +87,8 @@ class Cluster:
         seed: decides everything that is random; as long as the cluster is open it is the world's, too: `tx.random`.
         transport: what links are: streams as TCP, datagrams as UDP, or every other player's of each.
         setup: called with the empty store of each node that starts, to make the world.
+        durability: "memory", "relaxed", "strict" or "paranoid" gives the node a disk, which outlives it; None is a
+            world that ends with its node.
         faults: what goes wrong, and when; see `ecsnet.sim.faults`.
         model: the game in plain Python, to compare with; see `ecsnet.sim.model`.
         hostile: clients beside the players that send whatever they like.
@@ -104,6 +107,7 @@ class Cluster:
         seed: int = 0,
         transport: Transport = "stream",
         setup: Setup | None = None,
+        durability: str | None = None,
         faults: Sequence[Fault] = (),
         model: Model | None = None,
         hostile: int = 0,
@@ -112,6 +116,8 @@ class Cluster:
     ) -> None:
         _check("clients", clients, 0, PLAYERS_MAX)
         _check("hostile", hostile, 0, PLAYERS_MAX)
+        if durability is not None and durability not in DURABILITIES:
+            raise ArgumentError(f"durability is {durability!r}; it may be {', '.join(DURABILITIES)}")
         if transport not in ("stream", "datagram", "mixed"):
             raise ArgumentError(f"transport is {transport!r}; it may be 'stream', 'datagram' or 'mixed'")
         self.world = world
@@ -130,7 +136,8 @@ class Cluster:
         self._trace = Trace()
         self._model = model
         self._relay = Relay(self.checkers, model)
-        self.node = NodeSide(world, self._seed, setup, self._relay)
+        self.node = NodeSide(world, self._seed, setup, self._relay, self.checkers, durability)
+        self._relay.on_left = self._session_left
         self._game: list[Play] = []
         self._resting = False
         self._sample_every = max(1, round(world.hz / SAMPLES_PER_S))
@@ -228,12 +235,7 @@ class Cluster:
         else:
             node.receive(self.now_ns)
             if node.is_up and ticking:
-                before = node.version
-                try:
-                    node.tick(self.now_ns)
-                finally:
-                    self.checkers.made(before, node.version)
-                    self._relay.published()
+                self._tick_node()
             node.serve(self.now_ns)
         if self.ticks % self._sample_every == 0:
             second = (self.now_ns - START_NS - 1) // NS_PER_S
@@ -244,6 +246,27 @@ class Cluster:
             self._check_bounds()
         if len(node.connections) > 2 * len(self.players) + 64:
             self._forget_dead_connections()
+
+    def _tick_node(self) -> None:
+        node, authority = self.node, self.node.running()
+        before = authority.store.kernel.head_version
+        try:
+            node.tick(self.now_ns)
+        except DataError as error:
+            # As a supervisor would: another process, on what is there.
+            self.note(f"the disk failed: {type(error).__name__}")
+            self._relay.forget()
+            node.crash(self.now_ns)
+            self._restart_at_ns = self.now_ns + NS_PER_S // 2
+            return
+        finally:
+            made = authority.store.kernel.head_version if not authority.store.closed else before
+            self.checkers.made(before, made)
+            self._relay.made(made, node.version)
+
+    def _session_left(self, session: int) -> None:
+        if self.node.disk is not None:
+            self.node.disk.asked.answered.pop(session, None)
 
     def _play(self, player: Player) -> None:
         for play in self._game:
@@ -356,11 +379,26 @@ class Cluster:
 
     def crash_node(self, down_s: float = 0.5) -> None:
         """The node's process is killed, and another one starts after `down_s`. Does nothing while it is down."""
+        self._crash(down_s, "crash node", power=False)
+
+    def lose_power(self, down_s: float = 0.5) -> None:
+        """The node's machine loses its power, and has it again after `down_s`. What was not synced to a disk may be
+        gone; without one it is as `crash_node`. Does nothing while it is down."""
+        self._crash(down_s, "lose power", power=True)
+
+    def _crash(self, down_s: float, what: str, *, power: bool) -> None:
         if not self.node.is_up:
             return
-        self.note(f"crash node {down_s}")
-        self.node.crash(self.now_ns)
+        self.note(f"{what} {down_s}")
+        self._relay.forget()
+        self.node.crash(self.now_ns, power=power)
         self._restart_at_ns = self.now_ns + round(down_s * NS_PER_S)
+
+    def fail_disk(self, kind: str) -> None:
+        """One of the next operations of the node's disk goes wrong: see `ecsnet._kernel.disk.Storage.fail`. A node
+        whose disk fails is started again; one whose disk is full refuses commands. Nothing happens without a disk."""
+        self.note(f"fail disk {kind}")
+        self.node.fail_disk(kind)
 
     def change_profile(self, player: Player | None, profile: str | Path | Profile | None) -> None:
         """Other links from now on; None is the profile that the run began with."""
@@ -562,8 +600,15 @@ class Cluster:
         if self._restart_at_ns is not None and self._restart_at_ns <= self.now_ns:
             self._restart_at_ns = None
             self.note("start node")
-            self.node.start(self.now_ns)
-            self._model_started()
+            try:
+                self.node.start(self.now_ns)
+            except DataError as error:
+                # Its disk may fail while it is read, too; a supervisor tries again.
+                self.note(f"the disk failed: {type(error).__name__}")
+                self.node.incarnation -= 1
+                self._restart_at_ns = self.now_ns + NS_PER_S // 10
+            else:
+                self._model_started()
         if not self._resting:
             self._faults.do_due()
 

@@ -17,6 +17,8 @@
 | mass_join | | players | so many come at once, and leave when the fault ends |
 | node_pause | | | the node's program stands still |
 | node_crash | | | the node's process is killed; another one starts when the fault ends |
+| power_loss | | | as node_crash, and what is not synced to its disk may be gone |
+| disk_fault | | "io", "full", "short" or "sync" | one of the next operations of the node's disk goes wrong |
 | hostile | | clients | so many clients send whatever they like |
 
 Where `who` may name a player, leaving it out means every player.
@@ -87,6 +89,8 @@ KINDS: dict[str, KindSpec] = {
     "node_pause": KindSpec("node", True),
     "node_crash": KindSpec("node", True),
     "hostile": KindSpec("node", True, (1.0, 64.0), 1.0),
+    "power_loss": KindSpec("node", True),
+    "disk_fault": KindSpec("node", False, ("io", "full", "short", "sync"), "io"),
 }
 """Every kind there is."""
 
@@ -318,6 +322,8 @@ _DRAWS: dict[str, _Draw] = {
     "node_pause": _Draw(2, (0.05, 1.5)),
     "node_crash": _Draw(1, (0.1, 1.5)),
     "hostile": _Draw(1, (1.0, 8.0), lambda random: random.randint(1, 3)),
+    "power_loss": _Draw(1, (0.1, 1.5)),
+    "disk_fault": _Draw(2, (0.0, 0.0), lambda random: random.choice(("io", "full", "short", "sync"))),
 }
 assert _DRAWS.keys() == KINDS.keys()
 
@@ -404,6 +410,10 @@ def begin(fault: Fault, cluster: "Cluster") -> None:
             cluster.pause_node(fault.for_s)
         case "node_crash":
             cluster.crash_node(fault.for_s)
+        case "power_loss":
+            cluster.lose_power(fault.for_s)
+        case "disk_fault":
+            cluster.fail_disk(str(KINDS[fault.kind].default if fault.value is None else fault.value))
         case "hostile":
             effects.intruders[id(fault)] = [cluster.join_hostile() for _ in range(int(fault.amount))]
         case _:

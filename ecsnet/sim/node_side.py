@@ -1,7 +1,8 @@
 """The node of a simulated run: one authority at a time, stepped once per tick.
 
-A node that crashes loses everything: its store is in memory. The one that starts in its place makes the world anew, in
-an epoch of its own, and has never heard of any session.
+A node that crashes loses everything, if its store is in memory. The one that starts in its place makes the world anew,
+in an epoch of its own, and has never heard of any session. One with a disk (`node_disk`) leaves what was on that, and
+the next goes on from there; whether nothing is missing that was promised is looked at each time.
 
 Invariants: input is taken in at ticks, as the real node's hub does it; a paused node does nothing at all, and the ticks
 it misses are dropped, never made up for.
@@ -12,9 +13,11 @@ from collections.abc import Callable
 from ecsnet.authority import Authority, Link, TickReport
 from ecsnet.authority.core import Observer
 from ecsnet.ids import Version
+from ecsnet.sim.checkers import Checkers
 from ecsnet.sim.connection import StreamConnection
 from ecsnet.sim.datagram_connection import DatagramConnection
 from ecsnet.sim.event_rows import EventsMade
+from ecsnet.sim.node_disk import NodeDisk
 from ecsnet.store import Store
 from ecsnet.world import World
 
@@ -30,8 +33,18 @@ class NodeSide:
         touched: the tables that changed in it, likewise, by their ids.
     """
 
-    def __init__(self, world: World, seed: str, setup: Setup | None, observer: Observer) -> None:
+    def __init__(
+        self,
+        world: World,
+        seed: str,
+        setup: Setup | None,
+        observer: Observer,
+        checkers: Checkers,
+        durability: str | None = None,
+    ) -> None:
         self.world = world
+        self.disk = None if durability is None else NodeDisk(durability, seed)
+        self._checkers = checkers
         self.incarnation = 0
         self.made_ns: dict[int, dict[int, int]] = {}
         self.touched: dict[int, dict[int, tuple[int, ...]]] = {}
@@ -48,6 +61,10 @@ class NodeSide:
         """Made by all incarnations together."""
         self.authority: Authority | None = None
         self.store: Store | None = None
+        self.last_epoch = 0
+        """Of the node that runs or, while none does, of the one before."""
+        self._lost_at: list[int] = []
+        """Incarnations that began without something that players of the one before may have seen."""
         self._seed = seed
         self._setup = setup
         self._observer = observer
@@ -58,6 +75,11 @@ class NodeSide:
     def is_up(self) -> bool:
         return self.authority is not None
 
+    def may_lose(self, incarnation: int) -> bool:
+        """Whether a session that was live with this node may be gone: a node since then has lost what was seen."""
+        lost = self._lost_at
+        return any(one > incarnation for one in lost)
+
     def running(self) -> Authority:
         """The authority that runs now."""
         assert self.authority is not None, "the node is down"
@@ -67,20 +89,40 @@ class NodeSide:
         """Start a node with a new, empty store, and set the world up."""
         assert self.authority is None
         self.incarnation += 1
-        self.store = Store(self.world.schema)
-        if self._setup is not None:
+        self.store = Store(self.world.schema) if self.disk is None else self.disk.open(self.world, now_ns)
+        if self.incarnation > 1:
+            if self.disk is None:
+                self._lost_at.append(self.incarnation)
+            else:
+                self._look_at_what_is_left(self.disk, self.store)
+        if self._setup is not None and self.store.version == 0:
             self._setup(self.store)
+            # A world is not half made: nobody comes before it is safe.
+            self.store.sync()
         digest = f"{self._seed}/node/{self.incarnation}".encode()
         self.authority = Authority(
             self.world, self.store, seed=int.from_bytes(digest, "little"), digest_every_version=True
         )
         self.authority.observer = self._observer
         self.version, self.epoch = self.authority.version, self.authority.epoch
+        self.last_epoch = self.epoch
         self.made_ns[self.incarnation] = dict.fromkeys(range(self.authority.version + 1), now_ns)
         self.touched[self.incarnation] = {}
 
-    def crash(self, now_ns: int) -> None:
-        """The process is gone. What its system still held for the players goes out; nobody says goodbye."""
+    def _look_at_what_is_left(self, disk: NodeDisk, store: Store) -> None:
+        for checker, what in disk.differences(store, self.last_epoch):
+            self._checkers.violated(checker, f"the node was started again: {what}")
+        if disk.asked.seen > store.version:
+            self._lost_at.append(self.incarnation)
+        disk.recovered(store.version)
+        with store.view() as view:
+            rows = view["sessions"].to_dict()
+        last = dict(zip(map(int, rows["session"]), map(int, rows["last_command"]), strict=True))
+        self._checkers.restarted(last, lossy=disk.lossy)
+
+    def crash(self, now_ns: int, *, power: bool = False) -> None:
+        """The process is gone, or with `power` the machine. What its system still held for the players goes out; nobody
+        says goodbye."""
         authority, store = self.authority, self.store
         assert authority is not None and store is not None
         self.authority = self.store = None
@@ -88,7 +130,32 @@ class NodeSide:
         for connection in self.connections:
             connection.node_crashed(now_ns)
         authority.close()
-        store.close()
+        if self.disk is None:
+            store.close()
+        else:
+            self.disk.crash(store, power=power)
+
+    def fail_disk(self, kind: str) -> None:
+        """One of the next operations of the node's disk goes wrong; nothing happens where there is none."""
+        if self.disk is not None:
+            self.disk.fail(kind)
+
+    @property
+    def disk_failed(self) -> bool:
+        """The node cannot go on: its disk has failed it."""
+        return self.store is not None and self.store.disk is not None and self.store.disk.failure is not None
+
+    def work(self, now_ns: int) -> None:
+        """A round of what the store's own thread does otherwise; what became durable is told at once."""
+        disk, authority = self.disk, self.authority
+        if disk is None or authority is None:
+            return
+        disk.now_ns = now_ns
+        authority.store.work()
+        before = self.version
+        authority.handle_durable()
+        if authority.version > before:
+            self._note_version(authority, before, now_ns)
 
     def receive(self, now_ns: int) -> None:
         """Take in what has arrived, and do what is due by the clock."""
@@ -104,6 +171,10 @@ class NodeSide:
     def tick(self, now_ns: int) -> TickReport:
         """One tick of the game."""
         authority = self.running()
+        if self.disk is not None:
+            self.disk.now_ns = now_ns
+            if self.disk.works_before_tick():
+                self.work(now_ns)
         before = authority.version
         self.ticks += 1
         try:
@@ -111,6 +182,8 @@ class NodeSide:
         finally:
             if authority.version > before:
                 self._note_version(authority, before, now_ns)
+            if self.disk is not None and self.disk.works_after_tick():
+                self.work(now_ns)
 
     def _note_version(self, authority: Authority, before: int, now_ns: int) -> None:
         weights = authority.store.kernel.block_tables(authority.block(Version(before)))
@@ -122,6 +195,9 @@ class NodeSide:
             self.touched[self.incarnation][version] = tables
         self.version = authority.version
         self.versions += self.version - before
+        if self.disk is not None:
+            with authority.store.view() as view:
+                self.disk.digests[view.version] = view.digest()
         if self.events.tables:
             with authority.store.view() as view:
                 self.events.note(self.epoch, view)
@@ -154,4 +230,6 @@ class NodeSide:
         """Let the store go."""
         if self.authority is not None and self.store is not None:
             self.authority.close()
-            self.store.close()
+            self.store.abandon()
+        if self.disk is not None:
+            self.disk.close()

@@ -105,6 +105,9 @@ class Player:
         self._deadline_ns = 0
         self._looked_ns = 0
         self._shown: tuple[int, int] = (0, 0)
+        self._shown_epoch = 0
+        self._was: tuple[int, int, int] | None = None
+        """Session, entity and the node's incarnation when it was live last."""
         self._tickets: dict[int, int] = {}
         self._events: deque[Event] = deque(maxlen=EVENTS_KEPT)
         self._told = EventsTold(node.events, lambda what: checkers.event(self, what))
@@ -277,8 +280,8 @@ class Player:
         node = self._node
         incarnation, before = self._shown
         of_this_node = self.replica.epoch == node.epoch
-        if incarnation != node.incarnation or not of_this_node:
-            # Of a node that is gone, or the first of this one: there is nothing to compare with.
+        if self._shown_epoch != self.replica.epoch or not of_this_node:
+            # Of another history, or the first of this one: there is nothing to compare with.
             before = 0
         elif not (self.same_session and before < version <= node.version):
             self._checkers.applied(self, before, version, node.version)
@@ -286,6 +289,8 @@ class Player:
             self._told.begin(self.replica.epoch, version)
         self.same_session = True
         self._retry_ns = RETRY_NS
+        if node.disk is not None and self.replica.epoch == node.last_epoch:
+            node.disk.asked.seen = max(node.disk.asked.seen, version)
         if self._check is not None:
             with self.replica.view() as view:
                 wrong = self._check(view)
@@ -293,7 +298,7 @@ class Player:
                 self._checkers.violated("model", f"{self.name}, version {version}: {wrong}")
         if of_this_node:
             incarnation = node.incarnation
-            self._shown = (incarnation, version)
+            self._shown, self._shown_epoch = (incarnation, version), self.replica.epoch
             self.applied.append((self._now_ns, incarnation, before, version))
 
     def _take_events(self) -> None:
@@ -306,11 +311,22 @@ class Player:
                     number = event.ticket.number
                     times = self._tickets[number] = self._tickets.get(number, 0) + 1
                     self._checkers.answered(self, event.ticket, times)
+                    self._note_answer(event.ticket)
                 case Diverged():
                     self._checkers.diverged(self, event)
                 case EventRow() | TypedRow():
                     self._told.row(event, self.replica.version)
             self._events.append(event)
+
+    def _note_answer(self, ticket: Ticket) -> None:
+        """What was answered is promised, as far as the node's durability goes."""
+        node = self._node
+        if node.disk is None or ticket.sequence is None or self.replica.epoch != node.last_epoch:
+            return
+        asked = node.disk.asked
+        if ticket.version is not None:
+            asked.told = max(asked.told, ticket.version)
+        asked.answered[self.session] = max(asked.answered.get(self.session, 0), ticket.sequence)
 
     def settled(self) -> None:
         """The world stands still: what was to be told was told."""
@@ -322,9 +338,14 @@ class Player:
         if event.new == "live":
             if event.old == "resuming":
                 self.reconnects += 1
+                if self._was is not None:
+                    session, entity, incarnation = self._was
+                    self._checkers.came_back(self, session, entity, may_lose=self._node.may_lose(incarnation))
             self.stays.append([self._now_ns, 0])
-        elif event.old == "live" and self.stays:
-            self.stays[-1][1] = self._now_ns
+        elif event.old == "live":
+            self._was = (self.session, self.entity, self._shown[0])
+            if self.stays:
+                self.stays[-1][1] = self._now_ns
         if event.new == "closed" and not self.leaving and self.replica.error is not None:
             self._checkers.ended(self)
 

@@ -1,10 +1,12 @@
-"""What the authority's observer sees in a tick: for the checkers at once, for the model once the tick is published.
+"""What the authority's observer sees in a tick: for the checkers at once, for the model once the version is shown.
 
-The model is told late because an entity that was spawned for a client is known to the client only then.
+The model is told late because an entity that was spawned for a client is known to the client only then, and because a
+version that is never shown, in a crash, never happened.
 
 Invariant: the model is told in the order in which things ran.
 """
 
+from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -24,13 +26,26 @@ class Relay:
     def __init__(self, checkers: Checkers, model: "Model | None") -> None:
         self._checkers = checkers
         self._model = model
+        self.on_left: Callable[[int], object] = lambda session: None
         self._untold: list[Callable[[], None]] = []
+        self._made: deque[tuple[int, list[Callable[[], None]]]] = deque()
 
-    def published(self) -> None:
-        """The tick is over."""
-        untold, self._untold = self._untold, []
-        for tell in untold:
-            tell()
+    def made(self, version: int, shown: int) -> None:
+        """The tick is over; it has led to `version`, and everybody may see `shown`."""
+        self._made.append((version, self._untold))
+        self._untold = []
+        self.shown(shown)
+
+    def shown(self, version: int) -> None:
+        """Everybody may see a version."""
+        while self._made and self._made[0][0] <= version:
+            for tell in self._made.popleft()[1]:
+                tell()
+
+    def forget(self) -> None:
+        """The node is gone, and what was not shown with it."""
+        self._made.clear()
+        self._untold = []
 
     def joined(self, tick: Tick, client: Client) -> None:
         model = self._model
@@ -38,6 +53,7 @@ class Relay:
             self._untold.append(lambda: model.joined(client))
 
     def left(self, tick: Tick, client: Client) -> None:
+        self.on_left(client.session)
         model = self._model
         if model is not None:
             self._untold.append(lambda: model.left(client))

@@ -23,7 +23,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from ecsnet.errors import ArgumentError, EcsnetError
+from ecsnet.errors import ArgumentError, EcsnetError, NotBuiltError
 from ecsnet.sim.cluster import Cluster, Play, Setup
 from ecsnet.sim.faults import KINDS
 from ecsnet.sim.figures import LagFigures
@@ -195,6 +195,7 @@ def _cluster_of(settled: Scenario, game: Game) -> Cluster:
         seed=settled.seed,
         transport=settled.transport,
         setup=game.setup,
+        durability=None if settled.durability == "none" else settled.durability,
         faults=settled.faults,
         model=None if game.model is None else game.model(),
         hostile=settled.hostile,
@@ -269,11 +270,15 @@ def run_scenario_in_trio(scenario: Scenario, game: Game) -> Outcome:
     A swarm is on streams here, and without the faults that cannot be done.
 
     Raises:
-        ArgumentError: datagrams. NotBuiltError: a fault that cannot be done. Otherwise as `run_recorded`.
+        ArgumentError: datagrams. NotBuiltError: a disk, or a fault that cannot be done. Otherwise as `run_recorded`.
     """
     from ecsnet.sim.trio_mode import FAULT_KINDS, run_in_trio
 
-    settled = scenario.with_(transport=scenario.transport or "stream").settled()
+    settled = scenario.with_(
+        transport=scenario.transport or "stream", durability=scenario.durability or "none"
+    ).settled()
+    if settled.durability != "none":
+        raise NotBuiltError("a disk under Trio", "leave durability out, or run the cores without --trio")
     if settled.transport != "stream":
         raise ArgumentError("with real nodes and clients under Trio, lines are streams; leave transport out")
     faults = [fault for fault in settled.faults if fault.kind in FAULT_KINDS or not scenario.swarm]

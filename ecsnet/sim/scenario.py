@@ -27,12 +27,13 @@ import tomli
 from ecsnet.errors import ArgumentError, ConfigError, did_you_mean
 from ecsnet.limits import HZ_MAX, HZ_MIN
 from ecsnet.sim.faults import Fault, check_faults, swarm
+from ecsnet.sim.node_disk import DURABILITIES
 from ecsnet.sim.profile import profile_names
 
 Transport = Literal["stream", "datagram", "mixed"]
 TRANSPORTS: tuple[Transport, ...] = ("stream", "datagram", "mixed")
 
-FORMAT = 1
+FORMAT = 2
 """Of what seeds and fields mean. See above."""
 
 CLIENTS_MAX = 4096
@@ -55,6 +56,8 @@ PROFILE_DEFAULT = "lan"
 _SWARM_CLIENTS = (1, 2, 3, 4, 5, 6, 8)
 _SWARM_ENTITIES = (0, 1, 10, 50, 200, 500)
 _SWARM_MOVING = (0.0, 0.1, 1.0)
+_DURABILITIES = ("none", *DURABILITIES)
+_SWARM_DURABILITIES = ("none", "memory", "relaxed", "strict", "paranoid")
 
 
 class Scenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -66,6 +69,7 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         entities, moving: of the default world, beside the players' own, and the share of them that moves.
         seconds: of virtual time, before the run comes to rest.
         hz: ticks a second, in place of the world's own.
+        durability: of the node's disk; "none" is a world that ends with its node.
         faults: what goes wrong and when. Of a swarm they are drawn.
         swarm: the seed settles what is None, and draws faults.
         hostile: clients beside the players that send whatever they like.
@@ -82,6 +86,7 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     moving: float | None = None
     seconds: float = 30.0
     hz: int | None = None
+    durability: str | None = None
     faults: tuple[Fault, ...] = ()
     swarm: bool = False
     hostile: int = 0
@@ -104,6 +109,8 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         _check("seconds", self.seconds, 0.0, SECONDS_MAX)
         if self.transport is not None and self.transport not in TRANSPORTS:
             raise ArgumentError(f"transport is {self.transport!r}; it may be {', '.join(map(repr, TRANSPORTS))}")
+        if self.durability is not None and self.durability not in _DURABILITIES:
+            raise ArgumentError(f"durability is {self.durability!r}; it may be {', '.join(_DURABILITIES)}")
         if self.swarm and self.faults:
             raise ArgumentError("a swarm draws its faults; give faults without swarm, or a swarm without faults")
         if (self.setup or self.play) and not self.world:
@@ -124,6 +131,7 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             return self.with_(
                 profile=_or(self.profile, PROFILE_DEFAULT),
                 transport=_or(self.transport, "stream"),
+                durability=_or(self.durability, "none"),
                 clients=clients,
                 entities=self.entities if self.world else _or(self.entities, ENTITIES_DEFAULT),
                 moving=self.moving if self.world else _or(self.moving, 1.0),
@@ -136,6 +144,7 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             "clients": random.choice(_SWARM_CLIENTS),
             "entities": random.choice(_SWARM_ENTITIES),
             "moving": random.choice(_SWARM_MOVING),
+            "durability": Random(f"{self.seed}/scenario/durability").choice(_SWARM_DURABILITIES),
         }
         if self.world:
             del drawn["entities"], drawn["moving"]

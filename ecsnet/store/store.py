@@ -540,6 +540,15 @@ class Store(Keeping, Crowding):
             raise
         self._end()
 
+    def abandon(self) -> None:
+        """End the store as the death of the process would: of one on a disk nothing more is written, and whoever waits
+        is told. For simulations and tests; again is harmless."""
+        if self._closed:
+            return
+        if self.disk is not None:
+            self.disk.abandon()
+        self._end()
+
     def _end(self) -> None:
         self._closed = True
         self.producers.abandon()
