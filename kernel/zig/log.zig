@@ -290,7 +290,7 @@ pub const Log = struct {
             try log.segments.ensureUnusedCapacity(log.gpa, 1);
         }
         if (log.stage.len == 0) log.stage = try log.gpa.alloc(u8, stage_bytes);
-        if (log.mark == null) log.mark = try files.openHorizon(log.storage, start.database, start.epoch, start.version);
+        if (log.mark == null) log.mark = try log.storage.open(horizon_file.name, .write);
         try files.quarantine(log.gpa, log.storage, start.torn);
         try files.removeStale(log.storage, start.stale);
         const reused = start.ready_bytes >= needed_bytes;
@@ -375,9 +375,7 @@ pub const Log = struct {
     /// Housekeeping: HORIZON, when more is durable than it says, and the next segment, when the one in use is half full.
     pub fn tend(log: *Log, now_ns: i64) Error!void {
         try log.check();
-        if (log.mark != null and log.horizon.load(.monotonic) < log.durable.load(.monotonic)) {
-            log.writeHorizon() catch |err| return log.fail(err);
-        }
+        if (log.horizonIsOld()) log.writeHorizon() catch |err| return log.fail(err);
         if (log.left.load(.monotonic) > log.options.segment_bytes / 2 or now_ns < log.full_until_ns) return;
         log.lock.take();
         const there = log.prepared != null or log.preparing;
@@ -418,9 +416,7 @@ pub const Log = struct {
         }
         try log.writeStage();
         if (level.atLeast(.strict) and log.unsynced) try log.syncSegment();
-        if (level == .paranoid and log.mark != null and log.horizon.load(.monotonic) < log.durable.load(.monotonic)) {
-            try log.writeHorizon();
-        }
+        if (level == .paranoid and log.horizonIsOld()) try log.writeHorizon();
     }
 
     /// Leave the segment in use for that of a record: all before it is durable, and its header, which says so, is staged.
@@ -516,6 +512,11 @@ pub const Log = struct {
         _ = log.counts.syncs.fetchAdd(1, .monotonic);
         log.unsynced = false;
         log.durable.store(log.reached, .release);
+    }
+
+    /// Whether more is durable than HORIZON says. It stays as opening found it until something of this run is written.
+    fn horizonIsOld(log: *const Log) bool {
+        return log.handle != null and log.horizon.load(.monotonic) < log.durable.load(.monotonic);
     }
 
     fn writeHorizon(log: *Log) storage_file.Error!void {

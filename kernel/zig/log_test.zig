@@ -29,7 +29,7 @@ pub fn createDatabase(storage: Storage) !void {
     try writeManifest(storage, first_manifest);
 }
 
-const first_manifest: manifest_file.Manifest = .{
+pub const first_manifest: manifest_file.Manifest = .{
     .database = database,
     .number = 1,
     .epoch = 1,

@@ -247,7 +247,9 @@ pub const Scan = struct {
 
     fn readHorizon(scan: *Scan) Error!void {
         const file = scan.readFile(horizon.name, horizon.file_bytes) catch |err| switch (err) {
-            error.NotFound => return scan.note(.init(horizon.name, 0, "it is missing")),
+            // Made before the first manifest, and never without a whole sector: without it nobody can say whether the
+            // log's end was lost.
+            error.NotFound => return scan.lostHorizon("it is missing"),
             else => |other| return other,
         };
         defer scan.gpa.free(file);
@@ -258,7 +260,13 @@ pub const Scan = struct {
             }
             if (scan.mark == null or mark.sequence > scan.mark.?.sequence) scan.mark = mark;
         }
-        if (scan.mark == null) try scan.note(.init(horizon.name, 0, "neither sector of it is whole"));
+        if (scan.mark == null) try scan.lostHorizon("neither sector of it is whole");
+    }
+
+    fn lostHorizon(scan: *Scan, what: []const u8) Error!void {
+        const damage: Damage = .init(horizon.name, 0, what);
+        if (!scan.options.read_only) return scan.fail(damage);
+        try scan.note(damage);
     }
 
     // Reading.

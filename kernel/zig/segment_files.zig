@@ -124,17 +124,6 @@ pub fn quarantine(gpa: std.mem.Allocator, storage: Storage, torn: []const scan.T
     try storage.syncDir("quarantine");
 }
 
-/// HORIZON, open for writing; made where it is missing.
-pub fn openHorizon(storage: Storage, database: [16]u8, epoch: u32, durable: u64) Error!storage_file.Handle {
-    return storage.open(horizon.name, .write) catch |err| switch (err) {
-        error.NotFound => {
-            try makeHorizon(storage, database, epoch, durable);
-            return storage.open(horizon.name, .write);
-        },
-        else => |other| return other,
-    };
-}
-
 /// Make HORIZON of a database in which `durable` is.
 pub fn makeHorizon(storage: Storage, database: [16]u8, epoch: u32, durable: u64) Error!void {
     const handle = try fresh(storage, horizon.temporary);

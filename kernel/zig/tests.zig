@@ -41,6 +41,7 @@ comptime {
     _ = @import("bytes.zig");
     _ = @import("horizon.zig");
     _ = @import("log.zig");
+    _ = @import("log_crash_test.zig");
     _ = @import("log_test.zig");
     _ = @import("manifest.zig");
     _ = @import("record.zig");
