@@ -561,7 +561,7 @@ _SIGNATURES: Final[dict[str, tuple[Any, tuple[Any, ...]]]] = {
     "ecs_disk_compact": (c_int32, (c_void_p, c_void_p, c_uint64)),
     "ecs_disk_archived": (c_int32, (c_void_p, c_uint64)),
     "ecs_disk_close": (c_int32, (c_void_p, c_int64)),
-    "ecs_disk_destroy": (None, (c_void_p,)),
+    "ecs_disk_destroy": (None, (c_void_p, c_uint32)),
     "ecs_snapshot_begin": (c_int32, (c_void_p, c_int64, POINTER(c_void_p))),
     "ecs_snapshot_step": (c_int32, (c_void_p, POINTER(SnapshotOut))),
     "ecs_snapshot_end": (None, (c_void_p,)),

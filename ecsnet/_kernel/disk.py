@@ -276,9 +276,8 @@ class Disk:
         self.abandon()
 
     def __del__(self) -> None:
-        # After an error in the constructor there may be no attribute at all. In a cycle the store may be gone already:
-        # then its memory is not to be touched, and what little is left of the disk leaks.
-        if getattr(self, "_pointer", None) and not self._kernel.gone:
+        # After an error in the constructor there may be no attribute at all.
+        if getattr(self, "_pointer", None):
             self.abandon()
 
     def _open(self) -> ctypes.c_void_p:
@@ -482,7 +481,8 @@ class Disk:
 
     def _drop(self) -> None:
         self._end_snapshot()
-        self._library.ecs_disk_destroy(self._pointer)
+        # In a cycle that is collected the store may have gone first.
+        self._library.ecs_disk_destroy(self._pointer, self._kernel.gone)
         self._pointer = ctypes.c_void_p()
 
 

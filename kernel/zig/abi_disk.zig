@@ -95,9 +95,9 @@ fn tell(found: *const database.Report, out: *RecoveryOut) void {
     out.damage_count = damages.len;
 }
 
-/// Let go of everything without writing.
-export fn ecs_disk_destroy(db: *Database) void {
-    db.destroy();
+/// Let go of everything without writing. `store_gone`: not 0 after the store was destroyed.
+export fn ecs_disk_destroy(db: *Database, store_gone: u32) void {
+    if (store_gone != 0) db.destroyAlone() else db.destroy();
 }
 
 /// Flush, and end the log cleanly; `ecs_disk_destroy` is to follow whatever comes of it.

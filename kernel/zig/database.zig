@@ -142,10 +142,14 @@ pub const Database = struct {
         return opening.run();
     }
 
-    /// Give everything back without writing: what a crash would leave is what is left.
+    /// Give everything back without writing: what a crash would leave is what is left. The store refuses commits then.
     pub fn destroy(db: *Database) void {
-        // Whatever would be committed now, nobody would write.
         db.store.durable = .{ .context = db.store, .reserve = refuse };
+        db.destroyAlone();
+    }
+
+    /// The same after the store was destroyed.
+    pub fn destroyAlone(db: *Database) void {
         if (db.log) |*log| log.deinit();
         db.storage.close(db.lock);
         db.gpa.free(db.ancestors);
@@ -316,14 +320,15 @@ pub const Database = struct {
         const names = db.storage.list(db.gpa, "") catch return;
         defer storage_file.freeNames(db.gpa, names);
         for (names) |name| {
-            const number = manifest_file.numberOf(name) orelse continue;
-            if (number + 1 < db.manifest.number) db.storage.remove(name) catch {};
+            const whole = if (std.mem.endsWith(u8, name, ".tmp")) name[0 .. name.len - 4] else name;
+            const number = manifest_file.numberOf(whole) orelse continue;
+            if (number + 1 < db.manifest.number or whole.len < name.len) db.storage.remove(name) catch {};
         }
     }
 
     // Compaction.
 
-    /// Remove snapshots that the newest manifest does not name, and the segments before the oldest it needs; with an
+    /// Remove snapshots that the newest manifest does not name, those that a crash left half written, and the segments before the oldest it needs; with an
     /// archive these are named in `numbers`, oldest first, and stay. Returns how many were named.
     pub fn compact(db: *Database, numbers: []u64) failure.Error!usize {
         _ = try db.writing();
@@ -333,12 +338,12 @@ pub const Database = struct {
             defer storage_file.freeNames(gpa, names);
             var removed = false;
             for (names) |name| {
-                const version = snapshot.versionOf(name) orelse continue;
+                const version, const temporary = snapshot.versionOf(name) orelse continue;
                 for (db.manifest.snapshots) |*kept| {
-                    if (kept.version == version) break;
+                    if (kept.version == version and !temporary) break;
                 } else {
                     var room: [40]u8 = undefined;
-                    try storage.remove(snapshot.nameOf(version, false, &room));
+                    try storage.remove(snapshot.nameOf(version, temporary, &room));
                     removed = true;
                 }
             }

@@ -44,6 +44,8 @@ const chunk_alignment = 64;
 pub const entry_bytes = 56;
 /// Entries that an index may have: 2^20 chunks of 1 MiB are more than memory holds.
 const entries_max = 1 << 20;
+/// Chunks from here on are written from where they lie, at a multiple of a page; smaller ones are gathered.
+const direct_bytes = 64 << 10;
 /// What one step reads or writes, about: a millisecond, so that progress moves and whoever stops it need not wait.
 const step_bytes = 4 << 20;
 
@@ -180,11 +182,13 @@ pub fn nameOf(version: u64, temporary: bool, out: *[40]u8) []const u8 {
     return std.fmt.bufPrint(out, "snap/{d:0>20}.snap{s}", .{ version, if (temporary) ".tmp" else "" }) catch unreachable;
 }
 
-/// The version of a snapshot by its name in `snap/`, or null for anything else.
-pub fn versionOf(name: []const u8) ?u64 {
-    if (name.len != 25 or !std.mem.endsWith(u8, name, ".snap")) return null;
-    for (name[0..20]) |digit| if (!std.ascii.isDigit(digit)) return null;
-    return std.fmt.parseInt(u64, name[0..20], 10) catch null;
+/// The version of a snapshot by its name in `snap/`, and whether it is being written; null for anything else.
+pub fn versionOf(name: []const u8) ?struct { u64, bool } {
+    const temporary = std.mem.endsWith(u8, name, ".tmp");
+    const whole = if (temporary) name[0 .. name.len - 4] else name;
+    if (whole.len != 25 or !std.mem.endsWith(u8, whole, ".snap")) return null;
+    for (whole[0..20]) |digit| if (!std.ascii.isDigit(digit)) return null;
+    return .{ std.fmt.parseInt(u64, whole[0..20], 10) catch return null, temporary };
 }
 
 /// The key space and the counter of a table, as they were when the snapshot began.
@@ -214,7 +218,7 @@ pub const Writer = struct {
     table: usize = 0,
     part: usize = 0,
     row: u64 = 0,
-    phase: enum { write, end, verify, name, done } = .write,
+    phase: enum { write, sum, end, verify, name, done } = .write,
     reader: Reader,
     checked: usize = 0,
     info: Info = undefined,
@@ -326,11 +330,18 @@ pub const Writer = struct {
             .write => {
                 if (writer.handle == null) try writer.create();
                 const until = writer.flushed + step_bytes;
+                const from = writer.flushed;
                 while (writer.flushed < until) if (!try writer.chunk()) {
-                    writer.phase = .end;
+                    writer.phase = .sum;
                     break;
                 };
+                // The disk works while the next chunks are gathered.
+                writer.storage.writeOut(writer.handle.?, from, writer.flushed - from);
                 writer.done = @min(writer.total / 2, writer.flushed);
+            },
+            .sum => {
+                writer.sum();
+                writer.phase = .end;
             },
             .end => {
                 try writer.end();
@@ -340,7 +351,7 @@ pub const Writer = struct {
                 var left: u64 = step_bytes;
                 while (writer.checked < writer.reader.entries.len and left > 0) {
                     const entry = &writer.reader.entries[writer.checked];
-                    try writer.reader.read(entry, writer.stage[0..entry.bytes]);
+                    writer.reader.read(entry, writer.stage[0..entry.bytes]) catch |err| return unreadable(err);
                     writer.checked += 1;
                     left -|= entry.bytes;
                     writer.done = @min(writer.total, writer.done + entry.bytes);
@@ -443,11 +454,11 @@ pub const Writer = struct {
         return true;
     }
 
-    /// A chunk follows: at a multiple of 64.
+    /// A chunk follows.
     fn note(writer: *Writer, kind: Kind, table: u16, field: u16, rows: u64, bytes: usize, checksum: [16]u8) failure.Error!void {
         assert(bytes > 0 and bytes <= chunk_bytes_max);
         if (writer.entries.items.len == entries_max) return error.Limit;
-        try writer.pad(chunk_alignment);
+        try writer.pad(if (bytes < direct_bytes) chunk_alignment else block_bytes);
         try writer.entries.append(writer.gpa, .{
             .kind = kind,
             .table = table,
@@ -461,13 +472,18 @@ pub const Writer = struct {
         writer.row += rows;
     }
 
-    fn pad(writer: *Writer, comptime alignment: u32) failure.Error!void {
-        const zeros: [alignment]u8 = @splat(0);
+    /// Zeros up to a multiple of `alignment`.
+    fn pad(writer: *Writer, alignment: usize) failure.Error!void {
+        const zeros: Block = @splat(0);
         const beyond: usize = @intCast((writer.flushed + writer.staged) % alignment);
-        if (beyond != 0) try writer.append(zeros[beyond..]);
+        if (beyond != 0) try writer.append(zeros[beyond..alignment]);
     }
 
     fn append(writer: *Writer, bytes: []const u8) failure.Error!void {
+        if (bytes.len >= direct_bytes) {
+            try writer.flush();
+            return writer.writeNext(bytes);
+        }
         var left = bytes;
         while (left.len > 0) {
             const n = @min(left.len, writer.stage.len - writer.staged);
@@ -479,18 +495,28 @@ pub const Writer = struct {
     }
 
     fn flush(writer: *Writer) failure.Error!void {
-        try writer.storage.write(writer.handle.?, writer.flushed, writer.stage[0..writer.staged]);
-        writer.flushed += writer.staged;
+        try writer.writeNext(writer.stage[0..writer.staged]);
         writer.staged = 0;
+    }
+
+    /// Write what comes next.
+    fn writeNext(writer: *Writer, bytes: []const u8) failure.Error!void {
+        if (bytes.len == 0) return;
+        try writer.storage.write(writer.handle.?, writer.flushed, bytes);
+        writer.flushed += bytes.len;
+    }
+
+    /// The last thing that the version is needed for.
+    fn sum(writer: *Writer) void {
+        const slot = &writer.store.views.slots[writer.slot.?];
+        const halves = slot.kept orelse digest.scan(&writer.store.head, slot).halves();
+        writer.unpin();
+        put(u64, &writer.header.digest, 0, halves[0]);
+        put(u64, &writer.header.digest, 8, halves[1]);
     }
 
     /// The index, the root and the header; then everything is synced, and what the file says is looked at again.
     fn end(writer: *Writer) failure.Error!void {
-        const slot = &writer.store.views.slots[writer.slot.?];
-        const sum = slot.kept orelse digest.scan(&writer.store.head, slot).halves();
-        writer.unpin();
-        put(u64, &writer.header.digest, 0, sum[0]);
-        put(u64, &writer.header.digest, 8, sum[1]);
         try writer.pad(chunk_alignment);
         const index = writer.flushed + writer.staged;
         const bytes = try writer.gpa.alloc(u8, writer.entries.items.len * entry_bytes);
@@ -510,7 +536,7 @@ pub const Writer = struct {
         };
         root.encode(&block);
         try writer.append(&block);
-        if (writer.staged > 0) try writer.flush();
+        try writer.flush();
         try writer.storage.sync(writer.handle.?, .all);
         writer.storage.close(writer.handle.?);
         writer.handle = null;

@@ -97,6 +97,8 @@ pub const VTable = struct {
     read: *const fn (*anyopaque, Handle, u64, []u8) Error!usize,
     write: *const fn (*anyopaque, Handle, u64, []const u8) Error!void,
     sync: *const fn (*anyopaque, Handle, Sync) Error!void,
+    /// Null where there is nothing to begin.
+    writeOut: ?*const fn (*anyopaque, Handle, u64, u64) void = null,
     allocate: *const fn (*anyopaque, Handle, u64) Error!void,
     rename: *const fn (*anyopaque, []const u8, []const u8) Error!void,
     remove: *const fn (*anyopaque, []const u8) Error!void,
@@ -139,6 +141,12 @@ pub const Storage = struct {
     /// synced as well.
     pub fn sync(storage: Storage, handle: Handle, how: Sync) Error!void {
         return storage.vtable.sync(storage.context, handle, how);
+    }
+
+    /// Begin to bring bytes that were written to the disk, so that `sync` has less to wait for. It promises nothing, and
+    /// what fails of it, `sync` tells.
+    pub fn writeOut(storage: Storage, handle: Handle, at: u64, length: u64) void {
+        if (storage.vtable.writeOut) |call| call(storage.context, handle, at, length);
     }
 
     /// Have room for a file of at least `bytes`, which is its size then unless it was larger; what is new reads as zeros.

@@ -72,6 +72,7 @@ pub const Os = struct {
         .read = read,
         .write = write,
         .sync = sync,
+        .writeOut = if (@hasDecl(system, "writeOut")) writeOut else null,
         .allocate = allocate,
         .rename = rename,
         .remove = remove,
@@ -139,6 +140,10 @@ pub const Os = struct {
         const os = of(context);
         const file = os.opened(handle);
         try os.check(system.sync(file.file, how), .sync, file.path);
+    }
+
+    fn writeOut(context: *anyopaque, handle: Handle, at: u64, length: u64) void {
+        system.writeOut(of(context).opened(handle).file, at, length);
     }
 
     fn allocate(context: *anyopaque, handle: Handle, bytes: u64) Error!void {

@@ -138,6 +138,13 @@ pub fn sync(file: File, how: interface.Sync) i32 {
     }
 }
 
+/// Begin to write pages out. What fails of it, the next sync tells.
+pub fn writeOut(file: File, at: u64, length: u64) void {
+    if (is_linux) _ = sync_file_range(file, @intCast(at), @intCast(length), 2);
+}
+
+extern "c" fn sync_file_range(file: c_int, offset: i64, length: i64, flags: c_uint) c_int;
+
 /// Room for `bytes` where there were `have`, as zeros. An unsupported one has changed nothing.
 pub fn allocate(file: File, have: u64, bytes: u64) i32 {
     if (is_linux) while (true) {
