@@ -11,6 +11,7 @@ from ecsnet._version import __version__
 
 if TYPE_CHECKING:
     from ecsnet import errors as errors
+    from ecsnet.data.restoring import restore as restore
     from ecsnet.embed import connect as connect
     from ecsnet.errors import EcsnetError as EcsnetError
     from ecsnet.errors import Reject as Reject
@@ -100,6 +101,7 @@ _HOMES = {
     "open_client": "ecsnet.node",
     "open_node": "ecsnet.node",
     "ref": "ecsnet.schema.columns",
+    "restore": "ecsnet.data.restoring",
     "run": "ecsnet.node",
     "string": "ecsnet.schema.columns",
     "sum_": "ecsnet.expressions",

@@ -10,6 +10,7 @@ import pytest
 import trio
 
 from ecsnet.node import AuthoritativeNode
+from ecsnet.store import Store
 from tests.node.drivers import PATIENCE_S, lively
 from tests.test_cli_schema import EXAMPLE, run_ecsnet
 
@@ -38,6 +39,7 @@ fields = [{ name = "entity_id", type = "u64", foreign_key = "entities.id" },
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     (tmp_path / "arena.toml").write_text(SCHEMA)
+    (tmp_path / "empty").mkdir()
     (tmp_path / "queried_world.py").write_text(WORLD)
     monkeypatch.chdir(tmp_path)
     yield tmp_path
@@ -76,7 +78,8 @@ def test_a_schema_describes_itself(monkeypatch: pytest.MonkeyPatch, capsys: pyte
         (("arena.toml", "from helth"), "did you mean 'health'"),
         (("arena.toml", "from helth"), "  from helth\n       ^"),
         (("arena.toml", "from health", "--format", "xml"), "--format is one of"),
-        ((".", "from health"), "planned and not built"),
+        (("empty", "from health"), "there is no store in it"),
+        ((".", "from health", "--setup", "a:b"), "is only read"),
         (("tcp://localhost:1", "from health where"), "expected a column"),
         (("tcp://localhost:1", "from health", "--setup", "a:b"), "a running node has its own"),
         (("queried_world:world", "from health", "--setup", "queried_world:stup"), "setup"),
@@ -113,6 +116,22 @@ def test_a_running_node_is_asked(monkeypatch: pytest.MonkeyPatch, capsys: pytest
         node.stop()
         thread.join(PATIENCE_S)
     assert not thread.is_alive()
+
+
+def test_a_directory_is_asked_and_not_changed(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Store(here / "arena.toml", data=here / "arena.db") as store, store.transaction() as tx:
+        tx.spawn(health={"hp": 30})
+        tx.spawn(health={"hp": 10})
+    asked = ("query", str(here / "arena.db"), "from health order by hp select hp", "--format", "csv")
+    before = {path: path.read_bytes() for path in (here / "arena.db").rglob("*") if path.is_file()}
+    assert run_ecsnet(monkeypatch, *asked) == 0
+    assert capsys.readouterr().out.split() == ["hp", "10", "30"]
+    assert before == {path: path.read_bytes() for path in (here / "arena.db").rglob("*") if path.is_file()}
+    with Store.open(here / "arena.db"):
+        assert run_ecsnet(monkeypatch, *asked) == 1
+    assert "open already by pid" in capsys.readouterr().err
 
 
 def test_a_schema_of_classes_is_asked_like_a_world(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ecsnet.cli import new_app
-from ecsnet.errors import ArgumentError, NotBuiltError
+from ecsnet.errors import ArgumentError
 
 if TYPE_CHECKING:
     from ecsnet.store.result import Result
@@ -25,8 +25,9 @@ def query(
     target: Annotated[
         str,
         typer.Argument(
-            metavar="URL|MODULE:NAME|SCHEMA.toml",
-            help="A running node such as tcp://localhost:7777, or a world or schema, which --setup fills.",
+            metavar="URL|DIR|MODULE:NAME|SCHEMA.toml",
+            help="A running node such as tcp://localhost:7777, a store's directory, or a world or schema, "
+            "which --setup fills.",
             show_default=False,
         ),
     ],
@@ -55,7 +56,8 @@ def query(
     try `from schema_tables`.
 
     A node is joined as a client: its world's `on_join` runs, and the client leaves again. It shows what the node sends
-    to clients, so only replicated tables have rows.
+    to clients, so only replicated tables have rows. A directory that no process has open is read as it was left, all of
+    it, and nothing in it is changed.
     """
     if output not in _FORMATS:
         raise ArgumentError(f"--format is one of {', '.join(_FORMATS)}, found {output!r}")
@@ -64,9 +66,9 @@ def query(
             raise ArgumentError("--setup fills a world of this process; a running node has its own")
         _ask_node(target, text, output, explain, wait)
     elif Path(target).is_dir():
-        raise NotBuiltError(
-            f"a query of {target}, a store on disk", "ask a running node, as in `ecsnet query tcp://localhost:7777 ...`"
-        )
+        if setup:
+            raise ArgumentError("--setup fills a world of this process; a store's directory is only read")
+        _ask_directory(target, text, output, explain)
     else:
         _ask_world(target, setup, text, output, explain)
 
@@ -79,6 +81,16 @@ def _ask_node(url: str, text: str, output: str, explain: bool, wait_s: float) ->
     parse(text)
     with connect(url, name="query", wait_s=wait_s) as client:
         _print(client.view, text, output, explain)
+
+
+def _ask_directory(target: str, text: str, output: str, explain: bool) -> None:
+    from ecsnet.store import Store
+    from ecsnet.store.parser import parse
+
+    # Reading a large store takes a while: what is no query is told at once.
+    parse(text)
+    with Store.open(target, read_only=True) as store, store.view() as view:
+        _print(view, text, output, explain)
 
 
 def _ask_world(target: str, setup: str, text: str, output: str, explain: bool) -> None:

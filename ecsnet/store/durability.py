@@ -67,7 +67,6 @@ class Durable:
         "_held_from",
         "_held_to",
         "_last",
-        "_owns_storage",
         "_raised",
         "_tended_s",
         "_unsynced_s",
@@ -75,6 +74,7 @@ class Durable:
         "baton",
         "clock_ns",
         "closed",
+        "directory",
         "disk",
         "failure",
         "forsaken",
@@ -100,12 +100,13 @@ class Durable:
         level: int,
         clock_ns: Callable[[], int],
         *,
-        owns_storage: bool,
+        directory: "str | None",
     ):
         self.kernel = kernel
         self.disk = disk
         self.storage = storage
-        self._owns_storage = owns_storage
+        self.directory = directory
+        """Where the files are; None for a storage that somebody else brought."""
         self.recovery = disk.recovery
         self.level = level
         """The least level of every version."""
@@ -465,7 +466,7 @@ class Durable:
     def _let_go(self) -> None:
         if self.thread is not None:
             self.thread.stop()
-        if self._owns_storage:
+        if self.directory is not None:
             self.storage.close()
         if self.on_end is not None:
             self.on_end()

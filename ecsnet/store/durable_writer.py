@@ -88,7 +88,7 @@ class DurableWriter(Writer):
         """A ticket that is done when a version is this durable."""
         if version is None:
             raise ArgumentError("the tick makes the version: wait for tx.version when it has ended")
-        return self._ticket(f"version {version}", version, level)
+        return self._ticket(f"version {version}", version, max(level, self._side.level))
 
     def _ticket(self, label: str, version: Version, level: int) -> Ticket:
         ticket = DurableTicket(self._side, None, label, level)

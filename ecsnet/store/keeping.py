@@ -3,6 +3,7 @@
 Invariant: in a store in memory every question has an answer, and what needs a disk says so.
 """
 
+import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ from ecsnet.store.tickets import Ticket
 
 if TYPE_CHECKING:
     from ecsnet._kernel.disk import DiskStatistics, Recovery, SnapshotInfo
+    from ecsnet.data.backup import BackedUp
     from ecsnet.store.baton import Baton
     from ecsnet.store.durability import Durable
     from ecsnet.store.store import Writer
@@ -130,6 +132,41 @@ class Keeping:
             ClosedError.
         """
         return self._on_disk("a snapshot").snapshots.take(progress)
+
+    def backup(
+        self,
+        directory: str | os.PathLike[str],
+        progress: Callable[[int, int], object] | None = None,
+        *,
+        archive: bool = True,
+    ) -> "BackedUp":
+        """Copy the store into a new directory, while others commit, and verify the copy: it opens by itself, with all
+        that was committed when this was called, or more.
+
+        Args:
+            directory: not there yet, or empty.
+            progress: called with the bytes that are done, and all, of each step.
+            archive: copy what was archived too, so that the copy can give back the past.
+
+        Raises (`directory` is as it was):
+            ArgumentError: it is not empty; or there is no disk. DiskFullError, DataError: it was not copied.
+            ClosedError.
+        """
+        disk = self._on_disk("a backup")
+        if disk.directory is None:
+            raise ArgumentError("a backup is of a directory, and this store's storage is in memory: use its files()")
+        # Imported here: most stores are never copied by their own process.
+        from ecsnet.data.backup import back_up
+
+        if not disk.read_only and disk.failure is None:
+            disk.sync()
+
+        def tell(_: str, done: int, total: int) -> None:
+            if progress is not None:
+                progress(done, total)
+
+        with disk.snapshots.none_meanwhile():
+            return back_up(disk.directory, directory, archive=archive, progress=tell)
 
     def restore_point(self, name: str) -> Version:
         """Give the newest version a name, which `ecsnet restore --to-point` knows it by. Waits until that is durable.

@@ -15,10 +15,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from ecsnet._kernel.disk import Disk, Storage, stored_schema
-from ecsnet.errors import EcsnetError, SchemaMismatchError
+from ecsnet.errors import DataMissingError, EcsnetError, SchemaMismatchError
 from ecsnet.schema import loads
 from ecsnet.schema.model import Schema, Table
 from ecsnet.store.disk_thread import DiskThread
@@ -35,7 +35,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Driven", "differences", "on_disk", "parts", "schema_of"]
 
-_SEED_BYTES = 32
+_SEED_BYTES: Final = 32
+_ARCHIVE: Final = "archive"
+"""The folder of a data directory that has what was archived."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +60,8 @@ def schema_of(data: str | Path | None, storage: Storage | None) -> Schema:
     place = _place(data, storage)
     try:
         return loads(stored_schema(place))
+    except DataMissingError:
+        raise _missing(place) from None
     finally:
         if storage is None:
             place.close()
@@ -72,7 +76,7 @@ def on_disk(
     *,
     read_only: bool,
     create: bool,
-    archive: bool,
+    archive: bool | None,
     segment_bytes: int,
     snapshot_every_bytes: int | None,
     driven: Driven | None,
@@ -86,6 +90,8 @@ def on_disk(
     place = _place(data, storage)
     try:
         clock_ns = time.time_ns if driven is None else driven.clock_ns
+        if archive is None:
+            archive = data is not None and (Path(data) / _ARCHIVE).is_dir()
         try:
             disk = Disk(
                 kernel,
@@ -102,12 +108,16 @@ def on_disk(
         except SchemaMismatchError as error:
             theirs = loads(stored_schema(place))
             raise SchemaMismatchError(error.ours, error.theirs, _mismatch(place, schema, theirs)) from None
+        except DataMissingError:
+            raise _missing(place) from None
     except BaseException:
         if storage is None:
             place.close()
         raise
-    side = Durable(kernel, disk, place, level, clock_ns, owns_storage=storage is None)
-    side.snapshots = Snapshots(side, None if side.read_only else snapshot_every_bytes, None)
+    directory = None if storage is not None else place.name
+    side = Durable(kernel, disk, place, level, clock_ns, directory=directory)
+    archiver = None if directory is None else partial(_archive, directory)
+    side.snapshots = Snapshots(side, None if side.read_only else snapshot_every_bytes, archiver)
     if driven is None:
         side.thread = DiskThread(side)
     return side
@@ -150,7 +160,7 @@ def differences(ours: Schema, theirs: Schema) -> list[str]:
 
 # --- inside ---------------------------------------------------------------------------------------------------------
 
-_DIFFERENCES_MAX = 8
+_DIFFERENCES_MAX: Final = 8
 """Named in a message; the others are counted."""
 
 
@@ -177,6 +187,19 @@ def _mismatch(place: Storage, ours: Schema, theirs: Schema) -> str:
     return (
         f"the data in {place.name} has another schema: {'; '.join(lines[:_DIFFERENCES_MAX])}{more}. Nothing was "
         f"changed; open it with its own schema (Store.open), or copy what is wanted into a new one"
+    )
+
+
+def _archive(directory: str, number: int) -> None:
+    # Imported here: few stores keep an archive.
+    from ecsnet.data.archive import archive_segment
+
+    archive_segment(directory, number)
+
+
+def _missing(place: Storage) -> DataMissingError:
+    return DataMissingError(
+        place.name, "there is no store in it, and none was to be made: Store(schema, data=...) makes one"
     )
 
 

@@ -15,7 +15,8 @@ Invariants:
 import logging
 import threading
 import weakref
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 from ecsnet.errors import BusyError, ClosedError, EcsnetError
@@ -79,6 +80,12 @@ class Snapshots:
                 return made
             finally:
                 steps.close()
+
+    @contextmanager
+    def none_meanwhile(self) -> Iterator[None]:
+        """Within, no snapshot is made and nothing of the log let go of."""
+        with self._one:
+            yield
 
     def look(self, now_s: float, *, threads: bool) -> bool:
         """Begin one if it is due; of a driven store, go on with it. Returns whether one is under way."""

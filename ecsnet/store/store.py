@@ -277,7 +277,7 @@ class Store(Keeping, Crowding):
         batch_size: int | None = None,
         read_only: bool = False,
         create: bool = True,
-        archive: bool = False,
+        archive: bool | None = None,
         snapshot_every_bytes: int | None = SNAPSHOT_EVERY_BYTES,
         segment_bytes: int = SEGMENT_BYTES,
         storage: "Storage | None" = None,
@@ -306,7 +306,7 @@ class Store(Keeping, Crowding):
             read_only: nothing is written, and of a damaged log what is intact is opened.
             create: whether an empty or missing directory becomes a new store.
             archive: keep the log that snapshots have made needless, compressed, for `ecsnet restore` to go back to any
-                version of it.
+                version of it. None: if that was done before.
             snapshot_every_bytes: a snapshot is made in the background when the log has grown by so much since the last
                 one, and by as much as that takes; None leaves it to `snapshot()`.
             segment_bytes: of one file of the log: 64 KiB at least, a multiple of 4096.

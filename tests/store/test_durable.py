@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import trio
 
+import ecsnet
 from ecsnet._kernel.disk import Storage
 from ecsnet.errors import (
     ArgumentError,
@@ -325,6 +326,21 @@ def test_the_thread_rests_and_wakes(schema: Schema, storage: Storage) -> None:
             assert store.durable_version == version
 
 
+def test_a_promise_is_of_the_stores_own_durability_at_least(schema: Schema, storage: Storage) -> None:
+    store = driven(schema, storage, "relaxed")
+    with store.tick(Tick(1)) as tick:
+        with tick.transaction("system") as tx:
+            tx.spawn()
+        version = tick.publish()
+    assert version == store.version == 1, "shown at once"
+    promises = [store.promise(version), store.promise(version, "memory"), store.promise(version, "strict")]
+    assert not any(promise.done for promise in promises), "and answered when it is written"
+    assert promises[0].wait() == 1
+    assert [promise.done for promise in promises] == [True, True, False]
+    assert promises[2].wait() == store.durable_version == 1
+    store.close()
+
+
 def test_sync_makes_everything_durable(schema: Schema, storage: Storage) -> None:
     store = driven(schema, storage, "memory")
     for _ in range(3):
@@ -620,6 +636,69 @@ def test_a_restore_point_names_the_newest_version_durably(schema: Schema, storag
         assert after.version == 1
         assert any(b"before the boss" in data for name, data in left.files().items() if name.endswith(".wal"))
     store.close()
+
+
+def test_what_snapshots_make_needless_is_archived_and_comes_back(schema: Schema, tmp_path: Path) -> None:
+    data, old = tmp_path / "data", tmp_path / "old"
+    with Store(schema, data=data, durability="relaxed", segment_bytes=SEGMENT, archive=True) as store:
+        with store.transaction() as tx:
+            ship = tx.spawn(health={})
+        digests = {}
+        for version in range(2, 120):
+            store["health"].update(ship, hp=version % 100)
+            digests[version] = store.view().digest()
+            if version % 40 == 0:
+                store.snapshot()
+        store.restore_point("here")
+        store["health"].update(ship, hp=77)
+    assert list((data / "archive").iterdir()), "what a snapshot made needless"
+    assert not (data / "wal" / f"{1:016d}.wal").exists()
+    made = ecsnet.restore(data, old, version=20)
+    with Store.open(old) as store:
+        assert store.version == made.version == 20
+        assert store.view().digest() == digests[20]
+        assert store.recovery is not None
+        assert store.epoch == made.epoch != store.recovery.ancestors[-1][0]
+    made = ecsnet.restore(data, tmp_path / "point", point="here")
+    assert made.version == 119
+    # That it keeps an archive is remembered.
+    with Store.open(data, durability="relaxed", segment_bytes=SEGMENT) as store:
+        before = len(list((data / "archive").iterdir()))
+        for version in range(60):
+            store["health"].update(ship, hp=version)
+        store.snapshot()
+        store["health"].update(ship, hp=1)
+        store.snapshot()
+        assert len(list((data / "archive").iterdir())) > before
+
+
+def test_a_backup_is_a_store_while_others_commit(schema: Schema, tmp_path: Path) -> None:
+    with Store(schema, data=tmp_path / "data", durability="relaxed", segment_bytes=SEGMENT) as store:
+        with store.transaction() as tx:
+            ship = tx.spawn(health={})
+        ended = threading.Event()
+
+        def commit() -> None:
+            while not ended.is_set():
+                store["health"].update(ship, hp=5)
+                time.sleep(0.001)
+
+        thread = threading.Thread(target=commit)
+        thread.start()
+        try:
+            seen: list[tuple[int, int]] = []
+            at_least = store.version
+            copy = store.backup(tmp_path / "copy", lambda done, total: seen.append((done, total)))
+        finally:
+            ended.set()
+            thread.join()
+        assert seen
+        with pytest.raises(ArgumentError, match="not empty"):
+            store.backup(tmp_path / "copy")
+    with Store.open(tmp_path / "copy") as store:
+        assert store.version >= max(at_least, 1)
+        assert store.view()[ship, "health.hp"] in (5, 100)
+    assert not copy.verified.problems
 
 
 def test_changes_are_followed_from_where_the_data_goes_on(schema: Schema, storage: Storage) -> None:
