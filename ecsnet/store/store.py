@@ -105,7 +105,8 @@ class Writer:
         """Publish, and give the baton back."""
         try:
             made = self._store.publish(transaction.tick)
-            transaction.version = self._store.version if made is None else made
+            # What it read may be newer than what readers see.
+            transaction.version = Version(self.kernel.head_version) if made is None else made
         finally:
             self._store.baton.give()
 
@@ -190,7 +191,8 @@ class TickScope(Writer):
             raise BusyError(f"{self._open.label!r} is open: commit it or roll it back before the tick is published")
         version = self._store.publish(self._tick)
         for transaction in self._unpublished:
-            transaction.version = self._store.version if version is None else version
+            # What it read may be newer than what readers see.
+            transaction.version = Version(self.kernel.head_version) if version is None else version
         self._unpublished.clear()
         return version
 
