@@ -9,6 +9,8 @@ Lists are kept in three ways, since each is written by other code: in an array, 
 compared: half of a row seen is found here), as rows of their own in the order of their numbers, and in an array of a
 component that is written through lent columns.
 
+With `--durable` the store is on a disk, and dies in the middle of it all: see `isolation_disk.py`.
+
 A seed decides what is done, not when: threads run as they like, and a failure may not come again with its seed.
 
 The exit status is 0 if there was no anomaly.
@@ -237,6 +239,16 @@ class Run:
         if chance < 0.16:
             tx.insert("taken", {"name": 1})
 
+    def begin(self, draw: random.Random, noted: Transaction) -> StoreTransaction:
+        """A transaction, for what is noted."""
+        return self.store.transaction(wait_s=WAIT_S)
+
+    def look(self, view: Any) -> None:
+        """What else must be so of a view that was just taken."""
+
+    def settle(self) -> None:
+        """A tick has ended, and what it did is about to be told."""
+
     # --- who does it --------------------------------------------------------------------------------------------------
 
     def writer(self, draw: random.Random) -> None:
@@ -244,7 +256,7 @@ class Run:
         lend = draw.random() < 0.3
         with (
             self.noted("writer") as noted,
-            self.store.transaction(wait_s=WAIT_S) as tx,
+            self.begin(draw, noted) as tx,
         ):
             self.work(draw, tx, noted, lend=lend)
             self.end(draw, tx)
@@ -258,7 +270,7 @@ class Run:
             with self.store.view() as view:
                 noted.steps += [Read(name, self.read(view, name)) for name in names]
                 time.sleep(draw.choice((0.0, 0.0, 0.001)))
-                with self.store.transaction(wait_s=WAIT_S) as tx:
+                with self.begin(draw, noted) as tx:
                     for name in names:
                         tx.expect(self._chains[name], "chain", since=view)
                     name = draw.choice(names)
@@ -307,6 +319,7 @@ class Run:
                         self.end(draw, tx)
                 noted.append((one, tx))
             tick.publish()
+        self.settle()
         for one, tx in noted:
             # Nobody outside of the tick knows of it before the tick has ended.
             one.ended = self.now()
@@ -335,6 +348,7 @@ class Run:
         """A view, which tells the same for as long as it is held."""
         with self.noted("reader") as noted, self.store.view() as view:
             noted.version, noted.exact = view.version, True
+            self.look(view)
             for _ in range(draw.randrange(1, 5)):
                 name = self.pick(draw, draw.randrange(3))
                 noted.steps.append(Read(name, self.read(view, name)))
@@ -347,7 +361,7 @@ class Run:
         for _ in range(self.steps // 3):
             if draw.random() < 0.5:
                 with self.noted("task") as noted:
-                    async with self.store.transaction(wait_s=WAIT_S) as tx:
+                    async with self.begin(draw, noted) as tx:
                         self.work(draw, tx, noted, lend=False)
                         self.end(draw, tx)
                 if noted.outcome == "committed":
@@ -371,14 +385,15 @@ class Run:
 
     # --- all of it ----------------------------------------------------------------------------------------------------
 
-    def run(self) -> list[Anomaly]:
-        """Let everybody do their steps. Then all lists are read once more."""
+    def run(self, meanwhile: Callable[[], object] = lambda: None) -> list[Anomaly]:
+        """Let everybody do their steps, and `meanwhile`. Then all lists are read once more."""
         roles = [self.writer, self.writer, self.optimist, self.producer, self.single, self.ticker]
         threads = [threading.Thread(target=self._repeat, args=(role, place)) for place, role in enumerate(roles)]
         threads += [threading.Thread(target=self._repeat, args=(self.reader, 10 + place)) for place in range(2)]
         threads.append(threading.Thread(target=self._guarded, args=(self.tasks, random.Random(f"{self.seed}.trio"))))
         for thread in threads:
             thread.start()
+        meanwhile()
         for thread in threads:
             thread.join()
         self.read_all(self.store)
@@ -409,8 +424,12 @@ class Run:
             self.broken.append(f"{type(error).__name__}: {error}")
 
 
-def play(seed: int, *, steps: int = STEPS) -> tuple[int, list[Anomaly]]:
+def play(seed: int, *, steps: int = STEPS, durable: bool = False) -> tuple[int, list[Anomaly]]:
     """One history. Returns how many transactions it has, and what is wrong with it."""
+    if durable:
+        from sims.isolation_disk import play as play_durable
+
+        return play_durable(seed, steps=steps)
     with Store(SCHEMA) as store:
         run = Run(store, seed, steps=steps)
         run.prepare()
@@ -424,6 +443,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seeds", type=int, default=10, help="how many histories (default 10)")
     parser.add_argument("--seconds", type=float, default=None, help="begin no history after so many seconds")
     parser.add_argument("--steps", type=int, default=STEPS, help=f"of each thread (default {STEPS})")
+    parser.add_argument("--durable", action="store_true", help="on a disk, which loses power in the middle of it")
     parser.add_argument("--json", action="store_true", help="one JSON object on the last line")
     given = parser.parse_args(arguments)
     # Threads meet in more places when they are changed often.
@@ -435,7 +455,7 @@ def main(arguments: list[str] | None = None) -> int:
         for seed in range(given.first_seed, given.first_seed + given.seeds):
             if given.seconds is not None and time.monotonic() - began > given.seconds:
                 break
-            count, found = play(seed, steps=given.steps)
+            count, found = play(seed, steps=given.steps, durable=given.durable)
             histories, transactions, failed = histories + 1, transactions + count, failed + bool(found)
             for anomaly in found[:5]:
                 print(f"FAILED seed {seed}: {anomaly.name}: {anomaly.why[:400]}", file=sys.stderr, flush=True)
