@@ -54,6 +54,8 @@ def ask(
                     return found
                 else:
                     raise _error_of(answer)
+    except EcsnetError:
+        raise  # the node's own, though some of them are ValueErrors too
     except (OSError, ValueError, TypeError) as error:
         raise DataError(name, f"the node that has it open cannot be asked ({error}); end it, and try again") from None
     raise DataError(name, "the node that has it open hung up without an answer; look into its log")

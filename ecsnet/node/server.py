@@ -32,6 +32,7 @@ from ecsnet.config import LimitSettings
 from ecsnet.errors import ArgumentError, BusyError, ClosedError
 from ecsnet.limits import LINGER_S_DEFAULT
 from ecsnet.node.connections import Connections
+from ecsnet.node.control import Control
 from ecsnet.node.hub import PythonHub
 from ecsnet.node.in_process import open_pair
 from ecsnet.node.rates import Bucket, OncePerSecond
@@ -137,6 +138,9 @@ class AuthoritativeNode:
             if self._own_store is not None:
                 self._own_store.close()
             raise
+        self._control: Control | None = None
+        if self._own_store is not None and data is not None:
+            self._control = Control(data, self._own_store, lambda: len(self._connections))
         self.authority.on_durable = self._on_durable
         self._is_durable = False
         self.addresses: tuple[str, ...] = ()
@@ -237,6 +241,8 @@ class AuthoritativeNode:
                     for listener in listeners:
                         services.start_soon(self._accept, listener)
                     services.start_soon(self._tick_for_ever)
+                    if self._control is not None:
+                        services.start_soon(self._control.run)
                     task_status.started()
                     await self._stop_seen.wait()
                     services.cancel_scope.cancel()

@@ -139,6 +139,7 @@ class Keeping:
         progress: Callable[[int, int], object] | None = None,
         *,
         archive: bool = True,
+        replay: bool = True,
     ) -> "BackedUp":
         """Copy the store into a new directory, while others commit, and verify the copy: it opens by itself, with all
         that was committed when this was called, or more.
@@ -147,6 +148,8 @@ class Keeping:
             directory: not there yet, or empty.
             progress: called with the bytes that are done, and all, of each step.
             archive: copy what was archived too, so that the copy can give back the past.
+            replay: verify the copy by bringing it into memory too, which takes as much as the store has; without, by
+                checksums only.
 
         Raises (`directory` is as it was):
             ArgumentError: it is not empty; or there is no disk. DiskFullError, DataError: it was not copied.
@@ -166,7 +169,7 @@ class Keeping:
                 progress(done, total)
 
         with disk.snapshots.none_meanwhile():
-            return back_up(disk.directory, directory, archive=archive, progress=tell)
+            return back_up(disk.directory, directory, archive=archive, replay=replay, progress=tell)
 
     def restore_point(self, name: str) -> Version:
         """Give the newest version a name, which `ecsnet restore --to-point` knows it by. Waits until that is durable.
