@@ -86,17 +86,21 @@ pub const Run = struct {
     }
 
     pub fn openFrom(storage: Storage, floor: Level, seed: u8, base: u64) !Run {
+        return openWith(gpa, storage, floor, seed, base);
+    }
+
+    fn openWith(of: std.mem.Allocator, storage: Storage, floor: Level, seed: u8, base: u64) !Run {
         var sink: Sink = .{};
         errdefer sink.deinit();
         var problem: scan_file.Damage = .{};
-        var scan = (try scan_file.Scan.open(gpa, storage, .{ .seed = @splat(seed) }, &problem)).?;
+        var scan = (try scan_file.Scan.open(of, storage, .{ .seed = @splat(seed) }, &problem)).?;
         defer scan.deinit();
         errdefer if (scan.problem.what.len > 0) std.debug.print("{s} at {d}: {s}\n", .{ scan.problem.file(), scan.problem.offset, scan.problem.what });
         const start = try scan.run(.{ .version = base }, &sink);
         return .{
             .start = start,
             .sink = sink,
-            .log = .init(gpa, storage, .{ .segment_bytes = 64 << 10, .floor = floor, .seed = @splat(seed) }, start),
+            .log = .init(of, storage, .{ .segment_bytes = 64 << 10, .floor = floor, .seed = @splat(seed) }, start),
         };
     }
 
@@ -109,8 +113,8 @@ pub const Run = struct {
     pub fn commit(run: *Run, level: Level, extra: usize) !u64 {
         const version = run.log.newest + 1;
         var body: std.ArrayList(u8) = .empty;
-        errdefer body.deinit(gpa);
-        try body.appendNTimes(gpa, @truncate(version), 8 + extra);
+        errdefer body.deinit(run.log.gpa);
+        try body.appendNTimes(run.log.gpa, @truncate(version), 8 + extra);
         bytes.put(u64, body.items, 0, version);
         try run.log.reserve(body.items.len + 100, 5);
         try run.log.ready(body.items.len, 5);
@@ -210,4 +214,83 @@ test "many records are one write and one sync" {
     try expectEqual(1, of.syncs);
     try expectEqual(10 * 4096, of.written_bytes);
     try expectEqual(10, run.log.durable.raw);
+}
+
+/// What a disk thread does, until it is told that no more comes.
+const Flusher = struct {
+    log: *Log,
+    over: std.atomic.Value(bool) = .init(false),
+    wrong: std.atomic.Value(u32) = .init(0),
+
+    fn run(flusher: *Flusher) void {
+        var last: u64 = 0;
+        while (true) {
+            const over = flusher.over.load(.acquire);
+            flusher.log.flush(if (last % 3 == 0) .strict else .memory, 1) catch {
+                _ = flusher.wrong.fetchAdd(1, .monotonic);
+                return;
+            };
+            flusher.log.tend(1) catch {
+                _ = flusher.wrong.fetchAdd(1, .monotonic);
+            };
+            const durable = flusher.log.durable.load(.acquire);
+            const written = flusher.log.written.load(.acquire);
+            if (durable < last or durable > written) _ = flusher.wrong.fetchAdd(1, .monotonic);
+            last = durable;
+            if (over) return;
+        }
+    }
+};
+
+test "one writes into the queue, one from it to the disk, and others look on" {
+    // Without a model of the disk, and of an allocator for many threads.
+    const memory = try Memory.createPlain(std.heap.c_allocator, 1);
+    defer memory.destroy();
+    const storage = memory.storage();
+    try createDatabase(storage);
+    const commits = 600;
+    {
+        var run: Run = try .openWith(std.heap.c_allocator, storage, .relaxed, 1, 0);
+        defer run.deinit();
+        var flusher: Flusher = .{ .log = &run.log };
+        const thread = try std.Thread.spawn(.{}, Flusher.run, .{&flusher});
+        for (0..commits) |i| {
+            _ = try run.commit(if (i % 50 == 0) .strict else .memory, i % 7 * 900);
+            if (i % 100 == 99) _ = run.log.statistics();
+        }
+        flusher.over.store(true, .release);
+        thread.join();
+        try expectEqual(0, flusher.wrong.raw);
+        try run.log.close(1);
+        try expectEqual(commits, run.log.durable.raw);
+        try expectEqual(0, run.log.statistics().queued_bytes);
+    }
+    var again: Run = try .open(storage, .relaxed, 2);
+    defer again.deinit();
+    try again.expectWhole(commits);
+}
+
+test "a disk without room refuses and stays, and goes on when there is room" {
+    const memory = try Memory.create(gpa, 1);
+    defer memory.destroy();
+    const storage = memory.storage();
+    try createDatabase(storage);
+    var run: Run = try .open(storage, .strict, 1);
+    defer run.deinit();
+    memory.capacity = memory.bytes + (100 << 10);
+    while (run.commit(.strict, 20_000)) |_| try run.log.flush(.strict, 1) else |err| try expectEqual(error.DiskFull, err);
+    const kept = run.log.newest;
+    try std.testing.expect(kept > 0);
+    // What was refused is as if it had not been asked for; housekeeping does not mind.
+    try run.log.tend(1);
+    try run.log.flush(.paranoid, 1);
+    try expectEqual(kept, run.log.horizon.raw);
+    try expectError(error.DiskFull, run.log.reserve(1 << 20, 1));
+    try expectError(error.Limit, run.log.reserve(std.math.maxInt(u64) - 5, 1));
+    memory.capacity = std.math.maxInt(u64);
+    try expectEqual(kept + 1, try run.commit(.strict, 20_000));
+    try run.log.close(1);
+    var again: Run = try .open(storage, .strict, 2);
+    defer again.deinit();
+    try again.expectWhole(kept + 1);
 }

@@ -10,6 +10,7 @@
 const std = @import("std");
 const bytes = @import("bytes.zig");
 const crypto = @import("crypto.zig");
+const segment = @import("segment.zig");
 const get = bytes.get;
 const put = bytes.put;
 const Checksum = bytes.Checksum;
@@ -109,6 +110,9 @@ pub fn decode(gpa: std.mem.Allocator, in: []const u8) error{ OutOfMemory, Corrup
     const total = @as(u64, smallest_bytes) + @as(u64, snapshot_count) * snapshot_bytes +
         @as(u64, ancestor_count) * ancestor_bytes + schema_bytes;
     if (total != in.len) return error.Corrupt;
+    const oldest = get(u64, in, 72);
+    if (oldest == 0 or oldest > segment.number_max) return error.Corrupt;
+    if (get(u64, in, 88) > segment.version_max or get(u64, in, 32) > segment.number_max) return error.Corrupt;
 
     const snapshots = try gpa.alloc(Snapshot, snapshot_count);
     errdefer gpa.free(snapshots);
@@ -117,7 +121,8 @@ pub fn decode(gpa: std.mem.Allocator, in: []const u8) error{ OutOfMemory, Corrup
     var at: usize = fixed_bytes;
     for (snapshots, 0..) |*snapshot, i| {
         snapshot.* = .{ .version = get(u64, in, at), .bytes = get(u64, in, at + 8), .root = in[at + 16 ..][0..16].* };
-        if (i > 0 and snapshot.version >= snapshots[i - 1].version) return error.Corrupt;
+        const newer = if (i > 0) snapshots[i - 1].version else segment.version_max;
+        if (snapshot.version >= newer) return error.Corrupt;
         at += snapshot_bytes;
     }
     for (ancestors) |*ancestor| {
@@ -131,7 +136,7 @@ pub fn decode(gpa: std.mem.Allocator, in: []const u8) error{ OutOfMemory, Corrup
         .epoch = get(u32, in, 40),
         .time_ns = get(i64, in, 48),
         .fingerprint = in[56..72].*,
-        .oldest = get(u64, in, 72),
+        .oldest = oldest,
         .origin = get(u64, in, 88),
         .snapshots = snapshots,
         .ancestors = ancestors,
@@ -204,6 +209,8 @@ test "a newer format is told from damage, and no count leads out of the file" {
     for ([_]usize{ 44, 80, 84 }) |at| for ([_]u32{ 0, 7, 1 << 27, std.math.maxInt(u32) }) |value| {
         try std.testing.expectError(error.Corrupt, resealed(file, at, value));
     };
+    // Numbers that a name or the next version could not be made of.
+    for ([_]usize{ 36, 76, 92 }) |at| try std.testing.expectError(error.Corrupt, resealed(file, at, 1 << 31));
     // Snapshots that are not newest first.
     try std.testing.expectError(error.Corrupt, resealed(file, fixed_bytes, 20));
 }

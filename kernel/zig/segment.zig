@@ -98,6 +98,7 @@ pub fn decode(in: *const Block) Found {
     const flags = get(u32, in, 112);
     if (flags & ~@as(u32, flag_run | flag_epoch) != 0) return .newer;
     const floor = std.math.cast(u8, get(u32, in, 100)) orelse return .newer;
+    if (get(u64, in, 48) == 0 or get(u64, in, 48) > version_max) return .none;
     const before = get(u64, in, 64);
     return .{ .header = .{ .sum = bytes.sumOf(in), .of = .{
         .database = in[8..24].*,
@@ -141,11 +142,13 @@ pub fn numberOf(name: []const u8) ?u64 {
     if (name.len != 20 or !std.mem.endsWith(u8, name, ".wal")) return null;
     for (name[0..16]) |digit| if (!std.ascii.isDigit(digit)) return null;
     const number = std.fmt.parseInt(u64, name[0..16], 10) catch return null;
-    return if (number == 0) null else number;
+    return if (number == 0 or number > number_max) null else number;
 }
 
-/// Numbers have 16 digits.
-pub const number_max = 9_999_999_999_999_999;
+/// Numbers have 16 digits, and there is always a next one.
+pub const number_max = 9_999_999_999_999_998;
+/// No version is ever beyond it, so that one more is a number still.
+pub const version_max = 1 << 62;
 
 const expectEqual = std.testing.expectEqual;
 

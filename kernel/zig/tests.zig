@@ -18,6 +18,7 @@ comptime {
     _ = @import("events_test.zig");
     _ = @import("frame.zig");
     _ = @import("fuzz.zig");
+    _ = @import("fuzz_log.zig");
     _ = @import("grid.zig");
     _ = @import("heap.zig");
     _ = @import("inbox.zig");
