@@ -14,7 +14,8 @@
 //! - a manifest is written beside, synced and renamed; the two newest are kept, and neither is ever changed;
 //! - a snapshot is named by a manifest only when the log is durable up to its version, so that the log has no gap behind
 //!   the older one;
-//! - no segment is removed that a manifest which is kept says to be needed.
+//! - no segment is removed that the older of the two newest snapshots needs, and no snapshot file that a manifest names is
+//!   replaced while it is good: there is one way back, always.
 
 const std = @import("std");
 const assert = std.debug.assert;
@@ -292,7 +293,14 @@ pub const Database = struct {
             db.manifest.fingerprint,
             now_ns,
         );
-        taking.* = .{ .db = db, .log = log, .writer = writer, .began_at = log.counts.record_bytes.load(.monotonic) };
+        const named = db.manifest.snapshots;
+        taking.* = .{
+            .db = db,
+            .log = log,
+            .writer = writer,
+            .began_at = log.counts.record_bytes.load(.monotonic),
+            .repeated = named.len > 0 and named[0].version == writer.header.version,
+        };
         return taking;
     }
 
@@ -518,7 +526,8 @@ const Opening = struct {
         const name = snapshot.nameOf(named.version, false, &room);
         var reader: snapshot.Reader = .{ .gpa = opening.gpa, .storage = opening.storage };
         defer reader.deinit();
-        opening.checkSnapshot(found, named, name, &reader) catch |err| switch (err) {
+        const mode: storage_file.Mode = if (opening.options.read_only) .read else .write;
+        checkSnapshot(&reader, &found.manifest, named, name, mode) catch |err| switch (err) {
             error.Corrupt, error.NotFound => {
                 const what = if (err == error.NotFound) "the snapshot is missing" else reader.problem.what;
                 var damage: scan.Damage = .init(name, reader.problem.offset, what);
@@ -541,26 +550,26 @@ const Opening = struct {
         base.* = .{ .version = named.version, .tick = reader.header.tick, .time_ns = reader.header.time_ns };
         return true;
     }
-
-    fn checkSnapshot(
-        opening: *Opening,
-        found: *const scan.Scan,
-        named: *const manifest_file.Snapshot,
-        name: []const u8,
-        reader: *snapshot.Reader,
-    ) failure.Error!void {
-        try reader.open(name, if (opening.options.read_only) .read else .write);
-        const header = &reader.header;
-        const whole = std.mem.eql(u8, &header.database, &found.manifest.database) and header.version == named.version and
-            std.mem.eql(u8, &header.fingerprint, &found.manifest.fingerprint);
-        if (!whole or reader.bytes != named.bytes or !std.mem.eql(u8, &reader.root, &named.root)) {
-            reader.problem = .{ .offset = 0, .what = "it is not the snapshot that the manifest names" };
-            return error.Corrupt;
-        }
-        // All of it before any of it is loaded: there is no way back.
-        try reader.verify();
-    }
 };
+
+/// Open the snapshot that a manifest names, and look at every byte of it: there is no way back from loading it.
+fn checkSnapshot(
+    reader: *snapshot.Reader,
+    manifest: *const Manifest,
+    named: *const manifest_file.Snapshot,
+    name: []const u8,
+    mode: storage_file.Mode,
+) failure.Error!void {
+    try reader.open(name, mode);
+    const header = &reader.header;
+    const whole = std.mem.eql(u8, &header.database, &manifest.database) and header.version == named.version and
+        std.mem.eql(u8, &header.fingerprint, &manifest.fingerprint);
+    if (!whole or reader.bytes != named.bytes or !std.mem.eql(u8, &reader.root, &named.root)) {
+        reader.problem = .{ .offset = 0, .what = "it is not the snapshot that the manifest names" };
+        return error.Corrupt;
+    }
+    try reader.verify();
+}
 
 /// Replays what the log hands over.
 const Sink = struct {
@@ -599,6 +608,8 @@ pub const Taking = struct {
     log: *Log,
     writer: *snapshot.Writer,
     began_at: u64,
+    /// The newest manifest names a snapshot of this very version.
+    repeated: bool,
     named: bool = false,
 
     pub const State = enum(u8) {
@@ -620,6 +631,13 @@ pub const Taking = struct {
         const db = taking.db;
         const writer = taking.writer;
         if (taking.named) return .done;
+        if (taking.repeated) {
+            taking.repeated = false;
+            if (try taking.isThere()) {
+                taking.named = true;
+                return .done;
+            }
+        }
         const version = writer.header.version;
         if (writer.phase == .name and taking.log.durable.load(.acquire) < version) {
             try taking.log.check();
@@ -643,6 +661,22 @@ pub const Taking = struct {
         db.snapshot_bytes.store(info.bytes, .monotonic);
         db.snapshot_at.store(taking.began_at, .monotonic);
         return .done;
+    }
+
+    /// Whether the snapshot that the manifest names is good: it is of the same version, and stays.
+    fn isThere(taking: *Taking) failure.Error!bool {
+        const db = taking.db;
+        const writer = taking.writer;
+        var reader: snapshot.Reader = .{ .gpa = db.gpa, .storage = db.storage };
+        defer reader.deinit();
+        checkSnapshot(&reader, &db.manifest, &db.manifest.snapshots[0], writer.name(), .read) catch |err| switch (err) {
+            error.Corrupt, error.Foreign, error.NotFound => return false,
+            else => return err,
+        };
+        writer.header = reader.header;
+        writer.info = .{ .header = reader.header, .bytes = reader.bytes, .root = reader.root };
+        writer.done = writer.total;
+        return true;
     }
 };
 

@@ -490,6 +490,25 @@ def test_a_snapshot_that_fails_leaves_the_database_as_it_was() -> None:
     recovered(storage, driver.history, driver.version)
 
 
+def test_a_second_snapshot_of_a_version_is_the_first_while_that_is_good() -> None:
+    """Its file is named by a manifest: replaced by another, a crash would leave neither."""
+    storage = Storage.memory()
+    driver = DiskDriver(4, storage)
+    driver.run(8)
+    driver.flush()
+    driver.now = 100
+    first = driver.snapshot()
+    before = storage.files()
+    driver.now = 200
+    assert driver.snapshot() == first
+    assert storage.files() == before
+    damage(storage, first.file, 4097)
+    again = driver.snapshot()
+    assert (again.version, again.time_ns, again.digest) == (first.version, 200, first.digest)
+    driver.close()
+    assert not recovered(storage, driver.history, driver.version).recovery.damage
+
+
 def test_points_and_notes_are_in_the_log_and_change_nothing() -> None:
     storage = Storage.memory()
     driver = DiskDriver(4, storage)
