@@ -82,7 +82,7 @@ def server(folder: Path) -> Iterator["subprocess.Popen[str]"]:
 
 def test_the_readme_has_the_files_it_explains() -> None:
     assert set(files_in_readme()) == {
-        "arena.py", "play.py", "test_arena.py", "tools.py", "ecsnet.toml"
+        "arena.py", "play.py", "test_arena.py", "tools.py", "keep.py", "ecsnet.toml"
     }  # fmt: skip
 
 
@@ -111,11 +111,12 @@ def test_the_server_of_the_readme_ends_quietly_when_told_to(folder: Path, server
     assert "Traceback" not in complaints
 
 
-def test_the_store_of_the_readme_prints_what_the_readme_says(folder: Path) -> None:
-    printed = printed_by(folder, "tools.py")
+@pytest.mark.parametrize(("name", "lines"), [("tools.py", 2), ("keep.py", 3)])
+def test_the_stores_of_the_readme_print_what_the_readme_says(folder: Path, name: str, lines: int) -> None:
+    printed = printed_by(folder, name)
 
-    promised = re.findall(r"print\(.*\)\s+# (.*)$", files_in_readme()["tools.py"], re.MULTILINE)
-    assert len(promised) == 2
+    promised = re.findall(r"print\(.*\)\s+# (.*)$", files_in_readme()[name], re.MULTILINE)
+    assert len(promised) == lines
     assert printed.splitlines() == promised
 
 
