@@ -29,6 +29,7 @@ from ecsnet.store.levels import LEVELS, MEMORY, PARANOID, RELAXED, STRICT
 if TYPE_CHECKING:
     from ecsnet._kernel.disk import Disk, Storage
     from ecsnet._kernel.kernel import KernelStore
+    from ecsnet.store.digests import Digests
     from ecsnet.store.disk_thread import DiskThread
     from ecsnet.store.snapshots import Snapshots
 
@@ -74,6 +75,7 @@ class Durable:
         "baton",
         "clock_ns",
         "closed",
+        "digests",
         "directory",
         "disk",
         "failure",
@@ -91,6 +93,7 @@ class Durable:
     )
 
     snapshots: "Snapshots"
+    digests: "Digests"
 
     def __init__(
         self,
@@ -381,9 +384,12 @@ class Durable:
         if self._demand <= self.durable_version:
             self.show()
         self.answer()
-        if self._over():
+        try:
+            self.digests.look(now_s, threads=self.thread is not None)
+            busy = self.snapshots.look(now_s, threads=self.thread is not None)
+        except ClosedError:
+            # By another thread, just now.
             return False
-        busy = self.snapshots.look(now_s, threads=self.thread is not None)
         return busy or self.unfinished
 
     @property
@@ -421,6 +427,7 @@ class Durable:
             return
         failure: EcsnetError | None = self.failure
         self.snapshots.stop()
+        self.digests.stop()
         try:
             if not self.read_only and failure is None:
                 self.sync()
@@ -436,6 +443,8 @@ class Durable:
                         self.disk.flush(STRICT, self.clock_ns())
                         self.release()
                         self.answer()
+                        if not self.read_only:
+                            self.digests.note_last(self)
                 finally:
                     self._end()
                     self.disk.close(self.clock_ns())

@@ -21,6 +21,7 @@ from ecsnet._kernel.disk import Disk, Storage, stored_schema
 from ecsnet.errors import DataMissingError, EcsnetError, SchemaMismatchError
 from ecsnet.schema import loads
 from ecsnet.schema.model import Schema, Table
+from ecsnet.store.digests import Digests
 from ecsnet.store.disk_thread import DiskThread
 from ecsnet.store.durability import Durable
 from ecsnet.store.durable_tickets import DurableProducers
@@ -118,6 +119,7 @@ def on_disk(
     side = Durable(kernel, disk, place, level, clock_ns, directory=directory)
     archiver = None if directory is None else partial(_archive, directory)
     side.snapshots = Snapshots(side, None if side.read_only else snapshot_every_bytes, archiver)
+    side.digests = Digests(side)
     if driven is None:
         side.thread = DiskThread(side)
     return side

@@ -103,8 +103,10 @@ class Snapshots:
             self._steps = self._make(side)
         elif self._thread is None or not self._thread.is_alive():
             self._again_s = now_s + _TRY_AGAIN_S
-            self._thread = threading.Thread(target=self._behind, name="ecsnet snapshot", daemon=True)
-            self._thread.start()
+            thread = threading.Thread(target=self._behind, name="ecsnet snapshot", daemon=True)
+            thread.start()
+            # Only now: what was not started cannot be waited for.
+            self._thread = thread
         return True
 
     def stop(self, *, wait: bool = True) -> None:

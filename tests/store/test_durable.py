@@ -523,7 +523,16 @@ def test_a_store_that_is_let_go_says_so_and_loses_nothing_that_was_answered(sche
         del store, tx
         gc.collect()
     assert any("without close()" in str(one.message) for one in caught)
-    with opened(schema, storage) as store:
+    until = time.monotonic() + 10
+    while True:
+        try:
+            store = opened(schema, storage)
+            break
+        except DataLockedError:
+            # Its thread has not let go of the disk yet.
+            assert time.monotonic() < until
+            time.sleep(0.01)
+    with store:
         assert store.view()[ship, "health.hp"] == 3
 
 
@@ -622,6 +631,25 @@ def test_closing_ends_a_snapshot_that_is_under_way(schema: Schema, storage: Stor
     assert told == [] or isinstance(told[0], ClosedError)
     with opened(schema, storage) as after:
         assert after["transform"].count() == 200_000
+
+
+def test_digests_are_noted_once_a_second_and_at_the_end(schema: Schema, tmp_path: Path) -> None:
+    with Store(schema, data=tmp_path, durability="relaxed") as store:
+        with store.transaction() as tx:
+            ship = tx.spawn(health={"hp": 5})
+        until = time.monotonic() + 10
+        while (counts := store.disk_statistics()) is None or counts.records <= store.version:
+            store["health"].update(ship, hp=6)
+            assert time.monotonic() < until
+            time.sleep(0.02)
+        store["health"].update(ship, hp=7)
+    text = b"".join(path.read_bytes() for path in sorted((tmp_path / "wal").iterdir()))
+    notes = [at for at in range(0, len(text), 4096) if text[at + 124 : at + 128] == b"ECR1" and text[at + 104] == 4]
+    assert len(notes) >= 2, "one while it ran, and one when it was closed"
+    with Store.open(tmp_path) as store:
+        last = text[notes[-1] + 128 :]
+        assert int.from_bytes(last[:8], "little") == store.version
+        assert last[8:24].hex() == store.view().digest()
 
 
 def test_a_restore_point_names_the_newest_version_durably(schema: Schema, storage: Storage) -> None:
