@@ -150,6 +150,7 @@ LINGER_S_DEFAULT: Final = 30.0
 phone's tunnel or the restart of a node; short enough that who is gone for good does not stand around."""
 
 LINGER_S_MAX: Final = 7 * 86_400.0
+"""A week: a player of a turn a day is still the same one. Rows that wait longer than that wait for nobody."""
 
 SESSIONS_ABSENT_MAX: Final = 4096
 """Sessions without a link; as many as may have one. Beyond it who has been away for longest leaves."""

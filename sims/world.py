@@ -247,12 +247,23 @@ class Market(GameModel):
 
     def started(self, view: View) -> None:
         self.__init__()  # type: ignore[misc]
-        self.bank = int(view["clock.bank"][0])
-        self.coins[self.bank] = COINS
-        body = view["body"]
+        # A world that was just set up, or one that a node before this one has left on its disk.
+        clock, body, counter, item, spark = (view[name] for name in ("clock", "body", "counter", "item", "spark"))
+        self.bank = int(clock["bank"][0])
+        self.tick, self.made, self.deals = (int(clock[name][0]) for name in ("tick", "made", "deals"))
+        self.coins = dict(zip(view["purse"].key.tolist(), view["purse.coins"].tolist(), strict=True))
         for row, entity in enumerate(body.key.tolist()):
             dx, dy = body["speed"][row]
-            self.bodies[entity] = {"x": body["x"][row], "y": body["y"][row], "dx": dx, "dy": dy, "team": Team.GREEN}
+            team = Team(int(body["team"][row]))
+            self.bodies[entity] = {"x": body["x"][row], "y": body["y"][row], "dx": dx, "dy": dy, "team": team}
+        for row, entity in enumerate(counter.key.tolist()):
+            numbers = {name: int(counter[name][row]) for name in ("done", "last", "again")}
+            word = bytes(counter["word"][row])
+            self.counters[entity] = {**numbers, "honest": bool(counter["honest"][row]), "word": word}
+        for row, number in enumerate(item["id"].tolist()):
+            self.items[number] = {name: int(item[name][row]) for name in ("kind", "holder", "uses")}
+        for row, serial in enumerate(spark["serial"].tolist()):
+            self.sparks[serial] = {name: int(spark[name][row]) for name in ("born", "heat")}
 
     def joined(self, client: Client) -> None:
         me = client.entity
@@ -406,21 +417,32 @@ class BrokenPromiseError(EcsnetError):
 class _Memory:
     """Of one player, in one session: numbers begin anew with a new entity."""
 
-    __slots__ = ("accepted", "counted", "pending", "session")
+    __slots__ = ("accepted", "counted", "epoch", "forgotten", "pending", "session")
 
-    def __init__(self, session: int) -> None:
+    def __init__(self, session: int, epoch: int) -> None:
         self.session = session
+        self.epoch = epoch
         self.counted = 0
         self.accepted = 0
         self.pending: set[int] = set()
         """Tickets that were not answered."""
+        self.forgotten = 0
+        """Tickets that were not when another epoch began: which of them are done already, nobody here knows."""
+
+    def begin_epoch(self, epoch: int, done: int) -> None:
+        """A node may have lost some of what it had said was done: another epoch says so."""
+        self.epoch = epoch
+        # What was lost the client may say again, as long as it has not acked the version that had it.
+        self.forgotten += len(self.pending) + max(0, self.accepted - done)
+        self.accepted = done
+        self.pending.clear()
 
 
 def play(player: Player) -> None:
     """One tick of a player: look at what was answered, then do something, more or less often."""
     memory: _Memory | None = getattr(player, "memory", None)
     if memory is None or memory.session != player.session:
-        memory = _Memory(player.session)
+        memory = _Memory(player.session, player.replica.epoch)
         player.memory = memory  # type: ignore[attr-defined]
     random = player.random
     with player.view as view:
@@ -466,7 +488,9 @@ def _read_back(player: Player, memory: _Memory, view: View) -> None:
             elif event.ticket.status != "rejected" or event.ticket.reason.startswith("numbers"):
                 raise BrokenPromiseError(f"{player.name}: {event.ticket}; a node may refuse it for its rate only")
     done = int(view[player.entity, "counter.done"])
-    if not memory.accepted <= done <= memory.accepted + len(memory.pending):
+    if memory.epoch != player.replica.epoch:
+        memory.begin_epoch(player.replica.epoch, done)
+    if not memory.accepted <= done <= memory.accepted + len(memory.pending) + memory.forgotten:
         raise BrokenPromiseError(
             f"{player.name} reads that it counted {done} times; it was told so {memory.accepted} times and waits for "
             f"{len(memory.pending)} answers"

@@ -33,7 +33,8 @@ class TokenBucket:
         """When `tokens` will be there: `now_ns` if they are."""
         self._fill(now_ns)
         missing = tokens * NS_PER_S - self._level
-        return now_ns if missing <= 0 else now_ns - (-missing // self._per_s)
+        # What is missing is missing as of the last filling, also for who asks about a moment before that.
+        return now_ns if missing <= 0 else max(now_ns, self._filled_ns) - (-missing // self._per_s)
 
     def _fill(self, now_ns: int) -> None:
         # A clock that steps back fills nothing; it must not empty the bucket either.

@@ -353,7 +353,8 @@ class ClientSession:
             return self._deadline_ns
         due = min(self._deadline_ns, self.ping_due_ns)
         if self._repeats and self._bucket is not None:
-            due = min(due, self._bucket.ready_ns(1, self._repeats_ns))
+            # Nothing new goes before them.
+            return min(due, self._bucket.ready_ns(1, self._repeats_ns))
         # Where too many are unanswered, an answer is waited for and not a time.
         if self.latest_waiting and self._bucket is not None and len(self._in_flight) < COMMANDS_IN_FLIGHT_MAX:
             for latest in self._latest.values():

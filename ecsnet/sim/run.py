@@ -277,7 +277,7 @@ def run_scenario_in_trio(scenario: Scenario, game: Game) -> Outcome:
     settled = scenario.with_(
         transport=scenario.transport or "stream", durability=scenario.durability or "none"
     ).settled()
-    if settled.durability != "none":
+    if settled.durability not in (None, "none"):
         raise NotBuiltError("a disk under Trio", "leave durability out, or run the cores without --trio")
     if settled.transport != "stream":
         raise ArgumentError("with real nodes and clients under Trio, lines are streams; leave transport out")

@@ -69,7 +69,7 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         entities, moving: of the default world, beside the players' own, and the share of them that moves.
         seconds: of virtual time, before the run comes to rest.
         hz: ticks a second, in place of the world's own.
-        durability: of the node's disk; "none" is a world that ends with its node.
+        durability: of the node's disk; None, or "none", which a swarm is told by, is a world that ends with its node.
         faults: what goes wrong and when. Of a swarm they are drawn.
         swarm: the seed settles what is None, and draws faults.
         hostile: clients beside the players that send whatever they like.
@@ -131,7 +131,6 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             return self.with_(
                 profile=_or(self.profile, PROFILE_DEFAULT),
                 transport=_or(self.transport, "stream"),
-                durability=_or(self.durability, "none"),
                 clients=clients,
                 entities=self.entities if self.world else _or(self.entities, ENTITIES_DEFAULT),
                 moving=self.moving if self.world else _or(self.moving, 1.0),
@@ -148,6 +147,8 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         }
         if self.world:
             del drawn["entities"], drawn["moving"]
+        if drawn["durability"] == "none":
+            del drawn["durability"]
         settled = {name: _or(getattr(self, name), value) for name, value in drawn.items()}
         faults = swarm(self.seed, seconds=self.seconds, clients=settled["clients"])
         return self.with_(swarm=False, faults=tuple(faults), **settled)

@@ -42,8 +42,8 @@ SECONDS_MAX = 86_400.0
 PASSES_MAX = 50_000
 """Of Trio's loop without time going on. A join of a thousand players at one moment takes some hundreds."""
 
-FAULT_KINDS = tuple(kind for kind in KINDS if kind not in ("stall", "clock_jump"))
-"""Those that can be done here: all players share one thread and one clock."""
+FAULT_KINDS = tuple(kind for kind in KINDS if kind not in ("stall", "clock_jump", "power_loss", "disk_fault"))
+"""Those that can be done here: all players share one thread and one clock, and nodes have no disk."""
 
 Script = Callable[[TrioCluster], Awaitable[None]]
 """What goes wrong, and when: runs beside the players, in virtual time, until the run comes to rest."""
