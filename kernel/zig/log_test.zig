@@ -294,3 +294,69 @@ test "a disk without room refuses and stays, and goes on when there is room" {
     defer again.deinit();
     try again.expectWhole(kept + 1);
 }
+
+test "a torn end is put aside, whole, before it is sealed off, and not before the first commit" {
+    const memory = try Memory.create(gpa, 1);
+    defer memory.destroy();
+    const storage = memory.storage();
+    try createDatabase(storage);
+    {
+        var run: Run = try .open(storage, .strict, 1);
+        defer run.deinit();
+        for (0..3) |_| _ = try run.commit(.strict, 100);
+        try run.log.flush(.strict, 1);
+    }
+    const first = "wal/0000000000000001.wal";
+    const kept = "quarantine/0000000000000001-0000000000016384";
+    const torn: [5000]u8 = @splat(0xee);
+    const handle = try storage.open(first, .write);
+    defer storage.close(handle);
+    try storage.write(handle, 4096 * 4, &torn);
+    {
+        var run: Run = try .open(storage, .strict, 2);
+        defer run.deinit();
+        try run.expectWhole(3);
+        try expectEqual(5000, run.start.tornBytes());
+        try expectEqual(null, memory.contents(kept));
+        _ = try run.commit(.strict, 100);
+        try run.log.flush(.strict, 1);
+        try std.testing.expectEqualSlices(u8, &torn, memory.contents(kept).?);
+    }
+    // Sealed off, it is nothing any more.
+    var again: Run = try .open(storage, .strict, 3);
+    defer again.deinit();
+    try again.expectWhole(4);
+    try expectEqual(0, again.start.tornBytes());
+}
+
+test "a record of another history, whole and of the right version, does not follow" {
+    const memory = try Memory.create(gpa, 1);
+    defer memory.destroy();
+    const storage = memory.storage();
+    try createDatabase(storage);
+    {
+        var run: Run = try .open(storage, .strict, 1);
+        defer run.deinit();
+        for (0..3) |_| _ = try run.commit(.strict, 100);
+        try run.log.flush(.strict, 1);
+    }
+    const handle = try storage.open("wal/0000000000000001.wal", .write);
+    defer storage.close(handle);
+    var head: [record_file.header_bytes]u8 = undefined;
+    _ = try storage.read(handle, 4096 * 3, &head);
+    var header = record_file.decode(&head).header.of;
+    try expectEqual(3, header.version);
+    header.parent[5] ^= 1;
+    _ = header.encode(&head);
+    try storage.write(handle, 4096 * 3, &head);
+    var problem: scan_file.Damage = .{};
+    var scan = (try scan_file.Scan.open(gpa, storage, .{ .seed = @splat(1) }, &problem)).?;
+    defer scan.deinit();
+    var sink: Sink = .{};
+    defer sink.deinit();
+    try expectError(error.Corrupt, scan.run(.{ .version = 0 }, &sink));
+    try expectEqual(4096 * 3, scan.problem.offset);
+    try expectEqual(3, scan.problem.version);
+    try std.testing.expectEqualStrings("wal/0000000000000001.wal", scan.problem.file());
+    try expectEqual(2, sink.versions.items.len);
+}
