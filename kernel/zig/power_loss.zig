@@ -29,6 +29,8 @@ pub const Change = union(enum) {
     sync: u32,
     /// A sync failed, and the system believes that there is nothing to write any more.
     sync_lost: u32,
+    /// The system's memory of a file is gone: what was lost with a sync is seen to be.
+    reload: u32,
     rename: struct { node: u32, from: []const u8, to: []const u8 },
     remove: struct { node: u32, path: []const u8 },
     sync_dir: []const u8,
@@ -161,6 +163,7 @@ pub const Disk = struct {
             .sync_lost => |node| for (disk.files.items[node].pending.items) |*write| {
                 if (write.state == .doubted) write.state = .lost;
             },
+            .reload => |node| disk.noteReload(node),
             .rename => |rename| try disk.noteRename(rename.node, rename.from, rename.to),
             .remove => |removed| try disk.noteRename(removed.node, removed.path, null),
             .sync_dir => |path| try disk.noteSyncDir(path),
@@ -190,6 +193,26 @@ pub const Disk = struct {
             folded += 1;
         }
         file.pending.replaceRangeAssumeCapacity(0, folded, &.{});
+    }
+
+    fn noteReload(disk: *Disk, node: u32) void {
+        const file = &disk.files.items[node];
+        var kept: usize = 0;
+        for (file.pending.items) |write| {
+            if (write.state == .lost) {
+                if (write.bytes) |bytes| disk.gpa.free(bytes);
+            } else {
+                file.pending.items[kept] = write;
+                kept += 1;
+            }
+        }
+        file.pending.shrinkRetainingCapacity(kept);
+    }
+
+    /// The bytes of a file as a process sees them; the caller's.
+    pub fn seen(disk: *const Disk, node: u32) error{OutOfMemory}!std.ArrayList(u8) {
+        var dice: Dice = .init(.{ .kind = .killed });
+        return disk.contents(node, &dice);
     }
 
     fn noteRename(disk: *Disk, node: u32, from: ?[]const u8, to: ?[]const u8) error{OutOfMemory}!void {
@@ -258,6 +281,13 @@ pub const Disk = struct {
     }
 
     // Images.
+
+    /// Whether every image is the same.
+    pub fn isCertain(disk: *const Disk) bool {
+        if (disk.renames.items.len > 0) return false;
+        for (disk.files.items) |*file| if (file.pending.items.len > 0) return false;
+        return true;
+    }
 
     /// What is found after a crash. Files without doubt lend their bytes to the image, so this disk must stay as it is
     /// until the image is destroyed.
@@ -448,7 +478,7 @@ pub const Recording = struct {
             },
             .remove => |*removed| removed.path = try gpa.dupe(u8, removed.path),
             .sync_dir => |*path| path.* = try gpa.dupe(u8, path.*),
-            .resize, .sync, .sync_lost => {},
+            .resize, .sync, .sync_lost, .reload => {},
         }
         try recording.changes.append(gpa, kept);
     }
@@ -571,6 +601,13 @@ test "what was unsynced when a sync failed stays in doubt, though later ones suc
     try expectEqual(2 * sector_bytes, left.len);
     try expectEqual(0, left[0]);
     try expectEqualStrings(&second, left[sector_bytes..]);
+    // A process that reads it sees what it wrote, until it asks for what is on the disk.
+    var seen: [1]u8 = undefined;
+    try expectEqual(1, try disk.read(file, 0, &seen));
+    try expectEqual('1', seen[0]);
+    disk.reload(file);
+    try expectEqual(1, try disk.read(file, 0, &seen));
+    try expectEqual(0, seen[0]);
     // It can be written once more, and is durable then.
     try disk.write(file, 0, &first);
     try disk.sync(file, .data);

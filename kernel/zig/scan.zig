@@ -280,6 +280,8 @@ pub const Scan = struct {
         const handle = try scan.storage.open(path, .write);
         errdefer scan.storage.close(handle);
         try scan.storage.sync(handle, .data);
+        // A process before this one may have stopped because that failed.
+        scan.storage.reload(handle);
         return handle;
     }
 

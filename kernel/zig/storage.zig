@@ -99,6 +99,8 @@ pub const VTable = struct {
     sync: *const fn (*anyopaque, Handle, Sync) Error!void,
     /// Null where there is nothing to begin.
     writeOut: ?*const fn (*anyopaque, Handle, u64, u64) void = null,
+    /// Null where nothing is kept in memory, or the system cannot be asked.
+    reload: ?*const fn (*anyopaque, Handle) void = null,
     allocate: *const fn (*anyopaque, Handle, u64) Error!void,
     rename: *const fn (*anyopaque, []const u8, []const u8) Error!void,
     remove: *const fn (*anyopaque, []const u8) Error!void,
@@ -147,6 +149,13 @@ pub const Storage = struct {
     /// what fails of it, `sync` tells.
     pub fn writeOut(storage: Storage, handle: Handle, at: u64, length: u64) void {
         if (storage.vtable.writeOut) |call| call(storage.context, handle, at, length);
+    }
+
+    /// Let what is read next come from the disk, not from the system's memory of what was written, as far as the system can
+    /// be asked to. After a sync that failed, of this process or of one before it, that memory is marked clean and holds
+    /// what the disk does not: nobody who reads it, or syncs again, is told. Call `sync` first.
+    pub fn reload(storage: Storage, handle: Handle) void {
+        if (storage.vtable.reload) |call| call(storage.context, handle);
     }
 
     /// Have room for a file of at least `bytes`, which is its size then unless it was larger; what is new reads as zeros.

@@ -72,6 +72,7 @@ pub const Faulty = struct {
         .read = read,
         .write = write,
         .sync = sync,
+        .reload = reload,
         .allocate = allocate,
         .rename = rename,
         .remove = remove,
@@ -174,6 +175,11 @@ pub const Faulty = struct {
             return faulty.refuse(if (fault == .full) error.DiskFull else error.Io, .sync, faulty.pathOf(handle));
         }
         return faulty.told(faulty.memory.storage().sync(handle, how));
+    }
+
+    /// Asks for nothing that could fail.
+    fn reload(context: *anyopaque, handle: Handle) void {
+        of(context).memory.storage().reload(handle);
     }
 
     fn allocate(context: *anyopaque, handle: Handle, bytes: u64) Error!void {

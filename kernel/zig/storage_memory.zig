@@ -169,6 +169,7 @@ pub const Memory = struct {
         .read = Locked("read").call,
         .write = Locked("write").call,
         .sync = Locked("sync").call,
+        .reload = Locked("reload").call,
         .allocate = Locked("allocate").call,
         .rename = Locked("rename").call,
         .remove = Locked("remove").call,
@@ -229,6 +230,18 @@ pub const Memory = struct {
 
     fn sync(memory: *Memory, handle: Handle, _: interface.Sync) Error!void {
         try memory.note(.{ .sync = memory.handles.items[handle].? });
+    }
+
+    /// Where memory runs out, what was seen goes on being seen.
+    fn reload(memory: *Memory, handle: Handle) void {
+        const number = memory.handles.items[handle].?;
+        const model = if (memory.model) |*model| model else return;
+        memory.note(.{ .reload = number }) catch return;
+        const bytes = model.seen(number) catch return;
+        const node = &memory.nodes.items[number];
+        memory.bytes = memory.bytes - node.data.items.len + bytes.items.len;
+        memory.discard(node);
+        node.data = bytes;
     }
 
     fn allocate(memory: *Memory, handle: Handle, bytes: u64) Error!void {

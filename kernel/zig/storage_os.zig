@@ -73,6 +73,7 @@ pub const Os = struct {
         .write = write,
         .sync = sync,
         .writeOut = if (@hasDecl(system, "writeOut")) writeOut else null,
+        .reload = if (@hasDecl(system, "reload")) reload else null,
         .allocate = allocate,
         .rename = rename,
         .remove = remove,
@@ -144,6 +145,10 @@ pub const Os = struct {
 
     fn writeOut(context: *anyopaque, handle: Handle, at: u64, length: u64) void {
         system.writeOut(of(context).opened(handle).file, at, length);
+    }
+
+    fn reload(context: *anyopaque, handle: Handle) void {
+        system.reload(of(context).opened(handle).file);
     }
 
     fn allocate(context: *anyopaque, handle: Handle, bytes: u64) Error!void {

@@ -145,6 +145,14 @@ pub fn writeOut(file: File, at: u64, length: u64) void {
 
 extern "c" fn sync_file_range(file: c_int, offset: i64, length: i64, flags: c_uint) c_int;
 
+/// Forget the pages of a file, all of which are clean.
+pub fn reload(file: File) void {
+    if (is_linux) _ = posix_fadvise(file, 0, 0, dont_need);
+}
+
+extern "c" fn posix_fadvise(file: c_int, offset: i64, length: i64, advice: c_int) c_int;
+const dont_need = 4;
+
 /// Room for `bytes` where there were `have`, as zeros. An unsupported one has changed nothing.
 pub fn allocate(file: File, have: u64, bytes: u64) i32 {
     if (is_linux) while (true) {
