@@ -11,6 +11,8 @@ comptime {
     _ = @import("catalogue.zig");
     _ = @import("changes.zig");
     _ = @import("column.zig");
+    _ = @import("crash_game.zig");
+    _ = @import("crash_test.zig");
     _ = @import("crypto.zig");
     _ = @import("database_test.zig");
     _ = @import("edge_test.zig");
