@@ -127,6 +127,8 @@ pub const Database = struct {
     snapshot_bytes: compat.Atomic(u64) = .init(0),
     /// and those of the log's records when it began.
     snapshot_at: compat.Atomic(u64) = .init(0),
+    /// The version after that of the snapshot on its way; 0 while there is none. Its file is nobody's leftover.
+    taken: compat.Atomic(u64) = .init(0),
 
     /// Open the database in a storage, or create it, and recover it into a store that has published its version 0 and
     /// nothing else. With the store's baton. What the storage has is unchanged where it fails, and the store is good for
@@ -301,6 +303,7 @@ pub const Database = struct {
             .began_at = log.counts.record_bytes.load(.monotonic),
             .repeated = named.len > 0 and named[0].version == writer.header.version,
         };
+        db.taken.store(writer.header.version + 1, .release);
         return taking;
     }
 
@@ -347,6 +350,7 @@ pub const Database = struct {
             var removed = false;
             for (names) |name| {
                 const version, const temporary = snapshot.versionOf(name) orelse continue;
+                if (db.taken.load(.acquire) == version + 1) continue;
                 for (db.manifest.snapshots) |*kept| {
                     if (kept.version == version and !temporary) break;
                 } else {
@@ -623,6 +627,7 @@ pub const Taking = struct {
     pub fn deinit(taking: *Taking) void {
         const gpa = taking.db.gpa;
         taking.writer.deinit();
+        taking.db.taken.store(0, .release);
         gpa.destroy(taking);
     }
 
