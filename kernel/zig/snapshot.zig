@@ -541,7 +541,7 @@ pub const Writer = struct {
         writer.storage.close(writer.handle.?);
         writer.handle = null;
         writer.info = .{ .header = writer.header, .bytes = writer.flushed, .root = block[4080..4096].* };
-        writer.reader.open(writer.temporary(), .read) catch |err| return unreadable(err);
+        writer.reader.open(writer.temporary(), .write) catch |err| return unreadable(err);
         if (!std.mem.eql(u8, &writer.reader.root, &writer.info.root)) return error.Io;
         writer.done = writer.total / 2;
     }
@@ -577,12 +577,16 @@ pub const Reader = struct {
         reader.handle = null;
     }
 
-    /// Header, root and index. With `write` the file is synced first: a crash may have left what only memory has.
+    /// Header, root and index. With `write` the file is synced first, and read from the disk: a crash, or a sync that
+    /// failed, may have left what only the system's memory has.
     pub fn open(reader: *Reader, path: []const u8, mode: storage_file.Mode) failure.Error!void {
         assert(reader.handle == null and reader.entries.len == 0);
         const handle = try reader.storage.open(path, mode);
         reader.handle = handle;
-        if (mode == .write) try reader.storage.sync(handle, .all);
+        if (mode == .write) {
+            try reader.storage.sync(handle, .all);
+            reader.storage.reload(handle);
+        }
         const bytes = try reader.storage.size(handle);
         reader.bytes = bytes;
         const problem = &reader.problem;
