@@ -38,13 +38,14 @@ SEEDS = 60
 RUN_LIMIT_S = 1800.0
 """Real time for all seeds of one mutant. One that hangs is caught, too, but must not hang us."""
 
-COPIED = ("ecsnet", "kernel", "schema", "sims", "hatch_build.py")
+COPIED = ("ecsnet", "kernel", "schema", "sims", "tests", "hatch_build.py", "pyproject.toml")
 NOT_COPIED = shutil.ignore_patterns("__pycache__", "failures", ".zig-cache", "zig-out")
 
 
 class Mutant(NamedTuple):
     """In `file`, `old` becomes `new`. `breaks` is a promise that does not hold then, for people. It is hunted by
-    `scenario`, or where there is a `proof`, by that: the arguments of a Python, such as "sims/disk.py --seeds 50"."""
+    `scenario`, or where there is a `proof`, by that: the arguments of a Python, such as "sims/disk.py --seeds 50", with
+    a file among them."""
 
     name: str
     breaks: str
@@ -176,13 +177,18 @@ def prove(root: Path, proof: str) -> str:
     if result.returncode < 0:
         return f"its process ended by signal {-result.returncode}"
     if result.returncode == 1:
-        told = [line for line in result.stderr.splitlines() if line.startswith("FAILED")]
+        told = [line for line in (result.stderr + result.stdout).splitlines() if line.startswith("FAILED")]
         if not told:
             raise BrokenMutantError(f"{proof} fails and does not say what at:\n{result.stderr[-3000:]}")
         return told[0]
     if result.returncode != 0:
         raise BrokenMutantError(f"{proof} does not run ({result.returncode}):\n{result.stderr[-3000:]}")
     return ""
+
+
+def program(proof: str) -> str:
+    """What a proof is called: its file."""
+    return next(Path(word).stem for word in shlex.split(proof) if word.endswith(".py"))
 
 
 def judge(mutant: Mutant, unchanged: Path, *, seeds: int) -> Verdict:
@@ -193,7 +199,7 @@ def judge(mutant: Mutant, unchanged: Path, *, seeds: int) -> Verdict:
         make(mutant, root)
         if mutant.proof:
             why = prove(root, mutant.proof)
-            ran, by = 1, [Path(shlex.split(mutant.proof)[0]).stem] if why else []
+            ran, by = 1, [program(mutant.proof)] if why else []
         while not mutant.proof and ran < seeds and not by:
             more, by, why = hunt(root, mutant.scenario, first=ran + 1, seeds=seeds - ran)
             ran += more

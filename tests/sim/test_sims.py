@@ -205,6 +205,7 @@ def test_a_mutant_may_name_its_own_proof(tmp_path: Path) -> None:
 
     assert mutants.prove(tmp_path, "well.py --seeds 3") == ""
     assert mutants.prove(tmp_path, "wrong.py") == "FAILED it"
+    assert mutants.program("-m pytest tests/some.py") == "some"
     assert mutants.prove(tmp_path, "dead.py") == "its process ended by signal 9"
     for name in ("mute.py", "broken.py"):
         with pytest.raises(mutants.BrokenMutantError, match=name):

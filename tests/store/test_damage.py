@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from ecsnet._kernel.disk import Storage
+from ecsnet._kernel.disk import Storage, checksum
 from ecsnet.errors import DataCorruptError
 from ecsnet.schema import Schema, loads
 from ecsnet.store import Store
@@ -76,3 +76,19 @@ def test_without_a_horizon_nothing_is_taken_for_whole() -> None:
     with pytest.raises(DataCorruptError, match="HORIZON"):
         read(storage)
     assert read(storage, read_only=True) == ["one", "two", "three"]
+
+
+def test_a_record_that_does_not_follow_the_one_before_is_not_believed() -> None:
+    """Whole by every checksum, of the right version, and not of this history."""
+    storage = filled()
+
+    def forge(data: bytearray) -> None:
+        at = 3 * RECORD
+        data[at + 32 : at + 48] = bytes(16)
+        data[at : at + 16] = checksum(bytes(data[at + 16 : at + 128]))
+
+    change(storage, SEGMENT, forge)
+
+    with pytest.raises(DataCorruptError) as told:
+        read(storage)
+    assert (told.value.offset, told.value.intact) == (3 * RECORD, 2)
