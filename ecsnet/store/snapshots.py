@@ -97,7 +97,9 @@ class Snapshots:
         self._again_s = now_s + _LOOK_EVERY_S
         side = self._open()
         counts = side.disk.statistics()
-        if counts.since_snapshot_bytes <= max(self._every_bytes, counts.snapshot_bytes):
+        # The disk counts from its opening: what was there before is part of what the next opening has to read.
+        before = side.disk.recovery.wal_bytes if counts.snapshots == 0 else 0
+        if before + counts.since_snapshot_bytes <= max(self._every_bytes, counts.snapshot_bytes):
             return False
         if not threads:
             self._steps = self._make(side)

@@ -609,6 +609,26 @@ def test_a_snapshot_in_the_background_holds_nobody_up(schema: Schema, tmp_path: 
         assert store.view()[ship, "health.hp"] == 2
 
 
+def test_what_earlier_runs_left_in_the_log_counts_towards_a_snapshot(schema: Schema, storage: Storage) -> None:
+    """A node that is killed again and again would otherwise find a longer log to read at each restart."""
+    snapshots = []
+    for _ in range(8):
+        store = driven(schema, storage, "relaxed", snapshot_every_bytes=4 * SEGMENT)
+        with store.transaction() as tx:
+            tx.spawn(health={})
+        for _ in range(400):
+            store.work()
+        counts = store.disk_statistics()
+        assert counts is not None and counts.record_bytes < SEGMENT, "a run by itself writes far too little"
+        snapshots.append(counts.snapshots)
+        storage = storage.kill()
+        store.abandon()
+
+    assert sum(snapshots) == 2, "then the log before the older of two is let go of, and it is short again"
+    with opened(schema, storage) as after:
+        assert after.recovery is not None and after.recovery.snapshot_version > 0
+
+
 def test_closing_ends_a_snapshot_that_is_under_way(schema: Schema, storage: Storage) -> None:
     store = opened(schema, storage)
     with store.transaction() as tx:
