@@ -202,7 +202,7 @@ def test_a_port_in_use_is_one_line_that_says_what_to_do(serve: Any) -> None:
         (("missing.toml",), "no such file"),
         (("game:world", "--listen", "tls://0.0.0.0:1"), "TLS"),
         (("game:world", "--listen", "0.0.0.0:1"), "tcp://0.0.0.0:1"),
-        (("game:world", "--data", "arena.db"), "planned and not built"),
+        (("game:world", "--data", "game.py"), "game.py"),
         (("game:world", "--log-level", "loud"), "debug, info"),
     ],
 )
