@@ -223,7 +223,7 @@ class Disk:
         self._kernel = kernel
         self._storage = storage
         self._pointer = ctypes.c_void_p()
-        # Who flushes, and who goes on with the snapshot that is being taken.
+        # Who flushes, and who goes on with the snapshot that is being taken, or tidies. Closing waits for both.
         self._lock = threading.Lock()
         self._stepping = threading.Lock()
         self._taking: ctypes.c_void_p | None = None
@@ -406,9 +406,12 @@ class Disk:
 
     def _end_snapshot(self) -> None:
         with self._stepping:
-            taking, self._taking = self._taking, None
-            if taking is not None:
-                self._library.ecs_snapshot_end(taking)
+            self._give_up_snapshot()
+
+    def _give_up_snapshot(self) -> None:
+        taking, self._taking = self._taking, None
+        if taking is not None:
+            self._library.ecs_snapshot_end(taking)
 
     def _begin_snapshot(self, now_ns: int) -> None:
         for attempt in range(_BEGIN_TRIES):
@@ -450,13 +453,15 @@ class Disk:
         snapshots. With `archive` no segment is removed: the numbers of those to archive are returned, oldest first, and
         `archived` removes each."""
         numbers = (ctypes.c_uint64 * _COMPACT_MAX)()
-        count = self._library.ecs_disk_compact(self._open(), numbers, _COMPACT_MAX)
-        self._check(count)
+        with self._stepping:
+            count = self._library.ecs_disk_compact(self._open(), numbers, _COMPACT_MAX)
+            self._check(count)
         return tuple(numbers[:count])
 
     def archived(self, number: int) -> None:
         """Remove a segment that `compact` named, whose archived copy was verified."""
-        self._check(self._library.ecs_disk_archived(self._open(), number))
+        with self._stepping:
+            self._check(self._library.ecs_disk_archived(self._open(), number))
 
     def close(self, now_ns: int) -> None:
         """Flush, close the log cleanly, unlock. Held versions are shown by `release` before. Again is harmless.
@@ -480,10 +485,12 @@ class Disk:
                 self._drop()
 
     def _drop(self) -> None:
-        self._end_snapshot()
-        # In a cycle that is collected the store may have gone first.
-        self._library.ecs_disk_destroy(self._pointer, self._kernel.gone)
-        self._pointer = ctypes.c_void_p()
+        # Until it is gone: no snapshot may begin between.
+        with self._stepping:
+            self._give_up_snapshot()
+            # In a cycle that is collected the store may have gone first. Nobody is to find it while it goes.
+            pointer, self._pointer = self._pointer, ctypes.c_void_p()
+            self._library.ecs_disk_destroy(pointer, self._kernel.gone)
 
 
 def _refusal(disk: "weakref.ref[Disk]", storage: Storage, status: int) -> EcsnetError:
