@@ -118,6 +118,8 @@ pub const Database = struct {
     ancestors: []const manifest_file.Ancestor,
     /// The newest manifest. Whoever takes snapshots has it.
     manifest: Manifest,
+    /// How many of its snapshots, the newest first, opening found damaged and did without.
+    unusable: usize,
     /// Transactions of the store that versions were made of.
     told_transactions: u64,
     /// The time as it was told last: the store's commits bring none.
@@ -270,8 +272,10 @@ pub const Database = struct {
         try db.store.needBaton();
         const log = try db.writing();
         db.now_ns.store(now_ns, .monotonic);
-        // Beside what was promised to the open version.
-        try log.reserve(records.span(body.len), now_ns);
+        // Beside what was promised to the open version, which may be long in coming: many notes are not to add up.
+        const span = records.span(body.len);
+        try log.reserve(span, now_ns);
+        defer log.unreserve(span);
         var owned: std.ArrayList(u8) = .empty;
         errdefer owned.deinit(db.gpa);
         try owned.appendSlice(db.gpa, body);
@@ -323,6 +327,7 @@ pub const Database = struct {
         gpa.free(db.manifest.snapshots);
         gpa.free(db.manifest.ancestors);
         db.manifest = next;
+        db.unusable = 0;
         db.removeManifests();
     }
 
@@ -342,7 +347,7 @@ pub const Database = struct {
     /// Remove snapshots that the newest manifest does not name, those that a crash left half written, and the segments before the oldest it needs; with an
     /// archive these are named in `numbers`, oldest first, and stay. Returns how many were named.
     pub fn compact(db: *Database, numbers: []u64) failure.Error!usize {
-        _ = try db.writing();
+        const log = try db.writing();
         const gpa = db.gpa;
         const storage = db.storage;
         if (storage.list(gpa, "snap")) |names| {
@@ -378,6 +383,7 @@ pub const Database = struct {
             }
             var room: segment.Name = undefined;
             try storage.remove(segment.nameOf(number, &room));
+            log.forget(number);
             removed = true;
         }
         if (removed) try storage.syncDir("wal");
@@ -386,10 +392,11 @@ pub const Database = struct {
 
     /// Remove a segment that `compact` named.
     pub fn archived(db: *Database, number: u64) failure.Error!void {
-        _ = try db.writing();
+        const log = try db.writing();
         if (number >= db.manifest.oldest) return error.BadArgument;
         var room: segment.Name = undefined;
         try db.storage.remove(segment.nameOf(number, &room));
+        log.forget(number);
         try db.storage.syncDir("wal");
     }
 };
@@ -401,6 +408,8 @@ const Opening = struct {
     store: *Store,
     options: *const Options,
     report: *Report,
+    /// Snapshots, the newest first, that were done without.
+    unusable: usize = 0,
 
     fn run(opening: *Opening) failure.Error!*Database {
         const gpa = opening.gpa;
@@ -440,6 +449,7 @@ const Opening = struct {
             .epoch = start.epoch,
             .ancestors = ancestors,
             .manifest = manifest,
+            .unusable = opening.unusable,
             .told_transactions = opening.store.transactions,
             .now_ns = .init(options.now_ns),
         };
@@ -510,6 +520,7 @@ const Opening = struct {
         var base: scan.Base = .{ .version = found.manifest.origin };
         const loaded = for (found.manifest.snapshots) |*named| {
             if (try opening.loadSnapshot(found, named, &base)) break true;
+            opening.unusable += 1;
         } else false;
         // What it was restored from is nowhere else.
         if (!loaded and found.manifest.origin != 0) {
@@ -653,8 +664,8 @@ pub const Taking = struct {
         var kept: [2]manifest_file.Snapshot = undefined;
         kept[0] = .{ .version = version, .bytes = info.bytes, .root = info.root };
         var n: usize = 1;
-        // A second one of the same version took the first one's place.
-        for (db.manifest.snapshots) |older| if (older.version < version and n < kept.len) {
+        // A second one of the same version took the first one's place, and a damaged one is no way back.
+        for (db.manifest.snapshots[db.unusable..]) |older| if (older.version < version and n < kept.len) {
             kept[n] = older;
             n += 1;
         };

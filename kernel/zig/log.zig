@@ -208,6 +208,11 @@ pub const Log = struct {
         log.open_bytes = wanted;
     }
 
+    /// Room that was reserved beside that of the open version, for a record that is queued now, or never will be.
+    pub fn unreserve(log: *Log, body_bytes: u64) void {
+        log.open_bytes -= body_bytes;
+    }
+
     /// Have room for a record of just so many bytes of body, which `append` is called with next. Blocks as `reserve` does,
     /// and not at all when that much was reserved.
     pub fn ready(log: *Log, body_bytes: u64, now_ns: i64) Error!void {

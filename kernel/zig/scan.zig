@@ -363,8 +363,10 @@ const Walk = struct {
             const handle = try scan.openFile(segment.nameOf(number, &path));
             defer scan.storage.close(handle);
             var block: bytes.Block = @splat(0);
-            _ = try scan.storage.read(handle, 0, &block);
-            const file: File = .{ .number = number, .size = try scan.storage.size(handle), .found = segment.decode(&block) };
+            const n = try scan.storage.read(handle, 0, &block);
+            // What is missing of a header is not zero.
+            const first: segment.Found = if (n < block.len) .none else segment.decode(&block);
+            const file: File = .{ .number = number, .size = try scan.storage.size(handle), .found = first };
             if (file.found == .newer) return scan.foreign(.init(path[0..], 28, "the segment is of a newer format"));
             if (file.header()) |header| {
                 if (!std.mem.eql(u8, &header.database, &scan.manifest.database)) {

@@ -372,6 +372,8 @@ pub const Writer = struct {
 
     fn create(writer: *Writer) failure.Error!void {
         try writer.storage.makeDir("snap");
+        // The manifest that names the file is beside the directory, and may be durable before it otherwise.
+        try writer.storage.syncDir("");
         // What an earlier attempt left is nothing.
         writer.storage.remove(writer.temporary()) catch |err| switch (err) {
             error.NotFound => {},
