@@ -8,6 +8,7 @@
 The limit is writing and syncing as many bytes as the snapshot has, in the same run.
 """
 
+import itertools
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -34,13 +35,14 @@ METRICS: Final = ("snapshot_written", "snapshot_verified", "commit_p99_meanwhile
 _LIMIT: Final = "write + fdatasync"
 
 
-def _commits(store: Store, keys: Sequence[int], until: Callable[[int], bool]) -> list[float]:
+def _commits(store: Store, keys: Sequence[int], values: Iterator[int], until: Callable[[int], bool]) -> list[float]:
+    """Seconds of each. No value comes twice: what changes nothing makes no version."""
     taken: list[float] = []
     while not until(len(taken)):
-        key = keys[len(taken) * 7919 % len(keys)]
+        key, value = keys[len(taken) * 7919 % len(keys)], next(values)
         started = perf_counter()
         with store.transaction() as tx:
-            tx.update(key, "body", hp=len(taken))
+            tx.update(key, "body", hp=value)
         taken.append(perf_counter() - started)
     return taken
 
@@ -100,12 +102,13 @@ def run(
             store = Store(bench_schema(), data=folder / "ecsnet", durability="strict")
             with store.transaction() as tx:
                 keys = tx.spawn_many(body=columns).tolist()
+            values = itertools.count(n)
             raw, sqlite = RawDisk(folder), SqliteDisk(folder, n)
             lmdb = LmdbDisk(folder, n) if LmdbDisk.installed() else None
             times: dict[str, list[float]] = {name: [] for name in ("written", "verified", _LIMIT, "SQLite", "LMDB")}
             for number in range(runs):
                 with store.transaction() as tx:
-                    tx.update(keys[number], "body", hp=number)
+                    tx.update(keys[number], "body", hp=next(values))
                 written_s, verified_s, size_bytes = _snapshot(store)
                 times["written"].append(written_s)
                 times["verified"].append(verified_s)
@@ -125,9 +128,9 @@ def run(
             progress(f"commits beside snapshots of {n:,}")
             alone, meanwhile = [], []
             for _ in range(runs):
-                alone.append(quantile(_commits(store, keys, lambda done: done >= commits), 0.99))
+                alone.append(quantile(_commits(store, keys, values, lambda done: done >= commits), 0.99))
                 with _snapshots_of(store) as ended:
-                    taken = _commits(store, keys, lambda _, ended=ended: ended.is_set())  # type: ignore[misc]
+                    taken = _commits(store, keys, values, lambda _, ended=ended: ended.is_set())  # type: ignore[misc]
                 meanwhile.append(quantile(taken, 0.99))
             value, without = median(meanwhile) * 1e6, median(alone) * 1e6
             metric = "commit_p99_meanwhile"
