@@ -129,6 +129,8 @@ pub const Database = struct {
     snapshot_bytes: compat.Atomic(u64) = .init(0),
     /// and those of the log's records when it began.
     snapshot_at: compat.Atomic(u64) = .init(0),
+    /// Whether a newer manifest may have its name, and may not: one that could not be written to the end.
+    in_doubt: bool = false,
     /// The version after that of the snapshot on its way; 0 while there is none. Its file is nobody's leftover.
     taken: compat.Atomic(u64) = .init(0),
 
@@ -323,7 +325,9 @@ pub const Database = struct {
         errdefer gpa.free(next.snapshots);
         next.ancestors = try gpa.dupe(manifest_file.Ancestor, db.ancestors);
         errdefer gpa.free(next.ancestors);
+        db.in_doubt = true;
         try writeManifest(gpa, db.storage, &next);
+        db.in_doubt = false;
         gpa.free(db.manifest.snapshots);
         gpa.free(db.manifest.ancestors);
         db.manifest = next;
@@ -356,6 +360,8 @@ pub const Database = struct {
             for (names) |name| {
                 const version, const temporary = snapshot.versionOf(name) orelse continue;
                 if (db.taken.load(.acquire) == version + 1) continue;
+                // A manifest that we believe was not written may be found, and name it.
+                if (db.in_doubt and !temporary) continue;
                 for (db.manifest.snapshots) |*kept| {
                     if (kept.version == version and !temporary) break;
                 } else {
