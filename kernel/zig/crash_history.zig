@@ -18,7 +18,7 @@ const Storage = @import("storage.zig").Storage;
 const Store = @import("store.zig").Store;
 
 /// What a version is.
-pub const Version = struct { sum: u64, tick: u64 };
+pub const Version = struct { sum: u64, counter: u64, tick: u64 };
 
 /// What the database said of how far it is.
 pub const Progress = struct {
@@ -58,7 +58,7 @@ pub const Model = struct {
         var model: Model = .{ .gpa = gpa };
         const store = try game.newStore(gpa);
         defer store.destroy() catch unreachable;
-        try model.versions.append(gpa, .{ .sum = game.sumOf(store), .tick = 0 });
+        try model.versions.append(gpa, .{ .sum = game.sumOf(store), .counter = 0, .tick = 0 });
         return model;
     }
 
@@ -107,6 +107,8 @@ pub const Model = struct {
         if (version > model.newest()) return "there is a version that never was";
         const expected = model.versions.items[@intCast(version)];
         if (game.sumOf(store) != expected.sum) return "the rows are not those of that version";
+        // What a transaction that was rolled back took is not given back: a snapshot may know of more than its version.
+        if (game.counterOf(store) < expected.counter) return "a number that was handed out may come back";
         if (store.tick != expected.tick) return "the tick is not that version's";
         if (store.publishedVersion() != version) return "readers do not see the recovered version";
         for (model.handed.items) |handed| {
@@ -152,6 +154,7 @@ pub const Life = struct {
     now_ns: i64 = 1,
     /// Keys of the version that is open.
     handed: std.ArrayList(game.Handed) = .empty,
+    snapshots: u64 = 0,
     /// What it said when it found something wrong.
     complaint: []const u8 = "",
 
@@ -248,7 +251,7 @@ pub const Life = struct {
         assert(version == life.model.versions.items.len);
         for (life.handed.items) |handed| try life.tell(.{ .handed = .{ .of = handed, .version = version } });
         life.handed.clearRetainingCapacity();
-        try life.tell(.{ .made = .{ .sum = game.sumOf(store), .tick = life.tick } });
+        try life.tell(.{ .made = .{ .sum = game.sumOf(store), .counter = game.counterOf(store), .tick = life.tick } });
         // What has to be on disk first is not shown.
         const demanded = @max(@intFromEnum(level), @intFromEnum(life.level)) >= @intFromEnum(record.Level.strict);
         if (demanded) assert(store.publishedVersion() < version);
@@ -276,21 +279,38 @@ pub const Life = struct {
             26 => if (life.taking == null) {
                 life.taking = db.beginSnapshot(life.now_ns) catch |err| if (err == error.Busy) null else return err;
             },
-            27...29 => if (life.taking) |taking| switch (try taking.step()) {
-                .going => {},
-                .waits => try db.flush(.strict, life.now_ns),
-                .done => {
-                    taking.deinit();
-                    life.taking = null;
-                },
+            27, 28 => _ = try life.stepSnapshot(),
+            // Without a pause, and with what it makes room for: what rests on a snapshot is what tests one.
+            29 => {
+                if (life.taking == null) life.taking = db.beginSnapshot(life.now_ns) catch |err| if (err == error.Busy) null else return err;
+                while (life.taking != null) {
+                    try life.stepSnapshot();
+                    try life.observe();
+                }
+                if (random.boolean()) try life.compact();
             },
-            30 => {
-                var numbers: [0]u64 = .{};
-                _ = try db.compact(&numbers);
-            },
+            30 => try life.compact(),
             else => {},
         }
         try life.observe();
+    }
+
+    fn stepSnapshot(life: *Life) failure.Error!void {
+        const taking = life.taking orelse return;
+        switch (try taking.step()) {
+            .going => {},
+            .waits => try life.db.?.flush(.strict, life.now_ns),
+            .done => {
+                taking.deinit();
+                life.taking = null;
+                life.snapshots += 1;
+            },
+        }
+    }
+
+    fn compact(life: *Life) failure.Error!void {
+        var numbers: [0]u64 = .{};
+        _ = try life.db.?.compact(&numbers);
     }
 
     /// End the run, cleanly or not, and begin another.

@@ -16,6 +16,7 @@ pub const Counts = struct {
     lives: u64 = 0,
     changes: u64 = 0,
     versions: u64 = 0,
+    snapshots: u64 = 0,
     images: u64 = 0,
     killed: u64 = 0,
     lost_power: u64 = 0,
@@ -104,6 +105,11 @@ pub const Judge = struct {
         found.sum = game.sumOf(store);
         found.complaint = model.judge(store, asked.floor);
         if (found.complaint != null) return;
+        // Nothing that a crash leaves is damage, also where opening finds a way around it.
+        if (!asked.refusable and report.damages.items.len > 0) {
+            found.complaint = judge.explain(error.Corrupt, &report);
+            return;
+        }
         const progress = &model.progress;
         if (!asked.read_only and progress.created and store.version < progress.shown and report.epoch == progress.epoch)
             found.complaint = "versions that were seen are lost, and the epoch goes on";

@@ -67,6 +67,7 @@ const Moments = struct {
             judge.keep(life.memory) catch {};
         };
         judge.counts.versions += life.model.newest();
+        judge.counts.snapshots += life.snapshots;
         judge.counts.changes += life.recording.changes.items.len;
     }
 

@@ -38,6 +38,7 @@ pub fn enumerate(judge: *Judge, steps: u64, seed: u64, each: u64) !void {
     if (random.boolean()) {
         life.restart(true) catch |err| return judge.violation(@errorName(err), "life", 0, "");
     }
+    judge.counts.snapshots += life.snapshots;
     life.abandon();
     memory.recording = null;
 
