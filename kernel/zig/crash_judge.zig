@@ -105,13 +105,15 @@ pub const Judge = struct {
         found.sum = game.sumOf(store);
         found.complaint = model.judge(store, asked.floor);
         if (found.complaint != null) return;
+        // Rot behind HORIZON looks like a tail that was torn, in which nobody saw anything: the window that is declared.
+        if (asked.refusable) return;
         // Nothing that a crash leaves is damage, also where opening finds a way around it.
-        if (!asked.refusable and report.damages.items.len > 0) {
+        if (report.damages.items.len > 0) {
             found.complaint = judge.explain(error.Corrupt, &report);
             return;
         }
         const progress = &model.progress;
-        if (!asked.read_only and progress.created and store.version < progress.shown and report.epoch == progress.epoch)
+        if (progress.created and store.version < progress.shown and report.epoch == progress.epoch)
             found.complaint = "versions that were seen are lost, and the epoch goes on";
     }
 
