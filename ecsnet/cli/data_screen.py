@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 
 from rich.console import Console
+from rich.measure import Measurement
 from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
@@ -12,6 +13,7 @@ from ecsnet.data.findings import Note, Problem, no_progress
 from ecsnet.data.findings import Progress as Told
 
 console = Console()
+_WIDE = 10_000  # columns: wider than any table
 
 
 @contextmanager
@@ -54,7 +56,7 @@ def size(count: int) -> str:
 
 
 def print_table(title: str, columns: list[str], rows: list[list[object]]) -> None:
-    """A table, unless it is empty. Numbers stand to the right."""
+    """A table, unless it is empty. Numbers stand to the right. In a pipe or a file a row is one line, however wide."""
     if not rows:
         return
     # Not the table's own title, which would be broken to the table's width.
@@ -65,7 +67,11 @@ def print_table(title: str, columns: list[str], rows: list[list[object]]) -> Non
         table.add_column(column, justify="right" if right else "left", overflow="fold")
     for row in rows:
         table.add_row(*(str(cell) for cell in row))
-    console.print(table)
+    if console.is_terminal:
+        console.print(table)
+    else:  # rich takes what is no terminal for one of 80 columns
+        natural = Measurement.get(console, console.options.update(max_width=_WIDE), table).maximum
+        Console(file=console.file, width=natural).print(table)
     console.print()
 
 

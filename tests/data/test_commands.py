@@ -8,6 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from ecsnet.cli import app
+from ecsnet.cli.data_screen import print_table
 from ecsnet.errors import ArgumentError, DataCorruptError, DataMissingError, DataUnreachableError
 from tests.data.by_hand import three_segments
 from tests.data.test_restore import History
@@ -58,6 +59,17 @@ def test_people_read_tables(history: History) -> None:
     for word in ("run 1", "entities", "snapshots named by", "cleanly", history.digests[history.newest].hex()):
         assert word in text.replace("\n", " "), word
     assert "ok;" in run("verify", history.path)
+
+
+def test_in_a_pipe_a_row_is_a_line_however_wide(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    row: list[object] = ["wal/0000000000000001.wal", "x" * 60, "2026-11-21T12:00:00.000Z", 12345]
+
+    print_table("log", ["file", "what", "time", "version"], [row])
+
+    assert [line.split() for line in capsys.readouterr().out.splitlines()][2] == [str(cell) for cell in row]
 
 
 def test_a_damaged_directory_is_a_list_of_problems_and_exit_status_1(tmp_path: Path) -> None:
