@@ -219,7 +219,10 @@ class Log:
         if first:
             self.version = header.first_version - 1
             known = {self.epoch, *(one.epoch for one in self.ancestors)}
-            if header.epoch not in known:
+            if header.epoch not in known and header.seal is not None and header.seal.epoch in known:
+                # Where a snapshot ends with the segment before, the log is begun with one that may begin an epoch.
+                self._turn(file, header, header.seal.epoch)
+            elif header.epoch not in known:
                 self._fail(file, 24, f"the segment is of epoch {header.epoch}, which the manifest does not know")
         else:
             before = self.segments[-1]

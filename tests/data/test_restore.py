@@ -1,11 +1,12 @@
 """Backups and moments of the past, of stores that the kernel wrote."""
 
 import random
+import shutil
 from pathlib import Path
 
 import pytest
 
-from ecsnet._kernel.disk import STRICT, Disk, Storage
+from ecsnet._kernel.disk import RELAXED, STRICT, Disk, Storage
 from ecsnet.data.archive import archive_segment
 from ecsnet.data.backup import back_up
 from ecsnet.data.directory import Directory
@@ -58,6 +59,29 @@ class History:
                         driver.disk.archived(number)
                 self.newest, model = driver.version, driver.model
                 driver.close()
+
+
+def test_a_log_may_be_begun_with_a_segment_that_begins_an_epoch(tmp_path: Path) -> None:
+    path, killed = tmp_path / "data", tmp_path / "killed"
+    with Storage.os(path) as storage:
+        driver = DiskDriver(1, storage, level=RELAXED)
+        driver.run(3)
+        driver.flush()
+        driver.snapshot()
+        shutil.copytree(path, killed)  # as a crash right after a snapshot leaves it
+        base, model = driver.version, driver.model.copy()
+        driver.close()
+    with Storage.os(killed) as storage:
+        driver = DiskDriver(2, storage, model, level=RELAXED)
+        driver.run(3)
+        driver.flush()
+        newest = driver.version
+        driver.close()
+
+    found = verify(str(killed))
+
+    assert newest > base
+    assert (found.problems, found.version) == ([], newest)
 
 
 @pytest.fixture
