@@ -69,6 +69,11 @@ def query(
         if setup:
             raise ArgumentError("--setup fills a world of this process; a store's directory is only read")
         _ask_directory(target, text, output, explain)
+    elif ":" not in target and not target.endswith(".toml"):
+        raise ArgumentError(
+            f"{target}: there is no such directory. TARGET is the directory of a store, a node (tcp://HOST:PORT), "
+            f"MODULE:SCHEMA or SCHEMA.toml"
+        )
     else:
         _ask_world(target, setup, text, output, explain)
 

@@ -10,6 +10,7 @@ import typer
 from ecsnet._version import __version__
 from ecsnet.cli import new_app
 from ecsnet.config import SETTINGS, NodeSettings, resolve
+from ecsnet.errors import ArgumentError
 from ecsnet.limits import HZ_MAX, HZ_MIN
 
 if TYPE_CHECKING:
@@ -108,6 +109,11 @@ def serve(
         "log.level": log_level,
     }
     settings = resolve(overrides, file=config)
+    if durability is not None and settings.node.data is None:
+        raise ArgumentError(
+            "--durability says how sure what is kept must be, and without --data nothing is: give --data DIR, or leave "
+            "--durability out"
+        )
     logging.basicConfig(
         level=settings.log.level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True
     )

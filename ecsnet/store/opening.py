@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from ecsnet._kernel.disk import Disk, Storage, stored_schema
-from ecsnet.errors import DataMissingError, EcsnetError, SchemaMismatchError
+from ecsnet.errors import DataError, DataMissingError, EcsnetError, SchemaMismatchError
 from ecsnet.schema import loads
 from ecsnet.schema.model import Schema, Table
 from ecsnet.store.digests import Digests
@@ -209,7 +209,10 @@ def _place(data: str | Path | None, storage: Storage | None) -> Storage:
     if storage is not None:
         return storage
     assert data is not None
-    return Storage.os(os.fspath(data))
+    path = os.fspath(data)
+    if os.path.exists(path) and not os.path.isdir(path):
+        raise DataError(path, "it is a file, and a store is a directory; nothing was changed. Name another place")
+    return Storage.os(path)
 
 
 _open: dict[int, Durable] = {}

@@ -202,7 +202,8 @@ def test_a_port_in_use_is_one_line_that_says_what_to_do(serve: Any) -> None:
         (("missing.toml",), "no such file"),
         (("game:world", "--listen", "tls://0.0.0.0:1"), "TLS"),
         (("game:world", "--listen", "0.0.0.0:1"), "tcp://0.0.0.0:1"),
-        (("game:world", "--data", "game.py"), "game.py"),
+        (("game:world", "--data", "game.py"), "it is a file"),
+        (("game:world", "--durability", "strict"), "give --data DIR"),
         (("game:world", "--log-level", "loud"), "debug, info"),
     ],
 )
