@@ -79,6 +79,7 @@ def test_a_schema_describes_itself(monkeypatch: pytest.MonkeyPatch, capsys: pyte
         (("arena.toml", "from helth"), "  from helth\n       ^"),
         (("arena.toml", "from health", "--format", "xml"), "--format is one of"),
         (("empty", "from health"), "there is no store in it"),
+        (("nowhere", "from health"), "there is no such directory"),
         ((".", "from health", "--setup", "a:b"), "is only read"),
         (("tcp://localhost:1", "from health where"), "expected a column"),
         (("tcp://localhost:1", "from health", "--setup", "a:b"), "a running node has its own"),
