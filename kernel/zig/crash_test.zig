@@ -29,7 +29,8 @@ test "whichever operation fails, what was acknowledged is there" {
 
 test "rot is found, or harms nothing" {
     var judge: Judge = .{ .gpa = std.heap.c_allocator };
-    try crash_rot.enumerate(&judge, 40, 1, 16);
+    // How many places are seen from outside is the luck of a life: some end with a segment that says little.
+    for ([_]u64{ 1, 2, 3 }) |seed| try crash_rot.enumerate(&judge, 40, seed, 16);
     try std.testing.expectEqual(0, judge.counts.violations);
     try std.testing.expect(judge.counts.refused > 10);
 }
