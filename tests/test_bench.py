@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -92,9 +93,10 @@ ON_DISK = {
 
 @pytest.mark.parametrize("name", ON_DISK)
 def test_what_is_durable_is_measured_beside_databases_and_the_disk_itself(name: str) -> None:
-    # Not a temporary folder, which may be in memory; the benchmark makes one of its own here, and removes it.
-    here = Path(__file__).parent
-    figures = figures_of(name, "--dir", str(here), *ON_DISK[name])
+    # Not the system's folder for temporary files, which may be in memory.
+    with TemporaryDirectory(dir=Path(__file__).parent, prefix="bench-") as folder:
+        figures = figures_of(name, "--dir", folder, *ON_DISK[name])
+        assert not list(Path(folder).iterdir()), "nothing is left behind"
 
     metrics = {
         "commit": COMMITS,
@@ -106,7 +108,6 @@ def test_what_is_durable_is_measured_beside_databases_and_the_disk_itself(name: 
     assert {figure["metric"] for figure in figures} == set(metrics[name])
     assert all(figure["value"] > 0 for figure in figures)  # type: ignore[operator]
     assert {figure["peer"] for figure in figures} >= {"SQLite"}
-    assert not list(here.glob("ecsnet-bench-*")), "nothing is left behind"
 
 
 def test_a_disk_in_memory_is_refused() -> None:

@@ -11,7 +11,6 @@
 Everything is wall time: what is measured is waiting.
 """
 
-import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -26,8 +25,9 @@ from ecsnet.bench.figures import Figure
 from ecsnet.bench.goals import GOALS
 from ecsnet.bench.peers_disk import LmdbDisk, SqliteDisk
 from ecsnet.bench.store import bench_schema
-from ecsnet.bench.timing import quantile, quiet
+from ecsnet.bench.timing import quantile, quiet, together
 from ecsnet.store import Store
+from ecsnet.store.tickets import EachTicket
 
 __all__ = ["METRICS", "N_DEFAULT", "RUNS_DEFAULT", "run"]
 
@@ -76,37 +76,21 @@ class _EcsnetDisk:
 
     def pipelined(self, batches: int) -> float:
         """Transactions a second of all producers together."""
-        start = threading.Barrier(_PRODUCERS + 1)
-        failures: list[BaseException] = []
         values = np.arange(BATCH, dtype=np.uint32)
 
         def produce(number: int) -> None:
             random = np.random.default_rng(number)
-            start.wait()
-            try:
-                under_way: deque[object] = deque()
-                for batch in range(batches):
-                    some = random.choice(self.keys, BATCH)
-                    queued = self.store.queue_each(durability="strict").update(some, "body", hp=values + batch)
-                    under_way.append(queued.commit())
-                    if len(under_way) > 1:
-                        under_way.popleft().wait()  # type: ignore[attr-defined]
-                for ticket in under_way:
-                    ticket.wait()  # type: ignore[attr-defined]
-            except BaseException as failure:  # noqa: BLE001  (raised in the caller's thread)
-                failures.append(failure)
+            under_way: deque[EachTicket] = deque()
+            for batch in range(batches):
+                some = random.choice(self.keys, BATCH)
+                queued = self.store.queue_each(durability="strict").update(some, "body", hp=values + batch)
+                under_way.append(queued.commit())
+                if len(under_way) > 1:
+                    under_way.popleft().wait()
+            for ticket in under_way:
+                ticket.wait()
 
-        threads = [threading.Thread(target=produce, args=(number,), name="bench") for number in range(_PRODUCERS)]
-        for thread in threads:
-            thread.start()
-        start.wait()
-        started = perf_counter()
-        for thread in threads:
-            thread.join()
-        seconds = perf_counter() - started
-        if failures:
-            raise failures[0]
-        return batches * BATCH * _PRODUCERS / seconds
+        return batches * BATCH * _PRODUCERS / together(_PRODUCERS, produce)
 
 
 def run(

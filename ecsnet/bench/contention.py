@@ -15,14 +15,14 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from statistics import median
-from time import perf_counter, perf_counter_ns
+from time import perf_counter_ns
 from typing import Final
 
 import numpy as np
 
 from ecsnet.bench.figures import Figure
 from ecsnet.bench.store import bench_schema
-from ecsnet.bench.timing import quantile
+from ecsnet.bench.timing import quantile, together
 from ecsnet.store import Store
 
 __all__ = ["METRICS", "N_DEFAULT", "RUNS_DEFAULT", "run"]
@@ -36,31 +36,6 @@ _WRITTEN_ROWS: Final = 1_000
 
 METRICS: Final = ("queued_row", "view_beside_writer", "view_p99_beside_writer")
 """Microseconds per operation, lower is better."""
-
-
-def _together(threads: int, work: Callable[[int], None]) -> float:
-    """Wall seconds from a common start until all have ended. An exception of one is raised here."""
-    start = threading.Barrier(threads + 1)
-    failures: list[BaseException] = []
-
-    def each(number: int) -> None:
-        start.wait()
-        try:
-            work(number)
-        except BaseException as failure:  # noqa: BLE001  (raised in the caller's thread)
-            failures.append(failure)
-
-    all_threads = [threading.Thread(target=each, args=(number,), name=f"bench {number}") for number in range(threads)]
-    for thread in all_threads:
-        thread.start()
-    start.wait()
-    started = perf_counter()
-    for thread in all_threads:
-        thread.join()
-    seconds = perf_counter() - started
-    if failures:
-        raise failures[0]
-    return seconds
 
 
 class _EcsnetSide:
@@ -85,7 +60,7 @@ class _EcsnetSide:
             assert ticket is not None
             ticket.wait(30)
 
-        return _together(threads, produce) / (each * threads)
+        return together(threads, produce) / (each * threads)
 
     def views(self, threads: int) -> tuple[float, float]:
         """Mean and p99, in seconds."""
@@ -111,7 +86,7 @@ class _EcsnetSide:
         writer = threading.Thread(target=write, name="bench writer")
         writer.start()
         try:
-            seconds = _together(threads, read) / (each * threads)
+            seconds = together(threads, read) / (each * threads)
         finally:
             ended.set()
             writer.join()
@@ -140,7 +115,7 @@ class _SqliteSide:
                         "update health set hp = ? where id = ?", (self._value, (number * each + i) % _ROWS)
                     )
 
-        return _together(threads, produce) / (each * threads)
+        return together(threads, produce) / (each * threads)
 
     def close(self) -> None:
         self._connection.close()
@@ -162,7 +137,7 @@ def _simple_queue(threads: int, operations: int) -> float:
         for i in range(each):
             waiting.put((number, i))
 
-    seconds = _together(threads, produce)
+    seconds = together(threads, produce)
     consumer.join()
     return seconds / (each * threads)
 

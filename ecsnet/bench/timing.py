@@ -5,11 +5,13 @@ time of its thread: nothing in memory waits, and what else runs on the machine i
 """
 
 import gc
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from statistics import median
+from time import perf_counter
 
-__all__ = ["Work", "by_turns", "quantile", "quiet"]
+__all__ = ["Work", "by_turns", "quantile", "quiet", "together"]
 
 Work = Callable[[], float]
 """Does the work once and returns seconds per operation."""
@@ -42,3 +44,28 @@ def quantile(samples: Sequence[float], share: float) -> float:
     """The sample that `share` of all are below."""
     ordered = sorted(samples)
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+
+
+def together(threads: int, work: Callable[[int], None]) -> float:
+    """Wall seconds from a common start until all have ended. An exception of one is raised here."""
+    start = threading.Barrier(threads + 1)
+    failures: list[BaseException] = []
+
+    def each(number: int) -> None:
+        start.wait()
+        try:
+            work(number)
+        except BaseException as failure:  # noqa: BLE001  (raised in the caller's thread)
+            failures.append(failure)
+
+    all_threads = [threading.Thread(target=each, args=(number,), name=f"bench {number}") for number in range(threads)]
+    for thread in all_threads:
+        thread.start()
+    start.wait()
+    started = perf_counter()
+    for thread in all_threads:
+        thread.join()
+    seconds = perf_counter() - started
+    if failures:
+        raise failures[0]
+    return seconds

@@ -10,7 +10,6 @@
 SQLite does `BATCH` transfers in a transaction, statement by statement, and so with one sync for all of them.
 """
 
-import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,12 +24,14 @@ from ecsnet.bench.disk import bench_folder
 from ecsnet.bench.figures import Figure
 from ecsnet.bench.goals import GOALS
 from ecsnet.bench.peers_disk import SqliteDisk
+from ecsnet.bench.timing import together
 from ecsnet.errors import InternalError, Reject
 from ecsnet.ids import Entity, Tick
 from ecsnet.limits import COMMANDS_PER_S_MAX, MESSAGE_TO_CLIENT_BYTES_MAX, MESSAGE_TO_NODE_BYTES_MAX, NS_PER_S
 from ecsnet.replica import Replica
 from ecsnet.schema import Schema, loads
 from ecsnet.store import Store, Transaction
+from ecsnet.store.tickets import EachTicket
 from ecsnet.wire.framing import FrameReader
 from ecsnet.world import Client, World
 
@@ -67,37 +68,21 @@ def _opened(folder: Path, n: int) -> tuple[Store, Any]:
 
 def _as_arrays(store: Store, keys: Any, batches: int) -> float:
     """Transfers a second of all producers together."""
-    start = threading.Barrier(_PRODUCERS + 1)
-    failures: list[BaseException] = []
 
     def produce(number: int) -> None:
         random = np.random.default_rng(number)
-        start.wait()
-        try:
-            under_way: deque[Any] = deque()
-            for _ in range(batches):
-                payers, payees = random.choice(keys, BATCH), random.choice(keys, BATCH)
-                amounts = random.integers(1, 100, BATCH)
-                each = store.queue_each("transfers").add(payers, "account", coins=-amounts)
-                under_way.append(each.add(payees, "account", coins=amounts).commit())
-                if len(under_way) > 1:
-                    under_way.popleft().wait()
-            for ticket in under_way:
-                ticket.wait()
-        except BaseException as failure:  # noqa: BLE001  (raised in the caller's thread)
-            failures.append(failure)
+        under_way: deque[EachTicket] = deque()
+        for _ in range(batches):
+            payers, payees = random.choice(keys, BATCH), random.choice(keys, BATCH)
+            amounts = random.integers(1, 100, BATCH)
+            each = store.queue_each("transfers").add(payers, "account", coins=-amounts)
+            under_way.append(each.add(payees, "account", coins=amounts).commit())
+            if len(under_way) > 1:
+                under_way.popleft().wait()
+        for ticket in under_way:
+            ticket.wait()
 
-    threads = [threading.Thread(target=produce, args=(number,), name="bench") for number in range(_PRODUCERS)]
-    for thread in threads:
-        thread.start()
-    start.wait()
-    started = perf_counter()
-    for thread in threads:
-        thread.join()
-    seconds = perf_counter() - started
-    if failures:
-        raise failures[0]
-    return batches * BATCH * _PRODUCERS / seconds
+    return batches * BATCH * _PRODUCERS / together(_PRODUCERS, produce)
 
 
 def transfer(tx: Transaction, payer: Entity, payee: Entity, amount: int) -> None:
