@@ -1,0 +1,361 @@
+"""What a player sees: a `Screen` draws one view of the world, and what has just happened, onto a pygame surface.
+
+It knows no network: a version, the player's own entity and a time are all it is given, so that a test can draw a
+simulated player's screen as well. Nothing here is a file: light, stars and ships are drawn when the screen is made.
+"""
+
+import colorsys
+import math
+import random
+from collections import deque
+from dataclasses import dataclass
+
+import numpy as np
+import pygame
+from poses import Poses
+from rules import (
+    ARENA,
+    CARRIED_MAX,
+    FULL_HP,
+    SHIP_RADIUS,
+    Blast,
+    Body,
+    Gun,
+    Health,
+    Hit,
+    Item,
+    Kind,
+    Loot,
+    Motion,
+    Ship,
+    Shot,
+    Taken,
+)
+
+import ecsnet
+
+Colour = tuple[int, int, int]
+
+NIGHT: Colour = (12, 14, 32)
+GRID: Colour = (27, 34, 66)
+EDGE: Colour = (90, 120, 255)
+INK: Colour = (225, 232, 255)
+FAINT: Colour = (120, 132, 170)
+GOOD: Colour = (94, 230, 160)
+BAD: Colour = (255, 92, 110)
+LOOT: dict[int, Colour] = {Kind.MEDKIT: (94, 230, 160), Kind.OVERDRIVE: (255, 196, 80)}
+GRID_STEP = 120
+
+
+@dataclass(slots=True)
+class _Spark:
+    x: float
+    y: float
+    vx: float
+    vy: float
+    left_s: float
+    lasts_s: float
+    colour: Colour
+    size: float
+
+
+class Screen:
+    """See the file."""
+
+    def __init__(self, surface: pygame.Surface, hz: int) -> None:
+        self._surface = surface
+        self._poses = Poses(hz)
+        self._version = -1
+        self._sparks: list[_Spark] = []
+        self._lights: dict[tuple[Colour, int], pygame.Surface] = {}
+        self._told: deque[tuple[float, str, Colour]] = deque(maxlen=5)
+        self._camera = np.array([ARENA / 2, ARENA / 2])
+        self._shake = 0.0
+        self._shaken = (0.0, 0.0)
+        self._random = random.Random(7)
+        width, height = surface.get_size()
+        self._stars = [
+            (self._random.random() * width, self._random.random() * height, depth, int(60 + 150 * depth))
+            for depth in (0.15, 0.3, 0.5)
+            for _ in range(90)
+        ]
+        self._small, self._middle, self._large = (pygame.font.Font(None, size) for size in (20, 26, 44))
+        self._vignette = _vignette(width, height)
+
+    def happened(self, event: object, view: "ecsnet.View", me: int, now_s: float) -> None:
+        """An event row that was told, to be seen."""
+        if isinstance(event, Hit):
+            self._burst(event.x, event.y, (255, 235, 190), 9, 170.0, 0.35)
+            if event.target == me:
+                self._shake = 9.0
+        elif isinstance(event, Blast):
+            self._burst(event.x, event.y, _hue(event.hue), 60, 330.0, 0.9)
+            self._burst(event.x, event.y, (255, 250, 235), 24, 190.0, 0.5)
+        elif isinstance(event, Taken) and event.who == me:
+            kind = Kind(event.kind)
+            self._told.append((now_s, f"+ {kind.name.lower()}", LOOT[kind]))
+
+    def say(self, text: str, now_s: float, colour: Colour = INK) -> None:
+        """A line for the player, for a few seconds."""
+        self._told.append((now_s, text, colour))
+
+    def draw(self, view: "ecsnet.View", me: int, now_s: float, frame_s: float, status: str = "") -> None:
+        """One frame: the version `view`, for the player whose ship is `me`, at `now_s`."""
+        bodies = view.query(Body)
+        if view.version != self._version:
+            self._version = view.version
+            (body,) = bodies
+            places = np.stack([body.x, body.y, body.facing], axis=1) if len(body.x) else np.empty((0, 3), np.float32)
+            self._poses.take(np.array(bodies.entity), places, now_s)
+        places = self._poses.at(now_s)
+        where = dict(zip(self._poses.entities.tolist(), places.tolist(), strict=True))
+        if me in where:
+            ahead = np.array(where[me][:2])
+            self._camera += (ahead - self._camera) * min(1.0, 9.0 * frame_s)
+        self._shake *= math.exp(-9.0 * frame_s)
+        self._shaken = (self._random.uniform(-1, 1) * self._shake, self._random.uniform(-1, 1) * self._shake)
+        surface = self._surface
+        surface.fill(NIGHT)
+        self._sky()
+        self._floor()
+        self._loot(view, where, now_s)
+        self._shots(view, where)
+        self._fly_sparks(frame_s)
+        self._ships(view, where, me, now_s)
+        surface.blit(self._vignette, (0, 0))
+        self._hud(view, where, me, now_s, status)
+
+    # --- the world ---------------------------------------------------------------------------------------------------
+
+    def _at(self, x: float, y: float) -> tuple[int, int]:
+        width, height = self._surface.get_size()
+        return (
+            int(x - self._camera[0] + width / 2 + self._shaken[0]),
+            int(y - self._camera[1] + height / 2 + self._shaken[1]),
+        )
+
+    def _is_seen(self, x: float, y: float, margin: float = 60.0) -> bool:
+        width, height = self._surface.get_size()
+        across, down = float(self._camera[0]), float(self._camera[1])
+        return abs(x - across) < width / 2 + margin and abs(y - down) < height / 2 + margin
+
+    def _sky(self) -> None:
+        width, height = self._surface.get_size()
+        for x, y, depth, light in self._stars:
+            at = (int((x - self._camera[0] * depth) % width), int((y - self._camera[1] * depth) % height))
+            self._surface.fill((light * 3 // 4, light * 4 // 5, light), (*at, 1 + (depth > 0.4), 1 + (depth > 0.4)))
+
+    def _floor(self) -> None:
+        width, height = self._surface.get_size()
+        left, top = self._camera[0] - width / 2, self._camera[1] - height / 2
+        x0, y0 = int(-left), int(-top)
+        inside = pygame.Rect(x0, y0, int(ARENA), int(ARENA)).clip(self._surface.get_rect())
+        for step in range(0, int(ARENA) + 1, GRID_STEP):
+            if inside.left <= x0 + step <= inside.right:
+                pygame.draw.line(self._surface, GRID, (x0 + step, inside.top), (x0 + step, inside.bottom))
+            if inside.top <= y0 + step <= inside.bottom:
+                pygame.draw.line(self._surface, GRID, (inside.left, y0 + step), (inside.right, y0 + step))
+        for inset, colour in ((0, EDGE), (-4, (40, 56, 130)), (-9, (22, 30, 74))):
+            edge = pygame.Rect(x0, y0, int(ARENA), int(ARENA)).inflate(-2 * inset, -2 * inset)
+            pygame.draw.rect(self._surface, colour, edge, 2, border_radius=10)
+
+    def _light(self, colour: Colour, radius: int) -> pygame.Surface:
+        """A round light, to be added to what is there."""
+        key = (tuple(part // 24 * 24 for part in colour), radius)
+        if key not in self._lights:
+            distance = np.hypot(*np.mgrid[-radius:radius, -radius:radius]) / radius
+            fall = np.clip(1.0 - distance, 0.0, 1.0) ** 2.2
+            light = pygame.Surface((2 * radius, 2 * radius))
+            pygame.surfarray.blit_array(light, (fall[..., None] * np.array(colour)).astype(np.uint8))
+            self._lights[key] = light  # type: ignore[index]
+        return self._lights[key]  # type: ignore[index]
+
+    def _glow(self, x: float, y: float, colour: Colour, radius: int) -> None:
+        at = self._at(x, y)
+        self._surface.blit(
+            self._light(colour, radius), (at[0] - radius, at[1] - radius), special_flags=pygame.BLEND_RGB_ADD
+        )
+
+    def _loot(self, view: "ecsnet.View", where: dict[int, list[float]], now_s: float) -> None:
+        rows = view.query(Loot)
+        (loot,) = rows
+        for entity, kind in zip(rows.entity.tolist(), loot.kind.tolist(), strict=True):
+            x, y, _ = where.get(entity, (-1e9, 0.0, 0.0))
+            if not self._is_seen(x, y):
+                continue
+            colour = LOOT[kind]
+            bob = 3.0 * math.sin(now_s * 3.0 + entity % 7)
+            self._glow(x, y + bob, tuple(part // 2 for part in colour), 34)  # type: ignore[arg-type]
+            cx, cy = self._at(x, y + bob)
+            turn = now_s * 1.6 + entity % 5
+            corners = [
+                (cx + 10 * math.cos(turn + i * math.pi / 2), cy + 10 * math.sin(turn + i * math.pi / 2))
+                for i in range(4)
+            ]
+            pygame.draw.polygon(self._surface, NIGHT, corners)
+            pygame.draw.polygon(self._surface, colour, corners, 2)
+            _icon(self._surface, kind, cx, cy, 4, colour)
+
+    def _shots(self, view: "ecsnet.View", where: dict[int, list[float]]) -> None:
+        rows = view.query(Shot, Motion)
+        shot, motion = rows
+        ships = view.query(Ship)
+        (ship,) = ships
+        hues = dict(zip(ships.entity.tolist(), ship.hue.tolist(), strict=True))
+        for entity, shooter, vx, vy in zip(
+            rows.entity.tolist(), shot.shooter.tolist(), motion.x.tolist(), motion.y.tolist(), strict=True
+        ):
+            x, y, _ = where.get(entity, (-1e9, 0.0, 0.0))
+            if not self._is_seen(x, y):
+                continue
+            colour = _hue(hues.get(shooter, 40))
+            self._glow(x, y, colour, 22)
+            tail = self._at(x - 0.035 * vx, y - 0.035 * vy)
+            pygame.draw.line(self._surface, colour, tail, self._at(x, y), 3)
+            pygame.draw.circle(self._surface, (255, 255, 255), self._at(x, y), 3)
+
+    def _ships(self, view: "ecsnet.View", where: dict[int, list[float]], me: int, now_s: float) -> None:
+        rows = view.query(Ship, Motion, Health, Gun)
+        ship, motion, health, gun = rows
+        for number, entity in enumerate(rows.entity.tolist()):
+            x, y, facing = where.get(entity, (-1e9, 0.0, 0.0))
+            if not self._is_seen(x, y):
+                continue
+            colour = _hue(int(ship.hue[number]))
+            speed = math.hypot(float(motion.x[number]), float(motion.y[number]))
+            self._glow(x, y, tuple(part * 2 // 5 for part in colour), 58)  # type: ignore[arg-type]
+            if speed > 30.0:
+                flame = 14.0 + 0.06 * speed * (0.8 + 0.2 * math.sin(now_s * 40 + entity))
+                ux, uy = float(motion.x[number]) / speed, float(motion.y[number]) / speed
+                self._glow(x - ux * SHIP_RADIUS, y - uy * SHIP_RADIUS, (255, 150, 60), int(flame))
+            cx, cy = self._at(x, y)
+
+            def corner(angle: float, reach: float) -> tuple[float, float]:
+                return cx + reach * math.cos(facing + angle), cy + reach * math.sin(facing + angle)  # noqa: B023
+
+            hull = [corner(0.0, 23.0), corner(2.5, 19.0), corner(math.pi, 9.0), corner(-2.5, 19.0)]
+            pygame.draw.polygon(self._surface, tuple(part // 3 for part in colour), hull)
+            pygame.draw.polygon(self._surface, colour, hull, 2)
+            pygame.draw.aalines(self._surface, colour, True, hull)
+            pygame.draw.circle(self._surface, (255, 255, 255), corner(0.0, 6.0), 3)
+            if gun.overdrive[number] > 0.0:
+                pygame.draw.circle(self._surface, LOOT[Kind.OVERDRIVE], (cx, cy), 27 + int(2 * math.sin(now_s * 14)), 1)
+            share = int(health.hp[number]) / FULL_HP
+            ring = pygame.Rect(cx - 30, cy - 30, 60, 60)
+            pygame.draw.arc(
+                self._surface, _blend(BAD, GOOD, share), ring, math.pi / 2, math.pi / 2 + math.tau * share, 2
+            )
+            name = str(ship.name[number]) or "?"
+            text = self._small.render(name, True, INK if entity == me else FAINT)
+            self._surface.blit(text, (cx - text.get_width() // 2, cy + 36))
+
+    def _burst(self, x: float, y: float, colour: Colour, count: int, speed: float, lasts_s: float) -> None:
+        for _ in range(count):
+            turn, fast = self._random.uniform(0, math.tau), speed * self._random.uniform(0.2, 1.0)
+            last = lasts_s * self._random.uniform(0.5, 1.0)
+            self._sparks.append(
+                _Spark(
+                    x, y, fast * math.cos(turn), fast * math.sin(turn), last, last, colour, self._random.uniform(5, 15)
+                )
+            )
+        del self._sparks[:-600]
+
+    def _fly_sparks(self, frame_s: float) -> None:
+        for spark in self._sparks:
+            spark.x += spark.vx * frame_s
+            spark.y += spark.vy * frame_s
+            spark.vx *= 1.0 - 2.2 * frame_s
+            spark.vy *= 1.0 - 2.2 * frame_s
+            spark.left_s -= frame_s
+            if spark.left_s > 0.0 and self._is_seen(spark.x, spark.y):
+                share = spark.left_s / spark.lasts_s
+                self._glow(spark.x, spark.y, tuple(int(part * share) for part in spark.colour), int(spark.size) + 2)  # type: ignore[arg-type]
+        self._sparks = [spark for spark in self._sparks if spark.left_s > 0.0]
+
+    # --- what is told ------------------------------------------------------------------------------------------------
+
+    def _hud(self, view: "ecsnet.View", where: dict[int, list[float]], me: int, now_s: float, status: str) -> None:
+        width, height = self._surface.get_size()
+        ships = view.query(Ship, Health)
+        ship, health = ships
+        entities = ships.entity.tolist()
+        order = sorted(range(len(entities)), key=lambda number: (-int(ship.score[number]), entities[number]))
+        self._panel(pygame.Rect(width - 236, 16, 220, 34 + 24 * min(8, len(order))))
+        self._surface.blit(self._small.render("SCORE", True, FAINT), (width - 222, 24))
+        for line, number in enumerate(order[:8]):
+            y = 46 + 24 * line
+            pygame.draw.circle(self._surface, _hue(int(ship.hue[number])), (width - 214, y + 8), 5)
+            mine = entities[number] == me
+            self._surface.blit(
+                self._middle.render(str(ship.name[number]), True, INK if mine else FAINT), (width - 200, y)
+            )
+            score = self._middle.render(str(int(ship.score[number])), True, INK)
+            self._surface.blit(score, (width - 32 - score.get_width(), y))
+
+        self._panel(pygame.Rect(width // 2 - 180, height - 92, 360, 76))
+        hp = int(health.hp[entities.index(me)]) if me in entities else 0
+        bar = pygame.Rect(width // 2 - 164, height - 80, 328, 12)
+        pygame.draw.rect(self._surface, (36, 42, 74), bar, border_radius=6)
+        if hp:
+            full = bar.copy()
+            full.width = max(12, bar.width * hp // FULL_HP)
+            pygame.draw.rect(self._surface, _blend(BAD, GOOD, hp / FULL_HP), full, border_radius=6)
+        (items,) = view.query(Item).where(Item.holder == me)
+        carried = items.kind.tolist()
+        for slot in range(CARRIED_MAX):
+            box = pygame.Rect(width // 2 - 164 + 56 * slot, height - 60, 48, 36)
+            pygame.draw.rect(self._surface, (20, 25, 52), box, border_radius=7)
+            pygame.draw.rect(self._surface, (52, 62, 110), box, 1, border_radius=7)
+            if slot < len(carried):
+                kind = carried[slot]
+                _icon(self._surface, kind, *box.center, 9, LOOT[kind])
+
+        side = 150
+        chart = pygame.Rect(16, height - side - 16, side, side)
+        self._panel(chart)
+        for entity, x, y in [(entity, *where[entity][:2]) for entity in entities if entity in where]:
+            at = (chart.x + int(x / ARENA * side), chart.y + int(y / ARENA * side))
+            colour = _hue(int(ship.hue[entities.index(entity)]))
+            pygame.draw.circle(self._surface, INK if entity == me else colour, at, 4 if entity == me else 3)
+        if status:
+            self._surface.blit(self._small.render(status, True, FAINT), (18, 18))
+        keys = "WASD fly   mouse aims and fires   1 medkit   2 overdrive"
+        self._surface.blit(self._small.render(keys, True, (76, 88, 130)), (18, 38))
+        for line, (at_s, text, colour) in enumerate(reversed(self._told)):
+            if now_s - at_s < 3.0:
+                told = self._middle.render(text, True, colour)
+                self._surface.blit(told, (width // 2 - told.get_width() // 2, height - 130 - 26 * line))
+
+    def _panel(self, box: pygame.Rect) -> None:
+        panel = pygame.Surface(box.size, pygame.SRCALPHA)
+        pygame.draw.rect(panel, (13, 16, 36, 190), panel.get_rect(), border_radius=10)
+        pygame.draw.rect(panel, (60, 74, 140, 160), panel.get_rect(), 1, border_radius=10)
+        self._surface.blit(panel, box)
+
+
+def _hue(degrees: int) -> Colour:
+    red, green, blue = colorsys.hls_to_rgb(degrees / 360.0, 0.64, 0.9)
+    return int(255 * red), int(255 * green), int(255 * blue)
+
+
+def _blend(low: Colour, high: Colour, share: float) -> Colour:
+    red, green, blue = (int(a + (b - a) * share) for a, b in zip(low, high, strict=True))
+    return red, green, blue
+
+
+def _icon(surface: pygame.Surface, kind: int, x: int, y: int, size: int, colour: Colour) -> None:
+    if kind == Kind.MEDKIT:
+        pygame.draw.rect(surface, colour, (x - size, y - size // 3, 2 * size, 2 * size // 3 + 1))
+        pygame.draw.rect(surface, colour, (x - size // 3, y - size, 2 * size // 3 + 1, 2 * size))
+    else:
+        bolt = [(0.2, -1), (-0.7, 0.15), (-0.05, 0.15), (-0.2, 1), (0.7, -0.2), (0.05, -0.2)]
+        pygame.draw.polygon(surface, colour, [(x + size * dx, y + size * dy) for dx, dy in bolt])
+
+
+def _vignette(width: int, height: int) -> pygame.Surface:
+    """Darker towards the corners."""
+    across, down = np.mgrid[-1 : 1 : width * 1j, -1 : 1 : height * 1j]
+    shade = np.clip(np.hypot(across, down) - 0.55, 0.0, 1.0) * 190
+    vignette = pygame.Surface((width, height), pygame.SRCALPHA)
+    pygame.surfarray.pixels_alpha(vignette)[:] = shade.astype(np.uint8)
+    return vignette
