@@ -27,7 +27,9 @@ if TYPE_CHECKING:
     from ecsnet.node import open_client as open_client
     from ecsnet.node import open_node as open_node
     from ecsnet.node import run as run
+    from ecsnet.schema import InterestRule as InterestRule
     from ecsnet.schema import Schema as Schema
+    from ecsnet.schema import Writer as Writer
     from ecsnet.schema.columns import array as array
     from ecsnet.schema.columns import auto as auto
     from ecsnet.schema.columns import bool_ as bool_
@@ -68,7 +70,9 @@ _HOMES = {
     "Entity": "ecsnet.ids",
     "Event": "ecsnet.schema.python",
     "Reject": "ecsnet.errors",
+    "InterestRule": "ecsnet.schema",
     "Schema": "ecsnet.schema",
+    "Writer": "ecsnet.schema",
     "Spatial": "ecsnet.schema.model",
     "Store": "ecsnet.store",
     "Struct": "ecsnet.schema.python",

@@ -298,6 +298,15 @@ UNIQUES_MAX: Final = 16
 UNIQUE_FIELDS_MAX: Final = 8
 """Fields of one such unique: their cells are hashed and compared as one."""
 
+WRITERS_MAX: Final = 32
+"""Permissions of one table: each write of a client is held against them one by one."""
+
+ROLES_MAX: Final = 32
+"""Roles that one list of a schema may name: a game has a handful."""
+
+INTEREST_RULES_MAX: Final = 32
+"""Rules of interest of one schema: which of them are a session's is a bit mask of 32 bits in the kernel."""
+
 SCHEMA_TEXT_BYTES_MAX: Final = 512 * KIB
 """Canonical text of a schema: must fit one message to a client."""
 

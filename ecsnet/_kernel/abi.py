@@ -86,10 +86,12 @@ AUTO: Final = 8
 DEFAULT: Final = 16
 MINIMUM: Final = 32
 MAXIMUM: Final = 64
+ROTATION: Final = 128
 
 TYPES: Final = ("u8", "u16", "u32", "u64", "i8", "i16", "i32", "i64", "f32", "f64", "bool", "bytes", "string")
 KINDS: Final = ("entities", "component", "keyed", "event")
 ON_DELETE: Final = ("cascade", "set_null", "restrict")
+CONFLICTS: Final = ("authority", "lww")
 
 
 class FieldIn(Structure):
@@ -108,6 +110,7 @@ class FieldIn(Structure):
         ("target_table", c_uint16),
         ("target_field", c_uint16),
         ("reserved", c_uint32),
+        ("quantize", ctypes.c_double),
     )
 
 
@@ -123,6 +126,8 @@ class TableIn(Structure):
         ("unique_count", c_uint16),
         ("fields", c_uint64),
         ("uniques", c_uint64),
+        ("conflict", c_uint32),
+        ("reserved", c_uint32),
     )
 
 

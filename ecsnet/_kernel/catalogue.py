@@ -29,6 +29,7 @@ def describe(schema: Schema, entities_max: int) -> tuple[abi.CatalogueIn, list[A
         into.rows_max = table.rows_max
         # Numbered from 1; 0 is none.
         into.group = 0 if table.group is None else 1 + groups.index(table.group)
+        into.conflict = abi.CONFLICTS.index(table.conflict)
         into.fields = ctypes.addressof(fields)
         _uniques(into, table, keep)
     keep.append(tables)
@@ -60,6 +61,8 @@ def _field(to: abi.FieldIn, field: Field, schema: Schema, keep: list[Any]) -> No
         to.target_table = target.id
         to.target_field = VIRTUAL_KEY_ID if target.virtual else target.field(field.foreign_key.field).id
     flags |= abi.UNIQUE * field.unique | abi.OPTIONAL * field.optional | abi.AUTO * field.auto_increment
+    flags |= abi.ROTATION * field.rotation
+    to.quantize = field.quantize
     if field.minimum is not None:
         flags |= abi.MINIMUM
         to.minimum = _bits(field, field.minimum)

@@ -23,6 +23,7 @@ from ecsnet.schema.model import (
     Value,
     VirtualKind,
 )
+from ecsnet.schema.rules import InterestRule, Writer
 from ecsnet.schema.toml import load, loads
 from ecsnet.schema.types import SCALARS, Scalar
 
@@ -34,6 +35,7 @@ __all__ = [
     "VIRTUAL_KEY_ID",
     "Field",
     "ForeignKey",
+    "InterestRule",
     "Missing",
     "OnDelete",
     "Scalar",
@@ -44,6 +46,7 @@ __all__ = [
     "TableKind",
     "Value",
     "VirtualKind",
+    "Writer",
     "load",
     "loads",
 ]

@@ -12,6 +12,7 @@ from ecsnet.schema.builtin import ENTITIES_TABLE, SYSTEM_TABLES
 from ecsnet.schema.canonical import canonical_text
 from ecsnet.schema.fingerprint import fingerprint_of
 from ecsnet.schema.model import Schema, Table
+from ecsnet.schema.rules import InterestRule
 
 
 def assign_ids(explicit: Mapping[str, int | None], first: int) -> dict[str, int]:
@@ -41,11 +42,12 @@ def build_schema(
     doc: str,
     entities: Table | None,
     tables: Iterable[Table],
+    interest: tuple[InterestRule, ...] = (),
     classes: Mapping[str, type[Any]] = MappingProxyType({}),
 ) -> Schema:
     """Put a schema together from its own tables, which the caller has checked. `entities` replaces the built-in
     registry where a schema says more about it (a bound on its rows)."""
     registry = ENTITIES_TABLE if entities is None else entities
     everything = tuple(sorted((registry, *SYSTEM_TABLES, *tables), key=lambda table: table.id))
-    text = canonical_text(name, version, everything)
-    return Schema.checked(name, version, everything, text, fingerprint_of(text), doc, classes)
+    text = canonical_text(name, version, everything, interest)
+    return Schema.checked(name, version, everything, text, fingerprint_of(text), doc, interest, classes)

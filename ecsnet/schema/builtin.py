@@ -21,6 +21,8 @@ RULES: Final = MappingProxyType(
     {
         "unique": 0, "minimum": 1, "maximum": 2, "enum": 3, "foreign_key": 4, "default": 5, "auto_increment": 6,
         "primary_key": 7, "key": 8, "generation": 9, "unique_together": 10, "spatial": 11, "group": 12,
+        "quantize": 13, "rotation": 14, "visible_to": 15, "writer": 16, "conflict": 17, "with": 18, "owner": 19,
+        "interest": 20,
     }
 )  # fmt: skip
 MIGRATION_KINDS: Final = MappingProxyType({"created": 0})

@@ -12,11 +12,12 @@ from collections.abc import Iterable
 
 from ecsnet.limits import ENTITIES_MAX_DEFAULT
 from ecsnet.schema.model import MISSING, Field, Table, Value
+from ecsnet.schema.rules import InterestRule, Writer
 from ecsnet.schema.types import SCALARS, to_f32
 
 
-def canonical_text(name: str, version: str, tables: Iterable[Table]) -> str:
-    """The canonical text; `tables` sorted by id."""
+def canonical_text(name: str, version: str, tables: Iterable[Table], interest: Iterable[InterestRule] = ()) -> str:
+    """The canonical text; `tables` sorted by id, rules of interest in their order."""
     lines = ["[database]", f"name = {text(name)}", f"version = {text(version)}"]
     for table in tables:
         if table.system:
@@ -32,7 +33,30 @@ def canonical_text(name: str, version: str, tables: Iterable[Table]) -> str:
             lines.append(f'  {{ name = {text(table.key)}, type = "u64", foreign_key = "entities.id" }},')
         lines += [f"  {{ {', '.join([f'id = {field.id}', *field_keys(field, table)])} }}," for field in table.fields]
         lines.append("]")
+    lines += interest_lines(interest)
     return "\n".join(lines) + "\n"
+
+
+def interest_lines(rules: Iterable[InterestRule]) -> list[str]:
+    """The rules, each below an empty line and its header."""
+    lines: list[str] = []
+    for rule in rules:
+        lines += ["", "[[interest]]", f"kind = {text(rule.kind)}"]
+        if rule.tables:
+            lines.append(f"tables = {_names(rule.tables)}")
+        if rule.table:
+            lines.append(f"table = {text(rule.table)}")
+        if rule.kind == "near":
+            lines += [f"radius = {rule.radius!r}", f"leave_radius = {rule.leave_radius!r}"]
+        if rule.field:
+            lines += [f"field = {text(rule.field)}", f"see = {text(rule.see)}"]
+        if rule.where:
+            lines.append(f"where = {text(rule.where)}")
+        if rule.every != 1:
+            lines.append(f"every = {rule.every}")
+        if rule.roles is not None:
+            lines.append(f"roles = {_names(rule.roles)}")
+    return lines
 
 
 def table_keys(table: Table) -> list[str]:
@@ -56,7 +80,25 @@ def table_keys(table: Table) -> list[str]:
         lines.append(f"spatial = {{ fields = {_names(table.spatial.fields)}, {cell} }}")
     if table.uniques:
         lines.append(f"unique = [{', '.join(_names(names) for names in table.uniques)}]")
+    if table.tied:
+        lines.append(f"with = {text(table.tied)}")
+    if table.owner:
+        lines.append(f"owner = {text(table.owner)}")
+    if table.visible_to is not None:
+        lines.append(f"visible_to = {_names(table.visible_to)}")
+    if table.writers:
+        lines.append(f"writers = [{', '.join(writer_text(writer) for writer in table.writers)}]")
+    if table.conflict != "authority":
+        lines.append(f"conflict = {text(table.conflict)}")
     return lines
+
+
+def writer_text(writer: Writer) -> str:
+    """One permission as the language writes it, with all its keys."""
+    parts = [f"role = {text(writer.role)}", f"operations = {_names(writer.operations)}", f"rows = {text(writer.rows)}"]
+    if writer.fields is not None:
+        parts.append(f"fields = {_names(writer.fields)}")
+    return f"{{ {', '.join(parts)} }}"
 
 
 def field_keys(field: Field, table: Table) -> list[str]:
@@ -85,6 +127,12 @@ def field_keys(field: Field, table: Table) -> list[str]:
             parts.append(f"on_delete = {text(target.on_delete)}")
     if field.auto_increment:
         parts.append("auto_increment = true")
+    if field.quantize:
+        parts.append(f"quantize = {field.quantize!r}")
+    if field.rotation:
+        parts.append("rotation = true")
+    if field.visible_to is not None:
+        parts.append(f"visible_to = {_names(field.visible_to)}")
     return parts
 
 

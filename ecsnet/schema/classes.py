@@ -5,7 +5,7 @@ names the file, the line and the field of the class.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from enum import IntEnum
 from typing import Any
 
@@ -18,11 +18,18 @@ from ecsnet.schema.fields import spelled
 from ecsnet.schema.model import ENTITIES, Schema, Spatial
 from ecsnet.schema.positions import Path, Positions
 from ecsnet.schema.python import Row, Struct
+from ecsnet.schema.rules import InterestRule, Writer
 from ecsnet.schema.source import Node, Source
 
 
 def schema_of(
-    name: str, version: str, classes: Iterable[type[Row]], *, doc: str = "", entities_max: int | None = None
+    name: str,
+    version: str,
+    classes: Iterable[type[Row]],
+    *,
+    doc: str = "",
+    entities_max: int | None = None,
+    interest: Iterable[InterestRule] = (),
 ) -> Schema:
     """The schema of these tables.
 
@@ -53,6 +60,8 @@ def schema_of(
             written[key] = {"fields": _fields(structs[key], by_table, structs)}
     if written:
         data["structs"] = written
+    if rules := [_rule(rule) for rule in interest]:
+        data["interest"] = rules
     source = ClassSource("Schema(...)", Positions("", {}, {}), data, by_table | structs)
     return read_schema(Node(source, (), data), by_table)
 
@@ -217,8 +226,23 @@ def _members(cls: type[Any], field: ClassField) -> dict[str, int]:
     return {member.name: int(member) for member in members}
 
 
+def _rule(rule: object) -> dict[str, Any]:
+    """A rule of interest as TOML would have parsed it: what its kind does not have is left out."""
+    if not isinstance(rule, InterestRule):
+        hint = 'e.g. InterestRule("owned")'
+        raise SchemaError(
+            "wrong-type", "Schema(...)", None, None, "", f"expected rules of interest, found {rule!r}", hint
+        )
+    plain = InterestRule(rule.kind)
+    given = {one.name: getattr(rule, one.name) for one in fields(rule) if one.name != "kind"}
+    return {"kind": rule.kind} | {key: _plain(value) for key, value in given.items() if value != getattr(plain, key)}
+
+
 def _plain(value: Any) -> Any:
     """A value of Python as TOML would have parsed it."""
+    if isinstance(value, Writer):
+        keys = {"role": value.role, "operations": list(value.operations), "rows": value.rows}
+        return keys if value.fields is None else keys | {"fields": [_plain(name) for name in value.fields]}
     if isinstance(value, Struct):
         return _plain(value.ecsnet_values)
     if isinstance(value, Spatial):

@@ -68,6 +68,8 @@ def field(
     id: int | Mapping[str, Any] | None = None,
     doc: str = "",
     quantize: float | None = None,
+    rotation: bool = False,
+    visible_to: Sequence[str] | None = None,
     interpolate: str | None = None,
 ) -> Any:
     """Say more about a field than its type. Every name but those below is a key of the schema language.
@@ -88,7 +90,7 @@ def field(
     """
     keys: dict[str, Any] = {
         "default": default, "minimum": minimum, "maximum": maximum, "foreign_key": to, "on_delete": on_delete,
-        "storage": storage, "id": id, "quantize": quantize, "interpolate": interpolate,
+        "storage": storage, "id": id, "quantize": quantize, "visible_to": visible_to, "interpolate": interpolate,
     }  # fmt: skip
     keys = {key: value for key, value in keys.items() if value is not None and value is not MISSING}
     if default is None:
@@ -99,6 +101,8 @@ def field(
         keys["optional"] = True
     if auto_increment:
         keys["auto_increment"] = True
+    if rotation:
+        keys["rotation"] = True
     if doc:
         keys["doc"] = doc
     return Declaration(keys, length, (shape,) if isinstance(shape, int) else shape)

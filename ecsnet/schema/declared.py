@@ -35,6 +35,9 @@ class Declared:
     foreign_key: tuple[str, str] | None
     on_delete: OnDelete | None
     doc: str
+    quantize: float = 0.0
+    rotation: bool = False
+    visible_to: tuple[str, ...] | None = None
 
     def _null(self) -> Value:
         """A reference that leads nowhere: zero bytes, whatever the type."""
@@ -42,8 +45,9 @@ class Declared:
             return bytes(self.cell.count)
         return "" if self.cell.element == "string" else 0
 
-    def finish(self, number: int, *, primary: bool) -> Field:
-        """The model's field; `primary` for a primary key, which is unique without saying so."""
+    def finish(self, number: int, *, primary: bool, event: bool) -> Field:
+        """The model's field; `primary` for a primary key, which is unique without saying so. What a struct's member
+        says about rounding means nothing in an `event`, whose rows travel exactly."""
         reference = None
         default = self.default
         if self.foreign_key is not None:
@@ -65,6 +69,9 @@ class Declared:
             foreign_key=reference,
             enum=self.enum,
             doc=self.doc,
+            quantize=0.0 if event else self.quantize,
+            rotation=self.rotation and not event,
+            visible_to=self.visible_to,
         )
 
 

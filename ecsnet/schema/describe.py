@@ -4,6 +4,7 @@ from typing import Any
 
 from ecsnet.schema.canonical import number_text, value_text
 from ecsnet.schema.model import MISSING, Field, Schema, Table
+from ecsnet.schema.rules import EVERY_ROLE, InterestRule, Writer
 from ecsnet.schema.source import shorten
 
 
@@ -14,6 +15,7 @@ def summary(schema: Schema, *, system: bool = False) -> dict[str, Any]:
         "version": schema.version,
         "fingerprint": schema.fingerprint_hex,
         "tables": [_table(table) for table in _shown(schema, system)],
+        "interest": [_rule(rule) for rule in schema.interest],
     }
 
 
@@ -33,6 +35,10 @@ def describe(schema: Schema, *, system: bool = False) -> str:
         for number, name, kind, notes in rows:
             line = f"  {number:>{widths[0]}}  {name:<{widths[1]}}  {kind:<{widths[2]}}  {notes}"
             lines.append(line.rstrip())
+        lines += [f"  written by {_writer_text(writer)}" for writer in table.writers]
+    if schema.interest:
+        lines += ["", "clients are sent"]
+        lines += [f"  {_rule_text(rule)}" for rule in schema.interest]
     if hidden:
         lines += ["", f"and {hidden} system tables"]
     return "\n".join(lines)
@@ -57,6 +63,14 @@ def _headline(table: Table) -> str:
     if table.spatial is not None:
         parts.append(f"a place in {', '.join(table.spatial.fields)}, cells of {table.spatial.cell!r}")
     parts += [f"unique {' + '.join(names)}" for names in table.uniques]
+    if table.tied:
+        parts.append(f"travels with {table.tied}")
+    if table.owner:
+        parts.append(f"owned by {table.owner}")
+    if table.visible_to is not None:
+        parts.append(f"visible to {_roles(table.visible_to)}")
+    if table.conflict == "lww":
+        parts.append("the last write of a cell wins")
     if table.rows_expected:
         parts.append(f"about {table.rows_expected} rows")
     line = f"{table.name}  ({', '.join(parts)})"
@@ -86,9 +100,59 @@ def _notes(table: Table, field: Field) -> list[str]:
         target = field.foreign_key
         ends = "" if table.kind == "event" else f", on delete {target.on_delete}"
         notes.append(f"references {target.table}.{target.field}{ends}")
+    if field.quantize:
+        notes.append(f"rounded to {field.quantize!r} on the wire")
+    if field.rotation:
+        notes.append("a rotation")
+    if field.visible_to is not None:
+        notes.append(f"visible to {_roles(field.visible_to)}")
     if note := _first_line(field.doc):
         notes.append(note)
     return notes
+
+
+def _roles(roles: tuple[str, ...]) -> str:
+    return ", ".join(roles) or "no client"
+
+
+def _writer_text(writer: Writer) -> str:
+    who = "every role" if writer.role == EVERY_ROLE else writer.role
+    fields = "" if writer.fields is None else f", only {', '.join(writer.fields)}"
+    return f"{who}: {', '.join(writer.operations)} of {writer.rows} rows{fields}"
+
+
+def _rule_text(rule: InterestRule) -> str:
+    every = "" if rule.every == 1 else f", each {rule.every} ticks"
+    match rule.kind:
+        case "always":
+            said = f"always all of {', '.join(rule.tables)}"
+        case "owned":
+            said = "what they own"
+        case "near":
+            said = f"what is near by {rule.table}, within {rule.radius!r} and until {rule.leave_radius!r}{every}"
+        case "related":
+            said = f"along {rule.field} what is {rule.see}"
+        case "query":
+            said = f"of {rule.table} those where {shorten(rule.where, 80)}{every}"
+    return said if rule.roles is None else f"{said}  (only {_roles(rule.roles)})"
+
+
+def _rule(rule: InterestRule) -> dict[str, Any]:
+    out: dict[str, Any] = {"kind": rule.kind}
+    if rule.tables:
+        out["tables"] = list(rule.tables)
+    for key, value in (("table", rule.table), ("field", rule.field), ("where", rule.where)):
+        if value:
+            out[key] = value
+    if rule.kind == "near":
+        out |= {"radius": rule.radius, "leave_radius": rule.leave_radius}
+    if rule.kind == "related":
+        out["see"] = rule.see
+    if rule.every != 1:
+        out["every"] = rule.every
+    if rule.roles is not None:
+        out["roles"] = list(rule.roles)
+    return out
 
 
 def _first_line(doc: str) -> str:
@@ -118,6 +182,23 @@ def _table(table: Table) -> dict[str, Any]:
         out["spatial"] = {"fields": list(table.spatial.fields), "cell": table.spatial.cell}
     if table.uniques:
         out["unique"] = [list(names) for names in table.uniques]
+    if table.tied:
+        out["with"] = table.tied
+    if table.owner:
+        out["owner"] = table.owner
+    if table.visible_to is not None:
+        out["visible_to"] = list(table.visible_to)
+    if table.writers:
+        out["writers"] = [_writer(writer) for writer in table.writers]
+    if table.conflict != "authority":
+        out["conflict"] = table.conflict
+    return out
+
+
+def _writer(writer: Writer) -> dict[str, Any]:
+    out: dict[str, Any] = {"role": writer.role, "operations": list(writer.operations), "rows": writer.rows}
+    if writer.fields is not None:
+        out["fields"] = list(writer.fields)
     return out
 
 
@@ -149,6 +230,12 @@ def _field(table: Table, field: Field) -> dict[str, Any]:
         out["foreign_key"] = f"{target.table}.{target.field}"
         if table.kind != "event":
             out["on_delete"] = target.on_delete
+    if field.quantize:
+        out["quantize"] = field.quantize
+    if field.rotation:
+        out["rotation"] = True
+    if field.visible_to is not None:
+        out["visible_to"] = list(field.visible_to)
     if field.doc:
         out["doc"] = field.doc
     return out

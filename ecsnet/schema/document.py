@@ -13,6 +13,7 @@ from ecsnet.limits import SCHEMA_TEXT_BYTES_MAX, SYSTEM_TABLE_IDS_MAX, TABLES_MA
 from ecsnet.schema.build import assign_ids, build_schema
 from ecsnet.schema.builtin import SYSTEM_TABLES
 from ecsnet.schema.fields import read_name
+from ecsnet.schema.interests import read_interest
 from ecsnet.schema.language import (
     DATABASE_KEYS,
     DATABASE_PLANNED,
@@ -68,7 +69,8 @@ def read_schema(root: Node, classes: Mapping[str, type[Any]] = MappingProxyType(
     _check_ids(drafts)
     ids = assign_ids({draft.name: draft.id for draft in drafts}, USER_TABLE_ID_MIN)
     finished = [finish(draft, ids[draft.name]) for draft in drafts]
-    schema = build_schema(name, version, database.text("doc", ""), entities, finished, classes)
+    interest = read_interest(root, by_name)
+    schema = build_schema(name, version, database.text("doc", ""), entities, finished, interest, classes)
     if (size := len(schema.canonical.encode())) > SCHEMA_TEXT_BYTES_MAX:
         reason = f"the canonical text of {size} bytes is above {SCHEMA_TEXT_BYTES_MAX}"
         hint = "it is sent to clients in one message: fewer tables, or shorter defaults for arrays"

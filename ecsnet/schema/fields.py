@@ -19,11 +19,14 @@ from ecsnet.schema.language import (
     STRUCT_FIELD_KEYS,
 )
 from ecsnet.schema.model import MISSING, Missing, OnDelete, Value
+from ecsnet.schema.permissions import read_roles
 from ecsnet.schema.source import Node, shorten
 from ecsnet.schema.types import SCALARS, CellType, TypeFault, parse_type
 from ecsnet.schema.values import check_bounds, read_default, read_number
 
 _AUTO_TYPES = ("u32", "u64")
+_QUANTIZE_MIN = 2.0**-64
+_QUANTIZE_MAX = 2.0**64
 
 
 def read_name(node: Node, what: str, name: str, key: str | None, pattern: re.Pattern[str] = NAME) -> None:
@@ -138,7 +141,43 @@ def _field(node: Node, name: str, cell: CellType, types: Types) -> Declared:
         foreign_key=foreign_key,
         on_delete=on_delete,
         doc=node.text("doc", ""),
+        quantize=_quantize(node, cell),
+        rotation=_rotation(node, cell, default),
+        visible_to=read_roles(node, "visible_to"),
     )
+
+
+def _quantize(node: Node, cell: CellType) -> float:
+    if "quantize" not in node:
+        return 0.0
+    if SCALARS[cell.element].kind != "float":
+        raise node.error(
+            "key-conflict", "quantize", f"quantize belongs to f32 and f64, not to {_shown(cell)}", at="key"
+        )
+    raw = node.data["quantize"]
+    if isinstance(raw, bool) or not isinstance(raw, int | float):
+        raise node.wrong_type("quantize", "a number", raw)
+    # Far outside of any game; inside, no step and no quotient by one is 0, infinite or denormal.
+    if not _QUANTIZE_MIN <= raw <= _QUANTIZE_MAX:
+        reason = f"{shorten(str(raw))} is no step to round to"
+        raise node.error("out-of-range", "quantize", reason, "a positive number in the field's own unit, e.g. 0.01")
+    return float(raw)
+
+
+def _rotation(node: Node, cell: CellType, default: Value | Missing) -> bool:
+    if not node.flag("rotation"):
+        return False
+    if cell.element != "f32" or cell.shape != (4,):
+        reason = f"a rotation is a [f32; 4], a unit quaternion, not {_shown(cell)}"
+        raise node.error("key-conflict", "rotation", reason, at="key")
+    for key in ("minimum", "maximum"):
+        if key in node:
+            reason = "a rotation is of length one, which is its only bound"
+            raise node.error("key-conflict", key, reason, "leave it out", at="key")
+    if isinstance(default, tuple) and not any(default):
+        reason = "a quaternion of length zero is no rotation"
+        raise node.error("bad-default", "default", reason, "no rotation at all is [0.0, 0.0, 0.0, 1.0]")
+    return True
 
 
 def _cell(node: Node, types: Types) -> CellType:

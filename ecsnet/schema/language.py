@@ -7,7 +7,7 @@ and ignored, nor documented and unknown. A planned key maps to what to do until 
 import re
 from typing import Final
 
-TOP_KEYS: Final = ("database", "tables", "structs", "enums")
+TOP_KEYS: Final = ("database", "tables", "structs", "enums", "interest")
 TOP_PLANNED: Final[dict[str, str]] = {}
 
 DATABASE_KEYS: Final = ("name", "version", "doc")
@@ -17,15 +17,10 @@ DATABASE_PLANNED: Final = {
 
 TABLE_KEYS: Final = (
     "parent_table", "primary_key", "event", "fields", "id", "replicated", "rows_max", "rows_expected", "group",
-    "spatial", "unique", "doc",
+    "spatial", "unique", "with", "owner", "visible_to", "writers", "conflict", "doc",
 )  # fmt: skip
 TABLE_PLANNED: Final = {
-    "with": "leave it out: without a byte budget whole versions travel",
-    "interest": "leave it out: every client is sent every replicated row",
     "history": "leave it out: there is no as_of(tick) yet",
-    "owner": "leave it out: spawn(owner=...) already stores an entity's owner",
-    "conflict": 'leave it out: the authority decides (conflict = "authority")',
-    "permissions": "leave it out: clients change nothing but through commands",
     "was": "leave it out: there are no migrations yet",
     "deprecated": "leave it out: there are no migrations yet",
     "retired": "leave it out: there are no migrations yet",
@@ -33,18 +28,17 @@ TABLE_PLANNED: Final = {
 
 FIELD_KEYS: Final = (
     "name", "type", "values", "storage", "id", "default", "optional", "constraint", "minimum", "maximum",
-    "foreign_key", "on_delete", "auto_increment", "doc",
+    "foreign_key", "on_delete", "auto_increment", "quantize", "rotation", "visible_to", "doc",
 )  # fmt: skip
 STRUCT_KEYS: Final = ("fields", "doc")
 MEMBER_KEYS: Final = (
     "name", "type", "values", "storage", "default", "optional", "constraint", "minimum", "maximum", "foreign_key",
-    "on_delete", "doc",
+    "on_delete", "quantize", "rotation", "visible_to", "doc",
 )  # fmt: skip
 # A field whose type is a struct: what else there is to say, its members say.
 STRUCT_FIELD_KEYS: Final = ("name", "type", "id", "default", "doc")
 ENUM_KEYS: Final = ("values", "storage", "doc")
 FIELD_PLANNED: Final = {
-    "quantize": "leave it out: values travel exactly",
     "interpolate": "leave it out: views show the newest version",
     "was": "leave it out: there are no migrations yet",
     "deprecated": "leave it out: there are no migrations yet",

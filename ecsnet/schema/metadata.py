@@ -8,7 +8,17 @@ from collections.abc import Iterator
 
 from ecsnet.schema.builtin import FIELD_TYPES, MIGRATION_KINDS, RULES, TABLE_KINDS, TEXT_BYTES
 from ecsnet.schema.canonical import number_text, value_text
-from ecsnet.schema.model import MISSING, VIRTUAL_GENERATION_ID, VIRTUAL_KEY_ID, Field, Schema, Table
+from ecsnet.schema.model import (
+    ENTITIES,
+    MISSING,
+    VIRTUAL_GENERATION_ID,
+    VIRTUAL_KEY_ID,
+    WHOLE_TABLE_ID,
+    Field,
+    Schema,
+    Table,
+)
+from ecsnet.schema.rules import InterestRule
 
 Row = dict[str, int | bool | bytes]
 
@@ -16,6 +26,7 @@ Row = dict[str, int | bool | bytes]
 def metadata_rows(schema: Schema) -> dict[str, list[Row]]:
     """The rows by table name, in the order of their ids."""
     constraints = [row for table in schema.tables for row in _constraints(table)]
+    constraints += [_interest(schema, rule) for rule in schema.interest]
     return {
         "schema_tables": [_table(table) for table in schema.tables],
         "schema_fields": [row for table in schema.tables for row in _fields(table)],
@@ -84,6 +95,37 @@ def _constraints(table: Table) -> Iterator[Row]:
             yield _rule(table, table.field(name).id, "spatial", axis, repr(table.spatial.cell))
     if table.group is not None:
         yield _rule(table, VIRTUAL_KEY_ID, "group", table.group)
+    for writer in table.writers:
+        # One for each field that it names, so that a query finds who may write a column.
+        said = f"{' '.join(writer.operations)} of {writer.rows}"
+        numbers = [WHOLE_TABLE_ID] if writer.fields is None else [table.field(name).id for name in writer.fields]
+        for number in numbers:
+            yield _rule(table, number, "writer", writer.role, said)
+    for role in _roles(table.visible_to):
+        yield _rule(table, WHOLE_TABLE_ID, "visible_to", role)
+    if table.conflict != "authority":
+        yield _rule(table, WHOLE_TABLE_ID, "conflict", table.conflict)
+    for rule, name in (("with", table.tied), ("owner", table.owner)):
+        if name:
+            yield _rule(table, table.field(name).id, rule)
+
+
+def _roles(roles: tuple[str, ...] | None) -> tuple[str, ...]:
+    # A row without a name says that no client sees it.
+    return () if roles is None else roles or ("",)
+
+
+def _interest(schema: Schema, rule: InterestRule) -> Row:
+    """A rule of interest, at the table and the field that it names first."""
+    table, number = schema.table(rule.table or (rule.tables[0] if rule.tables else ENTITIES)), WHOLE_TABLE_ID
+    if rule.field:
+        table, field = schema.field(rule.field)
+        number = field.id
+    value = {
+        "always": ", ".join(rule.tables), "owned": "", "near": f"{rule.radius!r} {rule.leave_radius!r}",
+        "related": rule.see, "query": rule.where,
+    }[rule.kind]  # fmt: skip
+    return _rule(table, number, "interest", rule.kind, value)
 
 
 def _rule(table: Table, number: int, rule: str, name: str = "", value: str = "") -> Row:
@@ -114,6 +156,12 @@ def _rules(table: Table, field: Field) -> Iterator[tuple[str, str, str]]:
         yield "default", "", value_text(field, field.default)
     if field.auto_increment:
         yield "auto_increment", "", ""
+    if field.quantize:
+        yield "quantize", "", repr(field.quantize)
+    if field.rotation:
+        yield "rotation", "", ""
+    for role in _roles(field.visible_to):
+        yield "visible_to", role, ""
 
 
 def _text(value: str) -> bytes:

@@ -12,7 +12,7 @@ Invariants:
   and for the node that runs them and may differ.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from enum import Enum
 from itertools import pairwise
@@ -21,6 +21,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from ecsnet.errors import ArgumentError, UnknownNameError
+from ecsnet.schema.rules import Conflict, InterestRule, Writer
 from ecsnet.schema.types import SCALARS, type_text
 
 if TYPE_CHECKING:
@@ -39,6 +40,9 @@ VIRTUAL_KEY_ID: Final = 0xFFF0
 """What the metadata tables call the key in place of a field id; the kernel keeps ids from here on for such columns."""
 
 VIRTUAL_GENERATION_ID: Final = 0xFFF1
+
+WHOLE_TABLE_ID: Final = 0xFFFF
+"""What the metadata tables say in place of a field id about a table as a whole."""
 
 
 class Missing(Enum):
@@ -83,6 +87,10 @@ class Field:
     `default`, `minimum` and `maximum` are already of the element's type and range, rounded to f32 where that is the
     type: a bool, int or float, a flat tuple of `count` of them for an array (row-major), `count` bytes for `bytes[N]`,
     a str for `string[N]`. A reference that is optional has null as its default: 0, zero bytes, or "".
+
+    `quantize` is the step to which floats are rounded on the wire, with an error of at most half of it; 0.0 is exact.
+    `rotation` says that the four floats are a unit quaternion. Neither changes what a store holds. `visible_to` are the
+    roles of the clients that may see it, sorted; None is every role.
     """
 
     id: int
@@ -99,6 +107,9 @@ class Field:
     foreign_key: ForeignKey | None = None
     enum: Mapping[str, int] | None = field(default=None, hash=False)
     doc: str = ""
+    quantize: float = 0.0
+    rotation: bool = False
+    visible_to: tuple[str, ...] | None = None
 
     @property
     def virtual(self) -> bool:
@@ -144,6 +155,12 @@ class Table:
     `primary_key` is the unique field that names a row of a keyed table, None for other kinds. `uniques` are the sets of
     fields of which no two rows have the same values, each in the order of field ids, and they in the order of theirs.
     `group` is the name that components share whose rows lie together, `spatial` the place that rows are found by.
+
+    `visible_to` are the roles of the clients that may see the table, sorted; None is every role. `writers` are the
+    permissions of clients to write it without a command, in the order of the schema; none is "nobody". `conflict` says
+    what decides between writing nodes: "authority", or "lww", the last write of each cell. `tied` is the reference
+    whose target a row travels with (`with` in TOML), `owner` the field of a keyed table that says whose a row is, a
+    reference to an entity or a client id; "" is none.
     """
 
     id: int
@@ -160,6 +177,11 @@ class Table:
     uniques: tuple[tuple[str, ...], ...] = ()
     group: str | None = None
     spatial: Spatial | None = None
+    visible_to: tuple[str, ...] | None = None
+    writers: tuple[Writer, ...] = ()
+    conflict: Conflict = "authority"
+    tied: str = ""
+    owner: str = ""
     _by_name: dict[str, Field] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -210,7 +232,8 @@ class Schema:
     """A database's name and version, its tables (the built-in ones included), and what identifies it to others.
 
     Called, it makes a schema of the classes of tables: `Schema("arena", "1.0.0", Transform, Health)`. `load` reads one
-    from a TOML file. `classes` are those that it was made of, by table: none for a schema from TOML.
+    from a TOML file. `classes` are those that it was made of, by table: none for a schema from TOML. `interest` are the
+    rules by which clients are sent a part of the world; without any they are sent all that they may see.
     """
 
     name: str
@@ -219,12 +242,20 @@ class Schema:
     canonical: str = field(hash=False, repr=False)
     fingerprint: bytes
     doc: str = field(hash=False)
+    interest: tuple[InterestRule, ...]
     classes: "Mapping[str, type[Row]]" = field(hash=False, compare=False, repr=False)
     _by_name: dict[str, Table] = field(repr=False, compare=False)
     _by_id: dict[int, Table] = field(repr=False, compare=False)
 
     def __init__(
-        self, name: str, version: str, /, *classes: "type[Row]", doc: str = "", entities_max: int | None = None
+        self,
+        name: str,
+        version: str,
+        /,
+        *classes: "type[Row]",
+        doc: str = "",
+        entities_max: int | None = None,
+        interest: Sequence[InterestRule] = (),
     ) -> None:
         """Make a schema of the classes of its tables.
 
@@ -234,13 +265,14 @@ class Schema:
             classes: the tables, in any order: subclasses of `Component`, `Table` and `Event`.
             doc: a note for people.
             entities_max: how many entities may live at once; 4194304 by default.
+            interest: the rules by which clients are sent a part of the world; without any they are sent all of it.
 
         Raises:
             SchemaError: any of them says what the schema language does not allow; it names file, line and field.
         """
         from ecsnet.schema.classes import schema_of
 
-        made = schema_of(name, version, classes, doc=doc, entities_max=entities_max)
+        made = schema_of(name, version, classes, doc=doc, entities_max=entities_max, interest=interest)
         for one in fields(made):
             object.__setattr__(self, one.name, getattr(made, one.name))
 
@@ -259,6 +291,7 @@ class Schema:
         canonical: str,
         fingerprint: bytes,
         doc: str,
+        interest: tuple[InterestRule, ...],
         classes: "Mapping[str, type[Row]]",
     ) -> "Schema":
         """The schema of tables that `document` has checked; for `build_schema` and nobody else."""
@@ -267,7 +300,7 @@ class Schema:
         assert len(fingerprint) == 16
         values = {
             "name": name, "version": version, "tables": tables, "canonical": canonical, "fingerprint": fingerprint,
-            "doc": doc, "classes": MappingProxyType(dict(classes)),
+            "doc": doc, "interest": interest, "classes": MappingProxyType(dict(classes)),
             "_by_name": {table.name: table for table in tables}, "_by_id": {table.id: table for table in tables},
         }  # fmt: skip
         schema = cls.__new__(cls)

@@ -19,11 +19,13 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, dataclass_transform, overload
 
 from ecsnet.errors import ArgumentError, SchemaError, UnknownNameError
+from ecsnet.expressions import Column
 from ecsnet.ids import Tick, Version
 from ecsnet.schema.annotations import ClassField, install, place_of, read_columns
 from ecsnet.schema.columns import auto, field
 from ecsnet.schema.fields import spelled
 from ecsnet.schema.model import Spatial
+from ecsnet.schema.rules import Conflict, Writer
 
 if TYPE_CHECKING:
     from typing import Self
@@ -175,8 +177,8 @@ class Component(Row):
     """A table of which each entity has at most one row: `class Health(Component): ...`.
 
     Keywords of the class, each a key of the schema language: `name` (the table's), `key` (what the entity is called
-    in the table), `id`, `group`, `spatial`, `unique`, `replicated`, `rows_max`, `rows_expected`, `doc` (or the
-    docstring).
+    in the table), `id`, `group`, `spatial`, `unique`, `replicated`, `visible_to`, `writers`, `tied` (`with` in TOML),
+    `rows_max`, `rows_expected`, `doc` (or the docstring).
     """
 
     __slots__ = ()
@@ -194,6 +196,9 @@ class Component(Row):
         replicated: bool | None = None,
         rows_max: int | None = None,
         rows_expected: int | None = None,
+        visible_to: Sequence[str] | None = None,
+        writers: Sequence[Writer] | None = None,
+        tied: str | Column | None = None,
         doc: str | None = None,
     ) -> None:
         """Read the class.
@@ -206,6 +211,7 @@ class Component(Row):
             cls, Component,
             name=name, key=key, id=id, group=group, spatial=spatial, unique=unique, replicated=replicated,
             rows_max=rows_max, rows_expected=rows_expected, doc=doc,
+            visible_to=visible_to, writers=writers, **{"with": tied},
         )  # fmt: skip
 
 
@@ -213,8 +219,8 @@ class Table(Row):
     """A table of rows with keys of their own: `class Item(Table): id: u64 = auto()`.
 
     Keywords of the class, each a key of the schema language: `name` (the table's), `primary_key` (by default the field
-    that is `auto()`, or else the one called "id"), `id`, `spatial`, `unique`, `replicated`, `rows_max`,
-    `rows_expected`, `doc` (or the docstring).
+    that is `auto()`, or else the one called "id"), `id`, `spatial`, `unique`, `replicated`, `visible_to`, `writers`,
+    `owner`, `tied` (`with` in TOML), `conflict`, `rows_max`, `rows_expected`, `doc` (or the docstring).
     """
 
     __slots__ = ()
@@ -231,6 +237,11 @@ class Table(Row):
         replicated: bool | None = None,
         rows_max: int | None = None,
         rows_expected: int | None = None,
+        visible_to: Sequence[str] | None = None,
+        writers: Sequence[Writer] | None = None,
+        owner: str | Column | None = None,
+        tied: str | Column | None = None,
+        conflict: Conflict | None = None,
         doc: str | None = None,
     ) -> None:
         """Read the class.
@@ -243,6 +254,7 @@ class Table(Row):
             cls, Table,
             name=name, primary_key=primary_key, id=id, spatial=spatial, unique=unique, replicated=replicated,
             rows_max=rows_max, rows_expected=rows_expected, doc=doc,
+            visible_to=visible_to, writers=writers, owner=owner, conflict=conflict, **{"with": tied},
         )  # fmt: skip
 
 
@@ -252,8 +264,8 @@ class Event(Row):
     What is inserted is seen by what comes later in the tick and in the view of that version, and is gone with the next.
     A client's `poll` gives each such row as an instance of the class; `row.ecsnet_version` is the version it is of.
 
-    Keywords of the class, each a key of the schema language: `name` (the table's), `id`, `replicated`, `rows_max`,
-    `rows_expected`, `doc` (or the docstring).
+    Keywords of the class, each a key of the schema language: `name` (the table's), `id`, `replicated`, `visible_to`,
+    `writers`, `rows_max`, `rows_expected`, `doc` (or the docstring).
     """
 
     __slots__ = ()
@@ -286,6 +298,8 @@ class Event(Row):
         replicated: bool | None = None,
         rows_max: int | None = None,
         rows_expected: int | None = None,
+        visible_to: Sequence[str] | None = None,
+        writers: Sequence[Writer] | None = None,
         doc: str | None = None,
     ) -> None:
         """Read the class.
@@ -297,4 +311,5 @@ class Event(Row):
         _declare(
             cls, Event,
             name=name, id=id, replicated=replicated, rows_max=rows_max, rows_expected=rows_expected, doc=doc,
+            visible_to=visible_to, writers=writers,
         )  # fmt: skip

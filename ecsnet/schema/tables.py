@@ -1,8 +1,9 @@
 """One table of a schema file: its kind, its key, its fields, checked without a look at other tables."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
+from typing import get_args
 
 from ecsnet.errors import did_you_mean
 from ecsnet.limits import FIELDS_MAX, ROWS_MAX, SCHEMA_ID_MAX, SYSTEM_TABLE_IDS_MAX
@@ -13,6 +14,8 @@ from ecsnet.schema.fields import read_field, read_name
 from ecsnet.schema.indexes import read_group, read_spatial, read_uniques
 from ecsnet.schema.language import RESERVED_TABLE_PREFIXES, RESERVED_TABLES, TABLE_KEYS, TABLE_PLANNED
 from ecsnet.schema.model import ENTITIES, Field, Spatial, Table, TableKind
+from ecsnet.schema.permissions import check_key_is_visible, read_owner, read_table_roles, read_writers
+from ecsnet.schema.rules import Conflict, Writer
 from ecsnet.schema.source import Node, shorten
 from ecsnet.schema.structs import check_names
 
@@ -33,6 +36,11 @@ class Draft:
     uniques: tuple[frozenset[str], ...] = ()
     group: str | None = None
     spatial: Spatial | None = None
+    visible_to: tuple[str, ...] | None = None
+    writers: tuple[Writer, ...] = ()
+    conflict: Conflict = "authority"
+    tied: str = ""
+    owner: str = ""
 
     def field(self, name: str) -> Declared | None:
         """The stored field of that name."""
@@ -70,7 +78,14 @@ def read_table(node: Node, name: str, types: Types) -> Draft:
         uniques=read_uniques(node, draft.fields),
         group=read_group(node),
         spatial=read_spatial(node, draft.fields),
+        visible_to=read_table_roles(node),
+        conflict=_conflict(node, draft),
+        tied=_tied(node, draft),
+        owner=(owner := read_owner(node, draft.fields)),
+        writers=read_writers(node, draft.fields, draft.kind, draft.primary_key, owner),
     )
+    if draft.primary_key is not None and (primary := draft.field(draft.primary_key)) is not None:
+        check_key_is_visible(primary)
     _check_field_ids(draft)
     for field in draft.fields:
         if field.auto_increment and field.name != draft.primary_key:
@@ -97,7 +112,7 @@ def _check_reserved(node: Node, name: str) -> None:
 
 
 def _check_event(node: Node, fields: Sequence[Declared]) -> None:
-    for key in ("parent_table", "primary_key", "unique", "group", "spatial"):
+    for key in ("parent_table", "primary_key", "unique", "group", "spatial", "with", "conflict"):
         if key in node:
             reason = f'"{key}" does not go with an event: nothing names its rows, and they live for one tick'
             raise node.error("key-conflict", key, reason, at="key")
@@ -106,6 +121,11 @@ def _check_event(node: Node, fields: Sequence[Declared]) -> None:
             key = "constraint" if field.unique else "auto_increment"
             reason = "the rows of an event live for one tick, so there is nothing to tell them apart from"
             raise field.node.error("key-conflict", key, reason, at="key")
+        for key in ("quantize", "rotation"):
+            if key in field.node:
+                raise field.node.error(
+                    "key-conflict", key, "the rows of an event travel exactly", "leave it out", at="key"
+                )
         if "on_delete" in field.node:
             reason = "the references of an event hold nobody back, and its rows are gone before one could matter"
             raise field.node.error("key-conflict", "on_delete", reason, "leave it out", at="key")
@@ -129,11 +149,45 @@ def _component_key(node: Node, name: str, fields: Sequence[Declared]) -> Declare
             reason = f'"{key.name}" is the key, which names the row and is not stored: "{unwanted}" means nothing here'
             hint = "the first field that references entities.id is the key; a further one is an ordinary reference"
             raise key.node.error("key-conflict", unwanted, reason, hint, at="key")
+    check_key_is_visible(key)
     if "on_delete" in key.node and key.on_delete != "cascade":
         reason = f'"{key.name}" is the key: a component goes with its entity'
         raise key.node.error("key-conflict", "on_delete", reason, 'leave it out, or write "cascade"')
     demand_entity_type(key)
     return key
+
+
+def _conflict(node: Node, draft: Draft) -> Conflict:
+    written = node.text("conflict", "authority")
+    choices: tuple[Conflict, ...] = get_args(Conflict)
+    chosen = next((choice for choice in choices if choice == written), None)
+    if chosen is None:
+        close = did_you_mean(written, choices)
+        hint = f'did you mean "{close}"?' if close else f"one of {', '.join(choices)}"
+        raise node.error("unknown-value", "conflict", f'"{shorten(written)}" is not known', hint)
+    if chosen == "authority":
+        return chosen
+    if draft.primary_key is None:
+        reason = "several nodes must name a row alike, and an entity's number is one node's own"
+        raise node.error("key-conflict", "conflict", reason, "use a table with a primary key that the game gives")
+    key = draft.field(draft.primary_key)
+    if key is not None and key.auto_increment:
+        reason = f'"{key.name}" counts by itself, on each node alone: two rows would have one key'
+        raise node.error("key-conflict", "conflict", reason, "leave auto_increment out and give the key")
+    return chosen
+
+
+def _tied(node: Node, draft: Draft) -> str:
+    if "with" not in node:
+        return ""
+    written = node.text("with")
+    field = draft.field(written)
+    if field is None or field.foreign_key is None:
+        known = [other.name for other in draft.fields if other.foreign_key is not None]
+        close = did_you_mean(written, known)
+        hint = f'did you mean "{close}"?' if close else f"references here: {', '.join(known[:8]) or 'none'}"
+        raise node.error("unknown-field", "with", f'the table stores no reference "{shorten(written)}"', hint)
+    return written
 
 
 def demand_entity_type(field: Declared) -> None:
@@ -219,7 +273,8 @@ def finish(draft: Draft, number: int) -> Table:
     """The model's table, with its id and those of its fields."""
     ids = assign_ids({field.name: field.id for field in draft.fields}, 0)
     fields: list[Field] = [
-        field.finish(ids[field.name], primary=field.name == draft.primary_key) for field in draft.fields
+        field.finish(ids[field.name], primary=field.name == draft.primary_key, event=draft.kind == "event")
+        for field in draft.fields
     ]
     node = draft.node
     return Table(
@@ -239,4 +294,15 @@ def finish(draft: Draft, number: int) -> Table:
         ),
         group=draft.group,
         spatial=draft.spatial,
+        visible_to=draft.visible_to,
+        writers=tuple(_by_id(writer, ids) for writer in draft.writers),
+        conflict=draft.conflict,
+        tied=draft.tied,
+        owner=draft.owner,
     )
+
+
+def _by_id(writer: Writer, ids: Mapping[str, int]) -> Writer:
+    """The same with its fields in the order of their ids."""
+    names = None if writer.fields is None else sorted(writer.fields, key=ids.__getitem__)
+    return Writer(writer.role, writer.operations, rows=writer.rows, fields=names)

@@ -15,6 +15,7 @@ from ecsnet.schema.canonical import number_text
 from ecsnet.schema.fields import spelled
 from ecsnet.schema.indexes import SPATIAL_CELL_DEFAULT
 from ecsnet.schema.model import ENTITIES, MISSING, Field, Schema, Table
+from ecsnet.schema.rules import InterestRule, Writer
 from ecsnet.schema.tables import USER_TABLE_ID_MIN
 from ecsnet.schema.types import SCALARS
 from ecsnet.schema.write_toml import given_alike
@@ -42,7 +43,7 @@ class _Writer:
         # A field hides a name of the same spelling from those below it in its class.
         self.prefix = "_ecsnet." if words & {"field", "auto", "array", "enum", "ref", "string", *SCALARS} else ""
         self.used: set[str] = set()
-        self.taken = {"Component", "Event", "IntEnum", "Schema", "Spatial", "Struct", "Table"}
+        self.taken = {"Component", "Event", "IntEnum", "InterestRule", "Schema", "Spatial", "Struct", "Table", "Writer"}
         self.tables = {table.name: self._class_name(table.name, "") for table in schema.user_tables}
         self.shared: dict[str, str] = {}
         """The body of a struct or an enum → its class's name."""
@@ -87,6 +88,9 @@ class _Writer:
             arguments.append(f"doc={_quoted(schema.doc)}")
         if entities.rows_max != ENTITIES_MAX_DEFAULT:
             arguments.append(f"entities_max={entities.rows_max}")
+        if schema.interest:
+            rules = ",\n        ".join(self._rule(rule) for rule in schema.interest)
+            arguments.append(f"interest=[\n        {rules},\n    ]")
         return _call(f"schema = {self._name('Schema')}", arguments)
 
     # --- tables -------------------------------------------------------------------------------------------------------
@@ -121,6 +125,16 @@ class _Writer:
             keys.append(f"spatial={place}")
         if table.uniques:
             keys.append(f"unique={_plain(list(table.uniques))}")
+        if table.tied:
+            keys.append(f"tied={_quoted(table.tied)}")
+        if table.owner:
+            keys.append(f"owner={_quoted(table.owner)}")
+        if table.visible_to is not None:
+            keys.append(f"visible_to={_plain(list(table.visible_to))}")
+        if table.writers:
+            keys.append(f"writers=[{', '.join(self._writer(writer) for writer in table.writers)}]")
+        if table.conflict != "authority":
+            keys.append(f"conflict={_quoted(table.conflict)}")
         if not table.replicated:
             keys.append("replicated=False")
         if table.rows_max:
@@ -130,6 +144,23 @@ class _Writer:
         if table.doc and not _is_docstring(table.doc):
             keys.append(f"doc={_quoted(table.doc)}")
         return keys
+
+    def _writer(self, writer: Writer) -> str:
+        said = [_quoted(writer.role), _plain(list(writer.operations))]
+        if writer.rows != "owned":
+            said.append(f"rows={_quoted(writer.rows)}")
+        if writer.fields is not None:
+            said.append(f"fields={_plain(list(writer.fields))}")
+        return f"{self._name('Writer')}({', '.join(said)})"
+
+    def _rule(self, rule: InterestRule) -> str:
+        said = [_quoted(rule.kind)]
+        plain = InterestRule(rule.kind)
+        for name in ("tables", "table", "radius", "leave_radius", "every", "field", "see", "where", "roles"):
+            value = getattr(rule, name)
+            if value != getattr(plain, name):
+                said.append(f"{name}={_quoted(value) if isinstance(value, str) else _plain(value)}")
+        return f"{self._name('InterestRule')}({', '.join(said)})"
 
     def _guessed(self, table: Table) -> str | None:
         """The primary key that a class without the keyword has."""
@@ -200,6 +231,12 @@ class _Writer:
             said.append("unique=True")
         if field.auto_increment:
             said.append("auto_increment=True")
+        if field.quantize:
+            said.append(f"quantize={field.quantize!r}")
+        if field.rotation:
+            said.append("rotation=True")
+        if field.visible_to is not None:
+            said.append(f"visible_to={_plain(list(field.visible_to))}")
         if field.doc:
             said.append(f"doc={_quoted(field.doc)}")
         return kind, said
@@ -276,6 +313,6 @@ def _is_docstring(text: str) -> bool:
 def _call(head: str, arguments: list[str]) -> str:
     """`head(arguments)`, on lines of their own where one would be too long."""
     line = f"{head}({', '.join(arguments)})"
-    if len(line) <= _LINE_MAX:
+    if len(line) <= _LINE_MAX and "\n" not in line:
         return line
     return "\n".join([f"{head}(", *(f"    {argument}," for argument in arguments), ")"])

@@ -7,7 +7,7 @@ in the same way. A struct's members stand under dotted names, which is what a st
 from ecsnet.limits import ENTITIES_MAX_DEFAULT
 from ecsnet.schema.build import assign_ids
 from ecsnet.schema.builtin import ENTITIES_TABLE
-from ecsnet.schema.canonical import field_keys, table_keys, text
+from ecsnet.schema.canonical import field_keys, interest_lines, table_keys, text
 from ecsnet.schema.model import Schema, Table
 from ecsnet.schema.tables import USER_TABLE_ID_MIN
 
@@ -29,6 +29,7 @@ def to_toml(schema: Schema) -> str:
         if table.doc:
             lines.append(f"doc = {text(table.doc)}")
         lines += ["fields = [", *_fields(table), "]"]
+    lines += interest_lines(schema.interest)
     return "\n".join(lines) + "\n"
 
 

@@ -28,6 +28,9 @@ pub const Kind = enum(u8) {
 
 pub const OnDelete = enum(u8) { cascade, set_null, restrict };
 
+/// Who decides between several writing nodes: one of them, or the last write of each cell.
+pub const Conflict = enum(u32) { authority, lww };
+
 pub const flag_unique = 1;
 pub const flag_foreign_key = 2;
 pub const flag_optional = 4;
@@ -35,6 +38,7 @@ pub const flag_auto = 8;
 pub const flag_default = 16;
 pub const flag_minimum = 32;
 pub const flag_maximum = 64;
+pub const flag_rotation = 128;
 
 /// How a caller describes a catalogue: addresses as u64, so that the layout is one everywhere.
 pub const FieldIn = extern struct {
@@ -57,6 +61,8 @@ pub const FieldIn = extern struct {
     target_table: u16 = 0,
     target_field: u16 = target_key,
     reserved: u32 = 0,
+    /// The step that floats are rounded to on the wire; 0 for none.
+    quantize: f64 = 0,
 };
 
 /// In place of a field's id: the table's own key.
@@ -74,6 +80,8 @@ pub const TableIn = extern struct {
     fields: u64,
     /// Address of `unique_count` combinations of fields whose values are unique together.
     uniques: u64 = 0,
+    conflict: u32 = 0,
+    reserved: u32 = 0,
 };
 
 pub const UniqueIn = extern struct {
@@ -90,8 +98,8 @@ pub const CatalogueIn = extern struct {
 };
 
 comptime {
-    assert(@sizeOf(FieldIn) == 56);
-    assert(@sizeOf(TableIn) == 32);
+    assert(@sizeOf(FieldIn) == 64);
+    assert(@sizeOf(TableIn) == 40);
     assert(@sizeOf(UniqueIn) == 16);
     assert(@sizeOf(CatalogueIn) == 16);
 }
@@ -121,6 +129,10 @@ pub const Field = struct {
     referred: bool = false,
     /// It is one of several that are unique together.
     combined: bool = false,
+    /// Floats travel rounded to multiples of it; 0 for exactly.
+    quantize: f64 = 0,
+    /// Four floats that are a unit quaternion, on the wire.
+    rotation: bool = false,
 
     /// Whether a cell's bits alone can break a rule: what a lent column must be scanned for.
     pub fn constrained(field: *const Field) bool {
@@ -156,6 +168,7 @@ pub const Table = struct {
     /// Combinations of fields, by place, whose values are unique together.
     uniques: []const []const u32 = &.{},
     group: u16 = 0,
+    conflict: Conflict = .authority,
 
     pub fn fieldIndex(table: *const Table, id: u16) ?u32 {
         // Ids are dense from 0 unless a schema chose its own, so try the place first.
@@ -199,6 +212,7 @@ pub const Catalogue = struct {
             const kind: Kind = @enumFromInt(from.kind);
             if ((from.id == 0) != (kind == .entities)) return error.BadCatalogue;
             if (from.field_count > limits.fields_max) return error.BadCatalogue;
+            if (from.conflict > @intFromEnum(Conflict.lww) or (from.conflict != 0 and kind != .keyed)) return error.BadCatalogue;
             id_max = from.id;
             const fields = try a.alloc(Field, from.field_count);
             for (try slice(FieldIn, from.fields, from.field_count), fields, 0..) |*field_in, *field, f| {
@@ -220,6 +234,7 @@ pub const Catalogue = struct {
                 .rows_max = if (from.rows_max == 0) limits.rows_max else @min(from.rows_max, limits.rows_max),
                 .fields = fields,
                 .group = from.group,
+                .conflict = @enumFromInt(from.conflict),
             };
             if (kind == .event and (from.unique_count > 0 or from.group != 0)) return error.BadCatalogue;
             to.uniques = try copyUniques(a, to, from);
@@ -299,6 +314,10 @@ fn copyField(a: std.mem.Allocator, heap: *Heap, in: *const FieldIn) error{ OutOf
         .f32, .f64, .bool, .bytes, .string => return error.BadCatalogue,
         else => if (in.count != 1) return error.BadCatalogue,
     };
+    const float = kind == .f32 or kind == .f64;
+    const rotation = in.flags & flag_rotation != 0;
+    if (rotation and (kind != .f32 or in.count != 4)) return error.BadCatalogue;
+    if (in.quantize != 0 and !(float and in.quantize > 0 and std.math.isFinite(in.quantize))) return error.BadCatalogue;
     const enum_values = try a.dupe(i64, try slice(i64, in.enum_values, in.enum_count));
     for (enum_values, 0..) |value, i| if (i > 0 and value <= enum_values[i - 1]) return error.BadCatalogue;
     const default = if (in.flags & flag_default == 0)
@@ -315,6 +334,8 @@ fn copyField(a: std.mem.Allocator, heap: *Heap, in: *const FieldIn) error{ OutOf
         .foreign_key = foreign_key,
         .optional = in.flags & flag_optional != 0,
         .auto = auto,
+        .quantize = in.quantize,
+        .rotation = rotation,
         .has_minimum = in.flags & flag_minimum != 0,
         .has_maximum = in.flags & flag_maximum != 0,
         .width = width,

@@ -357,7 +357,6 @@ def name_of_another(table: str) -> type[Component]:
         ("x: enum[Kind] = field(default=5)", "wrong-type", "members: SWORD, POTION"),
         ("x: u8 = field(to='entities.id')", "bad-reference", "u64"),
         ("x: ref = field(default=3)", "key-conflict", "optional = true"),
-        ("x: f32 = field(quantize=0.1)", "not-built", "planned"),
         ("x: f32 = field(interpolate='none')", "not-built", "planned"),
         ("X: f32", "bad-name", "lower-case"),
         ("present: f32", "reserved-name", "taken"),
