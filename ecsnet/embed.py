@@ -263,7 +263,7 @@ def connect(
         reconnect: when the connection is lost, or the node ends it for a reason that may pass (it is restarted, it is
             full), go on trying to join it again. Meanwhile the state is `resuming`: the last version stays in view, and
             commands cannot be sent; those that were unanswered have their effect once. The session goes on where it
-            was, with a whole world; only where the node does not know it any more another one begins. The node
+            was, with what it has missed; only where the node does not know it any more another one begins. The node
             is looked for at the address that answered at first.
         on_version: see `OnVersion`.
 

@@ -251,7 +251,7 @@ struct Resume {                       # client -> node, instead of Hello: go on 
 
 struct Resumed {                      # node -> client: the answer to Resume
   session @0 :UInt64;                 # as asked
-  version @1 :UInt64;                 # base of the delta that follows; 0 = start over with a full sync
+  version @1 :UInt64;                 # base of the delta that follows: the Resume's, or 0 = start over with a full sync
   tick @2 :UInt64;                    # the authority's tick now
   epoch @3 :UInt32;                   # the history that holds from now on
   commandNext @4 :UInt32;             # next sequence the node expects: the client repeats from here
@@ -261,6 +261,7 @@ struct Resumed {                      # node -> client: the answer to Resume
   hz @8 :UInt16;                      # ticks a second now: a node that was started again may have another pace
   bytesPerS @9 :UInt32;               # as in Welcome
   commandsPerS @10 :UInt32;           # as in Welcome
+  eventsFrom @11 :UInt64;             # event rows of versions after this are told; those of (version, eventsFrom] are lost
 }
 
 struct Goodbye {                      # both ways: the last frame

@@ -5,7 +5,7 @@ clock, and does no more than feed, tick, drain and re-arm.
 
 `core` has the authority itself, `step` runs the game's functions, `link` knows one client's base and what comes next,
 `window` what is unacked, `blocks` the encoded deltas that clients share. `datagram_link` and `acked` are `link` and
-`window` where what is sent may be lost.
+`window` where what is sent may be lost. `resuming` says from where a session goes on over another link.
 """
 
 from ecsnet.authority.core import Authority, AuthorityStatistics, Observer, TickReport

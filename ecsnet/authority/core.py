@@ -24,6 +24,7 @@ from ecsnet.authority.blocks import NO_DIGEST, Blocks
 from ecsnet.authority.datagram_link import DatagramLink
 from ecsnet.authority.event_log import EventLog, tells_of_events
 from ecsnet.authority.link import Link, Transmit
+from ecsnet.authority.resuming import going_on
 from ecsnet.authority.sessions import Session, Sessions, hash_of_key
 from ecsnet.authority.step import ACCEPTED, Step
 from ecsnet.errors import ArgumentError, ClosedError, EcsnetError, LimitExceededError, RemoteProtocolError
@@ -90,7 +91,8 @@ class Observer(Protocol):
 class AuthorityStatistics:
     """Counts since the start; but `links`, `sessions` and, among those, `away` are of now, and `staleness` says how
     many versions are committed and not yet published, because views that somebody holds defer it. `joins` are of new
-    sessions, `resumes` of those that came back."""
+    sessions, `resumes` of those that came back, `resumes_in_place` those of them that were
+    to be sent only what they had missed."""
 
     tick: Tick
     version: Version
@@ -101,6 +103,7 @@ class AuthorityStatistics:
     away: int
     joins: int
     resumes: int
+    resumes_in_place: int
     leaves: int
     links_failed: int
     links_too_slow: int
@@ -181,7 +184,7 @@ class Authority:
         self._blocks = Blocks(self._kernel)
         self._events: EventLog | None = None
         if tells_of_events(world.schema):
-            self._events = EventLog(self.epoch)
+            self._events = EventLog(self.epoch, self.version)
             self.store.follow_events(self._events.add)
         self._digest_window = 0
         self._sessions_table = world.schema.table("sessions")
@@ -213,6 +216,7 @@ class Authority:
         self._closed = False
         self._joins = 0
         self._resumes = 0
+        self._resumes_in_place = 0
         self._leaves = 0
         self._links_failed = 0
         self._links_too_slow = 0
@@ -252,6 +256,7 @@ class Authority:
             away=self._sessions.away,
             joins=self._joins,
             resumes=self._resumes,
+            resumes_in_place=self._resumes_in_place,
             leaves=self._leaves,
             links_failed=self._links_failed,
             links_too_slow=self._links_too_slow,
@@ -669,13 +674,17 @@ class Authority:
         if session is None or not session.joined or session in self._leaving:
             link.server.refuse_resume(resume, Reason.AUTH_FAILED)
             return
+        self._refresh()
+        held = (resume.epoch, resume.version)
+        base, events_from = going_on(held, self.epoch, self.store.ancestors, self._blocks.pin, self._events)
         resumed = link.server.resumed(
             resume,
             session.ledger,
             client_id=session.client.client_id,
             epoch=self.epoch,
-            version=EMPTY_VERSION,
+            version=base,
             tick=self.tick_number,
+            events_from=events_from,
         )
         if not resumed:
             link.server.refuse_resume(resume, Reason.BAD_STATE)
@@ -688,7 +697,10 @@ class Authority:
         self._moved[session.client.session] = session
         link.client, link.session_of, link.joined = session.client, session, True
         link.entity = session.client._entity
+        if base != EMPTY_VERSION:
+            link.go_on_from(base, events_from)
         self._resumes += 1
+        self._resumes_in_place += base != EMPTY_VERSION
         # Its row may be in a version that is not there yet.
         self._arrivals.append((Version(self._kernel.head_version), link))
         self._tell_what_is_there()

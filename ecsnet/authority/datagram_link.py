@@ -70,6 +70,10 @@ class DatagramLink(Link):
     def in_parts(self) -> bool:
         return self._parts is not None and self._parts.next > 0
 
+    def go_on_from(self, base: Version, events_from: Version) -> None:
+        super().go_on_from(base, events_from)
+        self._based_on = base
+
     # --- what goes out -----------------------------------------------------------------------------------------------
 
     def record_sent(self, transmit: Transmit, now_ns: int) -> None:

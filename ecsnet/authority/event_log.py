@@ -45,14 +45,18 @@ def tells_of_events(schema: Schema) -> bool:
 class EventLog:
     """The messages `[first, end)`."""
 
-    __slots__ = ("_added", "_bytes", "_epoch", "_gone", "_messages", "end", "first")
+    __slots__ = ("_added", "_bytes", "_epoch", "_messages", "end", "first", "gone")
 
-    def __init__(self, epoch: Epoch) -> None:
+    def __init__(self, epoch: Epoch, begin: Version) -> None:
+        """Args:
+        begin: the newest version that there is already: of those up to it nothing is known.
+        """
         self._epoch = epoch
         self._added: deque[tuple[Version, Tick, Sequence[bytes]]] = deque()
         self._messages: deque[tuple[Version, EventFrames]] = deque()
         self._bytes = 0
-        self._gone = Version(0)
+        self.gone = begin
+        """The newest version of which rows had to go, or may have: all of later versions are kept."""
         self.first = 0
         """The number of the oldest message that is kept."""
         self.end = 0
@@ -80,7 +84,7 @@ class EventLog:
             self._bytes += frames.length
             self.end += 1
         while self._bytes > EVENT_LOG_BYTES_MAX and self._messages[0][0] < version:
-            self._gone, frames = self._messages.popleft()
+            self.gone, frames = self._messages.popleft()
             self._bytes -= frames.length
             self.first += 1
 
@@ -88,10 +92,22 @@ class EventLog:
         """The message of that number, which is kept."""
         return self._messages[number - self.first][1]
 
+    def told_from(self, version: Version) -> Version:
+        """The version after which a session's rows go on that was told those of `version` and before: that one, or a
+        later one where not all since are kept, or so many that some would have to go before they are sent."""
+        left = EVENT_LOG_BYTES_MAX * 3 // 4
+        for kept, frames in reversed(self._messages):
+            left -= frames.length
+            if kept <= version:
+                break
+            if left < 0:
+                return kept
+        return max(version, self.gone)
+
     def end_of(self, version: Version) -> int:
         """The number behind the last message of `version` and those before it. Below `first` where that is not known
         any more: messages of later versions had to go."""
-        if self._gone > version:
+        if self.gone > version:
             return self.first - 1
         number = self.end
         for kept, _ in reversed(self._messages):

@@ -217,6 +217,17 @@ class Link:
             bytes_received=self.bytes_received,
         )
 
+    # --- what a session brings ----------------------------------------------------------------------------------------
+
+    def go_on_from(self, base: Version, events_from: Version) -> None:
+        """The client of a session that was resumed holds `base`, and is to be told event rows of versions after
+        `events_from`. Before anything was sent."""
+        assert self.base == EMPTY_VERSION < base, (self.base, base)
+        self.base = base
+        self.window.go_on_from(base)
+        if self.events is not None:
+            self.event_next = self.event_origin = self.events.end_of(events_from)
+
     # --- what goes out -----------------------------------------------------------------------------------------------
 
     def next_transmit(self, blocks: Blocks, now_ns: int, digest_window: int) -> Transmit | None:

@@ -43,7 +43,9 @@ def hash_of_key(key: bytes) -> bytes:
 
 
 class Session:
-    """What the authority keeps of one session, over all its links."""
+    """What the authority keeps of one session, over all its links. What the next link of one that is away must know
+    belongs here and not in `Link`, which ends with the line; it begins with the Welcome and ends in `Sessions.remove`.
+    From which version the next link goes on is for its client to say (`resuming`)."""
 
     __slots__ = ("client", "expires_tick", "joined", "key_hash", "ledger", "link")
 

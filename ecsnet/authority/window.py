@@ -82,6 +82,10 @@ class Window:
         self._chunks_acked = 0
         self._progress_ns = 0
 
+    def go_on_from(self, version: Version) -> None:
+        """The client holds `version` from before this link."""
+        self.acked = self._newest = version
+
     @property
     def unacked(self) -> int:
         """Frames on their way: deltas and chunks."""

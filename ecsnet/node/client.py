@@ -163,7 +163,7 @@ async def open_client(
         reconnect: when the connection is lost, or the node ends it for a reason that may pass (it is restarted, it is
             full), go on trying to join it again. Meanwhile the state is `resuming`: the last version stays in view, and
             commands cannot be sent; those that were unanswered have their effect once. The session goes on where it
-            was, with a whole world; only where the node does not know it any more another one begins.
+            was, with what it has missed; only where the node does not know it any more another one begins.
         on_version: see `OnVersion`.
         clock: nanoseconds that never run backwards, in step with Trio's clock.
         seed: of the pauses between attempts; None draws one.

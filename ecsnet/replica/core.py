@@ -7,9 +7,10 @@ Invariants:
   says why, and the last good version stays readable;
 - a session whose link is lost goes on over the next, if that was asked for: the same player, and every command that was
   unanswered has its effect once. Where the node does not know the session any more another one begins;
-- either way the world on the next link begins from the empty one, in a store of its own: `view`, `version`, `tick`,
-  `entity` and `epoch` stay what they were until its first whole version takes their place, all at once. So between
-  links, and only there, a version may be lower than the one before: in another epoch.
+- where the node still has what changed since the version that is held, the session goes on from there, with what was
+  missed alone: in the same store, and `live` at once. Else its world begins from the empty one, in a store of its own:
+  `view`, `version`, `tick`, `entity` and `epoch` stay what they were until its first whole version takes their place,
+  all at once. So between links, and only there, a version may be lower than the one before: in another epoch.
 """
 
 import heapq
@@ -37,6 +38,7 @@ from ecsnet.replica.events import (
     Diverged,
     EpochChanged,
     Event,
+    EventRowsLost,
     ReplicaState,
     StateChanged,
     Ticket,
@@ -73,7 +75,7 @@ _ANSWER_FORGOTTEN = "the answer was lost: the node was started again, and rememb
 class ReplicaStatistics:
     """Counts since the start. `rtt_ns` is smoothed over pings, None before the first; bytes are of whole frames, those
     of deltas apart from those of full syncs. `reconnects` counts the links after the first, `resumes` those of them
-    on which the session of before went on.
+    on which the session of before went on, `resumed_in_place` those of these on which only what was missed came.
     Event rows are dropped that a game did not ask for when `EVENT_ROWS_UNREAD_MAX` waited: the oldest.
     `duplicates` and `gaps` are deltas that could not be used: to a version that was held, or from one that was not."""
 
@@ -81,6 +83,7 @@ class ReplicaStatistics:
     tick: Tick
     reconnects: int
     resumes: int
+    resumed_in_place: int
     versions_applied: int
     full_syncs_applied: int
     chunks_staged: int
@@ -139,6 +142,7 @@ class Replica:
         self._waits_for_transport = False
         self._reconnects = 0
         self._resumes = 0
+        self._resumed_in_place = 0
         self._state: ReplicaState = "joining"
         self._staging = Staging()
         self._parts = Parts()
@@ -187,8 +191,9 @@ class Replica:
 
     @property
     def state(self) -> ReplicaState:
-        """`joining` until the first whole version is there, `live`, then `closed`. `resuming` from the loss of a
-        session to the first whole version of the next: what is shown grows old meanwhile."""
+        """`joining` until the first whole version is there, `live`, then `closed`. `resuming` from the loss of a link
+        until the session goes on from what is held, or the first whole version of the next is there: what is shown
+        grows old meanwhile."""
         return self._state
 
     @property
@@ -254,6 +259,7 @@ class Replica:
             tick=self._tick,
             reconnects=self._reconnects,
             resumes=self._resumes,
+            resumed_in_place=self._resumed_in_place,
             versions_applied=self._versions_applied,
             full_syncs_applied=self._full_syncs_applied,
             chunks_staged=self._chunks_staged,
@@ -492,7 +498,7 @@ class Replica:
         )
 
     def _begin_again(self) -> None:
-        """Another link, and a world from nothing; what the last one has left stays visible."""
+        """Another link; what the last one has left stays visible."""
         self._waits_for_transport = False
         self._reconnects += 1
         self.farewell = None
@@ -514,9 +520,36 @@ class Replica:
             self._resumes += 1
             for number in self._tickets.keys() - self._session.pending_tickets():
                 self._lose_answer(number)
+            if message.version != EMPTY_VERSION:
+                self._go_on(Version(message.events_from))
         else:
             # Another session begins on this link. What the one before was to answer, nobody will.
             self._forget_tickets()
+
+    def _go_on(self, events_from: Version) -> None:
+        """The session goes on from what is shown: what follows is what was missed, and no more."""
+        assert self._next_store is None, "made and shown, or in a session that failed"
+        self._resumed_in_place += 1
+        self._held = self._shown
+        self._change_epoch()
+        self._lose_event_rows(events_from)
+        self._change_state("live")
+
+    def _lose_event_rows(self, until: Version) -> None:
+        """Rows of versions after the one that is shown, up to `until`, will not be told."""
+        if until != self._shown and self._tells_of_events:
+            self.events.append(EventRowsLost(self._shown, until))
+
+    def _change_epoch(self) -> None:
+        epoch = Epoch(self._session.epoch)
+        if epoch != self._epoch:
+            self.events.append(EpochChanged(self._epoch, epoch))
+            self._epoch = epoch
+
+    @property
+    def _tells_of_events(self) -> bool:
+        schema = self.schema
+        return schema is not None and any(table.kind == "event" and table.replicated for table in schema.tables)
 
     def _take_schema(self, message: SchemaMessage) -> None:
         if self.schema is not None:
@@ -630,6 +663,7 @@ class Replica:
             self._verify(store, version, message.digest_low, message.digest_high)
         if store is not self.store:
             self._show_next_store()
+            self._lose_event_rows(version)
         self._show(version, tick, Entity(message.entity))
 
     def _show(self, version: Version, tick: Tick, entity: Entity) -> None:
@@ -683,10 +717,7 @@ class Replica:
         self.store.close()
         self.store, self._next_store = self._next_store, None
         self._keeps_digest = self._had_digest = False
-        epoch = Epoch(self._session.epoch)
-        if epoch != self._epoch:
-            self.events.append(EpochChanged(self._epoch, epoch))
-            self._epoch = epoch
+        self._change_epoch()
 
     def _verify(self, store: Store, version: Version, low: int, high: int) -> None:
         theirs = (low.to_bytes(8, "little") + high.to_bytes(8, "little")).hex()

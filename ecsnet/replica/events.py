@@ -67,18 +67,28 @@ class Diverged:
 
 @dataclass(frozen=True, slots=True)
 class EpochChanged:
-    """What the view shows is of another history than before: the node began anew, and versions of the two cannot be
-    compared. Comes before the change of state to `live`."""
+    """What the view shows is of another history than before: versions of before may be gone, and those of the two
+    cannot be compared. Comes before the change of state to `live`."""
 
     old: Epoch
     new: Epoch
 
 
-Event = StateChanged | CommandAnswered | Diverged | EpochChanged | AnyRow
+@dataclass(frozen=True, slots=True)
+class EventRowsLost:
+    """Rows of event tables that were made while there was no connection, and that nobody can tell any more: those of
+    versions after `after`, up to and including `until`. There may have been none. Where `EpochChanged` came before it,
+    `after` is of the old epoch."""
+
+    after: Version
+    until: Version
+
+
+Event = StateChanged | CommandAnswered | Diverged | EpochChanged | EventRowsLost | AnyRow
 """What `poll` gives. A row of an event table is an `EventRow`, or, where the client was given a schema of Python
 classes, an instance of the table's class."""
 
-_OWN: Final = frozenset({StateChanged, CommandAnswered, Diverged, EpochChanged})
+_OWN: Final = frozenset({StateChanged, CommandAnswered, Diverged, EpochChanged, EventRowsLost})
 
 
 def is_event_row(event: Event) -> bool:

@@ -200,6 +200,8 @@ class ClientSession:
         self._pings = 0
         self._standing = standing
         """Until the node has said whether it goes on."""
+        self._named_version = 0
+        """What the Resume says is held."""
         self.tickets = tickets if standing is None else standing.tickets
         """The last that was given."""
         self._sequence = 0
@@ -389,6 +391,7 @@ class ClientSession:
         if standing is None:
             self._send(self._hello)
         else:
+            self._named_version = held[1]
             self._send(
                 Resume(
                     session=standing.welcome.session,
@@ -588,9 +591,14 @@ class ClientSession:
             raise RemoteProtocolError(
                 f"session {resumed.session:#x} was resumed in place of {standing.welcome.session:#x}", Reason.BAD_STATE
             )
-        if resumed.version:
+        if resumed.version not in (0, self._named_version):
             raise RemoteProtocolError(
-                f"a resume from version {resumed.version}: planned; begin from 0, with a full sync", Reason.NOT_BUILT
+                f"a session that goes on from version {resumed.version}, where {self._named_version} is held",
+                Reason.BAD_STATE,
+            )
+        if resumed.version and resumed.events_from < resumed.version:
+            raise RemoteProtocolError(
+                f"event rows of versions after {resumed.events_from}, where {resumed.version} is held", Reason.BAD_STATE
             )
         if not HZ_MIN <= resumed.hz <= HZ_MAX or not resumed.commands_per_s:
             raise RemoteProtocolError(

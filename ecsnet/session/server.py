@@ -387,13 +387,15 @@ class ServerSession:
         epoch: int,
         version: int,
         tick: int,
+        events_from: int,
     ) -> bool:
         """Let the client go on with its session: the answer to ResumeReceived, and then the answers to its commands
         that it may have missed.
 
         Args:
             ledger: the session's.
-            version: the base of the delta that follows; 0 for a full sync.
+            version: the base of the delta that follows: what the Resume says is held, or 0 for a full sync.
+            events_from: event rows of versions after this one follow.
 
         Returns:
             False if the numbers of its commands cannot be: nothing was said then, and it is to be refused.
@@ -419,6 +421,7 @@ class ServerSession:
                 hz=offer.hz,
                 bytes_per_s=offer.bytes_per_s,
                 commands_per_s=offer.commands_per_s,
+                events_from=events_from,
             )
         )
         self._begin(resume.session, client_id, epoch, tick)

@@ -255,6 +255,7 @@ class Store(Keeping, Crowding):
         "_tick",
         "_writer",
         "_writers",
+        "ancestors",
         "baton",
         "disk",
         "epoch",
@@ -354,6 +355,8 @@ class Store(Keeping, Crowding):
         self._tick = Tick(0)
         self.epoch = 0
         """The history that the versions belong to; 0 for a store in memory, unless its authority says another."""
+        self.ancestors: tuple[tuple[int, int], ...] = ()
+        """The epochs before it, oldest first, each with its last version that this history has, too."""
         self.wait_s = checked_wait(wait_s)
         self._history = new_history(changes_bytes)
         self._events: EventEncoder | None = None
@@ -375,6 +378,7 @@ class Store(Keeping, Crowding):
             )  # fmt: skip
             self.baton, self._maker = self.disk.baton, self.disk
             self._tick, self.epoch = Tick(self.disk.recovery.tick), self.disk.recovery.epoch
+            self.ancestors = self.disk.recovery.ancestors
             self.producers, self._writers = opening.parts(self, self.disk, batching)
             self._writer = self._writers[level]
         else:

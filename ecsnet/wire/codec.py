@@ -760,7 +760,7 @@ def _read_resume(r: Any) -> Resume:
 def _write_resumed(b: Any, m: Resumed) -> None:
     b.session, b.version, b.tick, b.epoch, b.commandNext = m.session, m.version, m.tick, m.epoch, m.command_next
     b.accepted, b.reason, b.resumeKey = m.accepted, int(m.reason), m.resume_key
-    b.hz, b.bytesPerS, b.commandsPerS = m.hz, m.bytes_per_s, m.commands_per_s
+    b.hz, b.bytesPerS, b.commandsPerS, b.eventsFrom = m.hz, m.bytes_per_s, m.commands_per_s, m.events_from
 
 
 def _read_resumed(r: Any) -> Resumed:
@@ -776,6 +776,7 @@ def _read_resumed(r: Any) -> Resumed:
         hz=r.hz,
         bytes_per_s=r.bytesPerS,
         commands_per_s=r.commandsPerS,
+        events_from=r.eventsFrom,
     )
 
 

@@ -290,6 +290,7 @@ class Resumed(Message, frozen=True, kw_only=True):
     hz: int = 0
     bytes_per_s: int = 0
     commands_per_s: int = 0
+    events_from: int = 0
 
 
 class Goodbye(Message, frozen=True, kw_only=True):

@@ -177,6 +177,7 @@ VECTORS: dict[str, m.Message] = {
         hz=30,
         bytes_per_s=65_536,
         commands_per_s=120,
+        events_from=1004,
     ),
     "resumed-refused": m.Resumed(session=1, version=0, tick=0, epoch=0, reason=m.Reason.HISTORY_GONE),
     "goodbye": m.Goodbye(reason=m.Reason.SHUTDOWN, reconnect_after_ms=2500, message="back in a moment"),

@@ -16,7 +16,7 @@ from ecsnet import limits
 from ecsnet.authority import Authority
 from ecsnet.errors import BusyError, LimitExceededError, RemoteProtocolError
 from ecsnet.ids import Entity, Tick, Version
-from ecsnet.replica import EventRow, Replica
+from ecsnet.replica import EventRow, EventRowsLost, Replica
 from ecsnet.replica.event_rows import EventReader
 from ecsnet.schema import loads
 from ecsnet.store import Store, Transaction
@@ -107,6 +107,7 @@ class Told:
     def __init__(self, pair: Pair) -> None:
         self.pair = pair
         self.rows: dict[str, list[EventRow]] = {replica.name: [] for replica in pair.replicas}
+        self.lost: list[EventRowsLost] = []
         self.first: dict[str, int] = {}
         for replica in pair.replicas:
             replica.on_applied = partial(self._applied, replica.name)
@@ -118,7 +119,7 @@ class Told:
         for _ in range(steps):
             self.pair.step()
             for replica in self.pair.replicas:
-                for row in rows_of(replica):
+                for row in rows_of(replica, self.lost):
                     assert row.version <= replica.version, "told before what it is about can be seen"
                     self.rows[replica.name].append(row)
 
@@ -126,11 +127,13 @@ class Told:
         return [(row.number, row.table) for row in self.rows[name]]
 
 
-def rows_of(replica: Replica) -> list[EventRow]:
+def rows_of(replica: Replica, lost: list[EventRowsLost] | None = None) -> list[EventRow]:
     rows = []
     while (event := replica.next_event()) is not None:
         if isinstance(event, EventRow):
             rows.append(event)
+        elif isinstance(event, EventRowsLost) and lost is not None:
+            lost.append(event)
     return rows
 
 
@@ -205,12 +208,53 @@ def test_a_delta_in_chunks_is_no_reason_to_miss_any() -> None:
             assert told.numbers(name) == game.after(told.first[name])
 
 
-def test_a_client_that_comes_back_is_told_what_happens_from_then_on() -> None:
+@pytest.mark.parametrize("datagrams", [False, True])
+def test_a_client_that_comes_back_is_told_what_happened_meanwhile(datagrams: bool) -> None:
     game = Game()
-    with Pair(game.world, latency_ticks=2, reconnects=True) as pair:
+    with Pair(game.world, latency_ticks=2, reconnects=True, datagrams=datagrams) as pair:
         told = Told(pair)
         told.run(30)
-        before = len(told.rows["client-0"])
+        for away in (1, 10, 40):
+            pair.wire.lose(pair.now_ns)
+            told.run(away)
+            pair.reconnect()
+            told.run(20)
+        settle(game, told)
+        assert told.numbers("client-0") == game.after(told.first["client-0"]) != []
+        assert told.lost == []
+        assert pair.replica.statistics().full_syncs_applied == 1
+
+
+def test_rows_that_are_not_kept_so_long_are_said_to_be_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Exactly from which version to which: all others are told, each once."""
+    monkeypatch.setattr("ecsnet.authority.event_log.EVENT_LOG_BYTES_MAX", 4000)
+    game = Game()
+    with Pair(game.world, reconnects=True) as pair:
+        told = Told(pair)
+        told.run(30)
+        held = pair.replica.version
+        pair.wire.lose(pair.now_ns)
+        told.run(60)
+        pair.reconnect()
+        told.run(5)
+        # Versions and ticks of this world go together.
+        apart = pair.authority.tick_number - pair.authority.version
+        settle(game, told)
+        [lost] = told.lost
+        assert lost.after == held < lost.until < pair.replica.version
+        ticks = {number: tick for tick, number, _ in game.made}
+        first = told.first["client-0"]
+        kept = [row for row in game.after(first) if not lost.after + apart < ticks[row[0]] <= lost.until + apart]
+        assert told.numbers("client-0") == kept != game.after(first)
+
+
+def test_a_client_whose_world_begins_anew_is_told_what_happens_from_then_on() -> None:
+    """Nobody knows its session any more. What was made up to the new world's first version is said to be lost."""
+    game = Game()
+    with Pair(game.world, latency_ticks=2, reconnects=True, linger_s=0) as pair:
+        told = Told(pair)
+        told.run(30)
+        before, held = len(told.rows["client-0"]), pair.replica.version
         pair.wire.lose(pair.now_ns)
         told.run(10)
         told.first.clear()
@@ -218,6 +262,25 @@ def test_a_client_that_comes_back_is_told_what_happens_from_then_on() -> None:
         told.run(30)
         settle(game, told)
         assert told.numbers("client-0")[before:] == game.after(told.first["client-0"]) != []
+        [lost] = told.lost
+        assert lost.after == held < lost.until < pair.replica.version
+
+
+def test_a_node_that_is_started_again_knows_no_rows_of_before() -> None:
+    game = Game()
+    with Store(SCHEMA) as store, Pair(game.world, reconnects=True, store=store) as pair:
+        told = Told(pair)
+        told.run(30)
+        held = pair.replica.version
+        pair.wire.lose(pair.now_ns)
+        told.run(10)
+        head = pair.authority.version
+        pair.restart(seed=3)
+        pair.reconnect()
+        told.run(20)
+        settle(game, told)
+        assert told.lost == [EventRowsLost(held, head)]
+        assert pair.replica.statistics().full_syncs_applied == 1
 
 
 def test_who_cannot_be_told_all_of_it_is_parted_with(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -35,7 +35,7 @@ def live_pair(**given: Any) -> Pair:
 
 
 def test_a_lost_client_shows_what_it_had_until_a_whole_version_of_the_next_session_is_there() -> None:
-    with live_pair() as pair:
+    with live_pair(linger_s=0) as pair:
         replica = pair.replica
         events_of(replica)
         before = (replica.version, replica.tick, replica.entity)
@@ -64,7 +64,7 @@ def test_a_lost_client_shows_what_it_had_until_a_whole_version_of_the_next_sessi
 
 
 def test_a_view_of_before_stays_valid_after_the_new_world_has_taken_its_place() -> None:
-    with live_pair() as pair:
+    with live_pair(linger_s=0) as pair:
         old = pair.replica.view()
         digest = old.digest()
         pair.wire.lose(pair.now_ns)
@@ -196,7 +196,7 @@ def test_what_still_arrives_on_a_lost_line_is_nobodys() -> None:
 
 def test_a_first_version_that_cannot_be_trusted_leaves_what_is_shown() -> None:
     """The store of the next session is filled on the side, and looked at before it is shown."""
-    with live_pair() as pair:
+    with live_pair(linger_s=0) as pair:
         replica = pair.replica
         version, entity = replica.version, replica.entity
         with replica.view() as view:

@@ -473,10 +473,11 @@ def test_a_goodbye_for_slowness_is_no_end() -> None:
         assert pair.replica.entity == entity
 
 
-def test_the_node_names_the_next_command_and_begins_with_a_full_sync() -> None:
+def test_the_node_names_the_next_command_and_the_version_that_it_goes_on_from() -> None:
     with playing() as pair:
         pair.replica.send("hit", target=pair.replica.entity)
         pair.step(2)
+        held = pair.replica.version
         pair.wire.lose(pair.now_ns)
         pair.reconnect()
         pair.wire.down.record = True
@@ -484,5 +485,6 @@ def test_the_node_names_the_next_command_and_begins_with_a_full_sync() -> None:
         first = pair.wire.down.written[0]
         resumed = decode_untrusted(first[4], first[FRAME_HEADER_BYTES:])
         assert isinstance(resumed, Resumed)
-        assert (resumed.accepted, resumed.version, resumed.command_next, resumed.hz) == (True, 0, 2, 30)
-        assert pair.replica.statistics().full_syncs_applied == 2
+        assert (resumed.accepted, resumed.version, resumed.command_next, resumed.hz) == (True, held, 2, 30)
+        assert resumed.events_from == held
+        assert pair.replica.statistics().full_syncs_applied == 1
