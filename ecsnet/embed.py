@@ -20,6 +20,7 @@ from random import Random
 from types import TracebackType
 from typing import Self
 
+from ecsnet.auth.account import Token
 from ecsnet.errors import InternalError
 from ecsnet.limits import NS_PER_MS, NS_PER_S, RECEIVE_CHUNK_BYTES
 from ecsnet.node.client_base import BaseClient, no_world_in_time, raise_why_not_live
@@ -245,6 +246,7 @@ def connect(
     world: World | Schema | str | Path | None = None,
     *,
     name: str = "",
+    token: Token | None = None,
     wait_s: float = 5.0,
     threaded: bool = True,
     reconnect: bool = False,
@@ -257,6 +259,8 @@ def connect(
             thread of this process.
         world: the game's world or schema, or the path of one; None takes the schema and the commands from the node.
         name: what the client calls itself; not a proof of anything.
+        token: what proves who the client is, to a node that asks: text, bytes, or a function that gets a new one for
+            each session that begins.
         wait_s: seconds for all of it.
         threaded: whether the network has a thread of its own. Without, it runs in `poll`, and a game that does not poll
             for some seconds is taken for dead by the node.
@@ -268,19 +272,25 @@ def connect(
         on_version: see `OnVersion`.
 
     Raises:
-        ConnectError: nobody answers there, or the node did not let us in. SchemaMismatchError: it has another schema.
+        ConnectError: nobody answers there, or the node did not let us in. AuthenticationError: it does not believe who
+        we say we are. SchemaMismatchError: it has another schema.
         RemoteProtocolError: it does not speak our protocol. NotBuiltError: a transport other than tcp://. Nothing is
         left open.
     """
     address = node if isinstance(node, str) else "in-process"
     deadline_ns = time.monotonic_ns() + int(wait_s * NS_PER_S)
-    replica = Replica(world, name=name, reconnects=reconnect)
+    replica = Replica(world, name=name, token=token, reconnects=reconnect)
     try:
         connected = connect_tcp(node, wait_s) if isinstance(node, str) else node.connect_in_process()
     except BaseException:
         replica.release()
         raise
-    link = ReplicaLink(replica, connected, on_version)
+    try:
+        link = ReplicaLink(replica, connected, on_version)
+    except BaseException:
+        connected.close()
+        replica.release()
+        raise
     network = _Network(link, Reconnector(link, same_way(node, connected), Random()))
     try:
         network.run_while(lambda: replica.state == "joining", deadline_ns)

@@ -13,6 +13,7 @@ from typing import Any
 
 __all__ = [
     "ArgumentError",
+    "AuthenticationError",
     "BorrowError",
     "BusyError",
     "ClosedError",
@@ -381,9 +382,13 @@ class ConnectError(EcsnetError):
     """A node could not be reached, or did not let us in. `address` is as given."""
 
     def __init__(self, address: str, reason: str) -> None:
-        super().__init__(f"{address}: {reason}")
+        super().__init__(f"{address}: {reason}" if address else reason)
         self.address = address
         self.reason = reason
+
+
+class AuthenticationError(ConnectError):
+    """The node does not believe who we say we are, or there is no token to be had that would tell it."""
 
 
 class ListenError(EcsnetError):

@@ -161,6 +161,12 @@ RESUME_KEY_BYTES: Final = 16
 NAME_BYTES_MAX: Final = 63
 """UTF-8 bytes of a name (client, table, field, command): fits the `bytes[64]` of the metadata tables."""
 
+ROLE_BYTES_MAX: Final = 31
+"""Bytes of the name of a role: it stands in every session's row, and a node has a handful of them."""
+
+TOKEN_BYTES_MAX: Final = 4 * KIB
+"""Bytes of a token that proves an account: a JWT of an identity provider with its signature has one or two."""
+
 REASON_BYTES_MAX: Final = 512
 """UTF-8 bytes of the text beside a reject, a goodbye or an error: one message box."""
 

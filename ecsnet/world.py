@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, TypeAlias, TypeVar, overload
 
+from ecsnet.auth.account import PLAYER, Authenticate, check_authenticate
 from ecsnet.errors import ArgumentError, LocalProtocolError, NotBuiltError, UnknownNameError
 from ecsnet.ids import ClientId, Entity, SessionId
 from ecsnet.limits import COMMAND_NAMES_MAX, COMMAND_PARAMETERS_MAX, HZ_DEFAULT, HZ_MAX, HZ_MIN, NAME_BYTES_MAX
@@ -33,6 +34,7 @@ __all__ = ["Client", "CommandSpec", "SystemSpec", "World"]
 Given = ParamSpec("Given")
 Returned = TypeVar("Returned")
 System = TypeVar("System", bound="Callable[[Transaction], Any]")
+Who = TypeVar("Who", bound=Authenticate)
 JoinHook = TypeVar("JoinHook", bound="Callable[[Transaction, Client], Any]")
 if TYPE_CHECKING:
     Command: TypeAlias = Callable[Concatenate[Transaction, "Client", Given], Any]
@@ -76,12 +78,15 @@ class Client:
     The game never makes one: hooks and commands are handed it. It may be kept for as long as the session lasts.
     """
 
-    __slots__ = ("_entity", "_key", "_transaction", "client_id", "name", "session")
+    __slots__ = ("_entity", "_key", "_transaction", "client_id", "name", "role", "session")
 
-    def __init__(self, session: SessionId, client_id: ClientId, name: str) -> None:
+    def __init__(self, session: SessionId, client_id: ClientId, name: str, role: str = PLAYER) -> None:
         self.session = session
         self.client_id = client_id
+        """The account. Without authentication it is the session's number, and lasts as long."""
         self.name = name
+        self.role = role
+        """What the schema's rules go by: the account's role, "player" unless authentication says otherwise."""
         self._key = 0
         self._entity = Entity(0)
         self._transaction: Transaction | None = None
@@ -111,7 +116,8 @@ class Client:
         self._transaction.update(self._key, "sessions", entity=int(entity))
 
     def __repr__(self) -> str:
-        return f"Client({self.name!r}, session={self.session:#x}, client_id={self.client_id:#x})"
+        role = "" if self.role == PLAYER else f", role={self.role!r}"
+        return f"Client({self.name!r}, session={self.session:#x}, client_id={self.client_id:#x}{role})"
 
 
 class World:
@@ -144,7 +150,23 @@ class World:
         self.systems: list[SystemSpec] = []
         self.join_hook: Callable[..., Any] | None = None
         self.leave_hook: Callable[..., Any] | None = None
+        self.authenticate_hook: Authenticate | None = None
         self._sealed = False
+
+    def authenticate(self, function: Who) -> Who:
+        """Ask `function(login)` who each new session is, before anything else: it returns an `ecsnet.auth.Account`, or
+        raises `Reject`, and then the client is told that reason. Without one everybody is a player of a new account.
+
+        A coroutine function may wait, until the deadline of the handshake; a plain function must be quick. What else
+        it raises is logged, and the client hears "internal". A session that is resumed is not asked about again.
+        """
+        if self._sealed:
+            raise LocalProtocolError("authenticate was registered while the world runs; register it before that")
+        if self.authenticate_hook is not None:
+            raise ArgumentError(f"authenticate is {self.authenticate_hook!r} already; a world has one")
+        check_authenticate(function)
+        self.authenticate_hook = function
+        return function
 
     def on_join(self, function: JoinHook) -> JoinHook:
         """Run `function(tx, client)` once for each new session, in the first tick after its handshake. The entity it

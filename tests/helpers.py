@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from ecsnet.auth import Token
 from ecsnet.authority import Authority, Link, TickReport
 from ecsnet.errors import RemoteProtocolError
 from ecsnet.limits import LINGER_S_DEFAULT, MESSAGE_TO_CLIENT_BYTES_MAX, MESSAGE_TO_NODE_BYTES_MAX, NS_PER_S
@@ -375,9 +376,15 @@ class Pair:
 
     # --- what happens ------------------------------------------------------------------------------------------------
 
-    def connect(self, *, name: str = "client", knows: Any = DEFAULT, reconnects: bool = False) -> Replica:
+    def connect(
+        self, *, name: str = "client", knows: Any = DEFAULT, reconnects: bool = False, token: Token | None = None
+    ) -> Replica:
         replica = Replica(
-            self.world if knows is DEFAULT else knows, name=name, reconnects=reconnects, datagrams=self.datagrams
+            self.world if knows is DEFAULT else knows,
+            name=name,
+            token=token,
+            reconnects=reconnects,
+            datagrams=self.datagrams,
         )
         self.wires.append(self._wire(replica))
         return replica

@@ -20,10 +20,12 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from ecsnet._kernel.kernel import HistoryGone
+from ecsnet.auth.account import PLAYER, Account, Authenticate, Login, audience_of
 from ecsnet.authority.blocks import NO_DIGEST, Blocks
 from ecsnet.authority.datagram_link import DatagramLink
 from ecsnet.authority.event_log import EventLog, tells_of_events
 from ecsnet.authority.link import Link, Transmit
+from ecsnet.authority.logins import Logins, Refusal
 from ecsnet.authority.resuming import going_on
 from ecsnet.authority.sessions import Session, Sessions, hash_of_key
 from ecsnet.authority.step import ACCEPTED, Step
@@ -52,7 +54,7 @@ from ecsnet.session.server import (
 from ecsnet.session.states import MAY_PASS
 from ecsnet.store import Store, TickScope
 from ecsnet.wire.codec import DeltaFrames
-from ecsnet.wire.messages import Hello, Kind, Reason, Resume
+from ecsnet.wire.messages import Kind, Reason, Resume
 from ecsnet.world import Client, World
 
 log = logging.getLogger("ecsnet.authority")
@@ -122,6 +124,10 @@ class AuthorityStatistics:
     sync_bytes_sent: int
     bytes_received: int
     frames_received: int
+    logins_refused: int
+    """Strangers whom `authenticate` turned away."""
+    logins_failed: int
+    """Of whom it raised something else than `Reject`, or gave no account."""
 
 
 class Authority:
@@ -135,6 +141,7 @@ class Authority:
         epoch: the history that this store continues; None is the store's own, or a new one for a store that has none.
         digest_every_version: every delta carries a digest, for tests and simulations; else one a second does.
         linger_s: how long a session waits for a client that lost its link; 0 ends it with the link.
+        authenticate: who strangers are; None is the world's own, and where that has none everybody is a player.
 
     Raises:
         LimitExceededError: a row of an event table may be too large for a message. ArgumentError: `linger_s`.
@@ -149,6 +156,7 @@ class Authority:
         epoch: int | None = None,
         digest_every_version: bool = False,
         linger_s: float = LINGER_S_DEFAULT,
+        authenticate: Authenticate | None = None,
     ) -> None:
         if not 0 <= linger_s <= LINGER_S_MAX:
             raise ArgumentError(f"linger_s is {linger_s!r}; it must be in [0, {LINGER_S_MAX:g}]")
@@ -212,6 +220,8 @@ class Authority:
         self._links_opened = 0
         self._sessions_made = 0
         self._next_timeout_ns: int | None = None
+        hook = world.authenticate_hook if authenticate is None else authenticate
+        self._logins = Logins(hook, audience_of(world.schema.name, world.schema.fingerprint))
         self._shutting_down = False
         self._closed = False
         self._joins = 0
@@ -275,6 +285,8 @@ class Authority:
             sync_bytes_sent=totals[2],
             bytes_received=totals[3],
             frames_received=totals[4],
+            logins_refused=self._logins.refused,
+            logins_failed=self._logins.failed,
         )
 
     # --- what arrives ------------------------------------------------------------------------------------------------
@@ -462,6 +474,18 @@ class Authority:
             raise failure
         return TickReport(tick, version, commands, step.systems_failed - failed_before)
 
+    async def log_in(self, login: Login) -> object:
+        """Ask an `authenticate` that waits. For the driver, where a link has a `login`: it hands what comes of it to
+        `settle_login`. Nothing is raised, and it may be cancelled."""
+        return await self._logins.wait(login)
+
+    def settle_login(self, link: Link, said: object, now_ns: int) -> None:
+        """What `log_in` said of a link's `login`. Nothing happens if the link is gone by now."""
+        if link.login is None or not link.transport_open or link.server.closed:
+            return
+        self._settle(link, link.login, said, now_ns)
+        self._drain(link, now_ns)
+
     def handle_durable(self) -> None:
         """Of a store on disk, between two ticks: what became durable may be told now. Ask for what there is to send."""
         if not self._closed:
@@ -631,7 +655,7 @@ class Authority:
                 case AckReceived():
                     link.window.ack_untrusted(event.version, event.chunks, now_ns)
                 case HelloReceived():
-                    self._admit(link, event.hello)
+                    self._ask_who(link, now_ns)
                 case ResumeReceived():
                     self._resume(link, event.resume)
                 case PeerLeft():
@@ -639,24 +663,44 @@ class Authority:
         if link.server.closed:
             self._ending(link, now_ns)
 
-    def _admit(self, link: Link, hello: Hello) -> None:
-        """The stranger said hello: give it a session. It joins the world in the next tick."""
+    def _ask_who(self, link: Link, now_ns: int) -> None:
+        """The stranger said hello: find out who it is, or let the driver wait for that."""
         if self._shutting_down:
             link.server.refuse(Reason.SHUTDOWN, "the node shuts down")
-            return
+        elif self._logins.is_open:
+            self._admit(link, None)
+        else:
+            link.login = self._logins.login(link)
+            if not self._logins.waits:
+                self._settle(link, link.login, self._logins.ask(link.login), now_ns)
+
+    def _settle(self, link: Link, login: Login, said: object, now_ns: int) -> None:
+        link.login = None
+        answer = self._logins.judge(login, said, now_ns)
+        if isinstance(answer, Refusal):
+            link.server.refuse(answer.reason, answer.message)
+        elif self._shutting_down:
+            link.server.refuse(Reason.SHUTDOWN, "the node shuts down")
+        else:
+            self._admit(link, answer)
+
+    def _admit(self, link: Link, account: Account | None) -> None:
+        """Give the stranger a session. It joins the world in the next tick."""
         number = 0
         while number == 0 or number in self._sessions:
             self._sessions_made += 1
             number = self._number("session", self._sessions_made)
         key = self._secret(f"resume/{number}", RESUME_KEY_BYTES) if self._linger_ticks else b""
         # Without authentication an account lasts as long as its session.
-        client = Client(SessionId(number), ClientId(number), hello.name)
+        client_id = number if account is None else account.client_id
+        name = link.server.peer_name if account is None else account.name or link.server.peer_name
+        client = Client(SessionId(number), ClientId(client_id), name, PLAYER if account is None else account.role)
         session = Session(client, hash_of_key(key), link.server.ledger)
         link.client, link.session_of, session.link = client, session, link
         self._sessions.add(session)
         link.server.welcome(
             session=number,
-            client_id=number,
+            client_id=client_id,
             epoch=self.epoch,
             version=self.version,
             tick=self.tick_number,

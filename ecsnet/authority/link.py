@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 from ecsnet._kernel.kernel import HistoryGone
+from ecsnet.auth.account import Login
 from ecsnet.authority.blocks import NO_DIGEST, Blocks, Cut
 from ecsnet.authority.event_log import EventLog
 from ecsnet.authority.sessions import Session
@@ -114,6 +115,7 @@ class Link:
         "full_syncs",
         "joined",
         "live",
+        "login",
         "number",
         "peer",
         "server",
@@ -127,6 +129,8 @@ class Link:
         self.number = number
         self.peer = peer
         self.server = server
+        self.login: Login | None = None
+        """Of a stranger whose account the driver is to find out: see `Authority.log_in`."""
         self.client: Client | None = None
         self.session_of: Session | None = None
         """Whose link this is, or was: `session_of.link` is another one after a resume."""

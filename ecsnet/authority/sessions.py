@@ -21,6 +21,7 @@ import hmac
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
+from ecsnet.auth.account import PLAYER
 from ecsnet.ids import ClientId, Entity, SessionId, Tick
 from ecsnet.limits import NAME_BYTES_MAX, SESSIONS_ABSENT_MAX
 from ecsnet.session.ledger import CommandLedger, Outcome
@@ -80,6 +81,7 @@ class Session:
             "expires_tick": 0,
             "key_hash": self.key_hash,
             "name": clip_text(client.name, NAME_BYTES_MAX).encode(),
+            "role": client.role.encode(),
         }
 
 
@@ -111,7 +113,9 @@ class Sessions:
         found = []
         for number, key in enumerate(keys):
             name = bytes(rows["name"][number]).rstrip(b"\0").decode(errors="replace")
-            client = Client(SessionId(int(rows["session"][number])), ClientId(int(rows["client_id"][number])), name)
+            session_id, client_id = int(rows["session"][number]), int(rows["client_id"][number])
+            role = bytes(rows["role"][number]).rstrip(b"\0").decode(errors="replace") or PLAYER
+            client = Client(SessionId(session_id), ClientId(client_id), name, role)
             client._key, client._entity = key, Entity(int(rows["entity"][number]))
             statuses = bytes(rows["statuses"][number])
             ledger = CommandLedger.recovered(int(rows["last_command"][number]), statuses, version=version, tick=tick)

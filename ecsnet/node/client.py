@@ -13,6 +13,7 @@ from random import Random
 
 import trio
 
+from ecsnet.auth.account import Token
 from ecsnet.errors import ConnectError
 from ecsnet.limits import NS_PER_MS
 from ecsnet.node.client_base import BaseClient, no_world_in_time, raise_why_not_live
@@ -146,6 +147,7 @@ async def open_client(
     world: World | Schema | str | Path | None = None,
     *,
     name: str = "",
+    token: Token | None = None,
     wait_s: float = 5.0,
     reconnect: bool = False,
     on_version: OnVersion | None = None,
@@ -159,6 +161,8 @@ async def open_client(
         node: a URL such as "tcp://localhost:7777", or a node of this process.
         world: the game's world or schema, or the path of one; None takes the schema and the commands from the node.
         name: what the client calls itself; not a proof of anything.
+        token: what proves who the client is, to a node that asks: text, bytes, or a function that gets a new one for
+            each session that begins.
         wait_s: seconds for all of it.
         reconnect: when the connection is lost, or the node ends it for a reason that may pass (it is restarted, it is
             full), go on trying to join it again. Meanwhile the state is `resuming`: the last version stays in view, and
@@ -169,14 +173,20 @@ async def open_client(
         seed: of the pauses between attempts; None draws one.
 
     Raises:
-        ConnectError: nobody answers there, or the node did not let us in. SchemaMismatchError: it has another schema.
+        ConnectError: nobody answers there, or the node did not let us in. AuthenticationError: it does not believe who
+        we say we are. SchemaMismatchError: it has another schema.
         RemoteProtocolError: it does not speak our protocol. Nothing is left open.
     """
     address = node if isinstance(node, str) else "in-process"
-    replica = Replica(world, name=name, reconnects=reconnect)
+    replica = Replica(world, name=name, token=token, reconnects=reconnect)
     deadline = trio.current_time() + wait_s
     connected = await _connect(node, deadline) if isinstance(node, str) else node.connect_in_process()
-    link = ReplicaLink(replica, connected, on_version, clock=clock)
+    try:
+        link = ReplicaLink(replica, connected, on_version, clock=clock)
+    except BaseException:
+        connected.close()
+        replica.release()
+        raise
     client = AsyncClient(link, Reconnector(link, same_way(node, connected), Random(seed)))
     try:
         with unwrapping():

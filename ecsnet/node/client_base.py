@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NoReturn, overload
 
 from ecsnet.errors import (
+    AuthenticationError,
     ClosedError,
     ConnectError,
     EcsnetError,
@@ -22,6 +23,7 @@ from ecsnet.node.replica_link import ReplicaLink
 from ecsnet.replica import Event, Replica, ReplicaState, ReplicaStatistics, StateChanged, Ticket, is_event_row
 from ecsnet.schema import Schema
 from ecsnet.store import Condition, Store, Subscription, View
+from ecsnet.wire.messages import Reason
 
 if TYPE_CHECKING:
     from ecsnet.world import Command, Given
@@ -225,13 +227,14 @@ def raise_why_not_live(replica: Replica, address: str) -> NoReturn:
 
     Raises:
         SchemaMismatchError, RemoteProtocolError: what the node said or sent is at fault.
-        ConnectError: it refused, ended or was lost.
+        AuthenticationError: it does not believe who we say we are. ConnectError: it refused, ended or was lost.
     """
     if isinstance(replica.error, SchemaMismatchError):
         raise replica.error
     if replica.farewell is not None:
         reason, message = replica.farewell
-        raise ConnectError(address, f"the node did not let us in: {message or reason.words}") from replica.error
+        kind = AuthenticationError if reason == Reason.AUTH_FAILED else ConnectError
+        raise kind(address, f"the node did not let us in: {message or reason.words}") from replica.error
     if isinstance(replica.error, RemoteProtocolError):
         raise replica.error
     why = "the connection was lost"

@@ -250,7 +250,10 @@ class Connections:
         """Read a connection's input until its client holds a whole world; from then on the hub does."""
         with trio.move_on_after(self._limits.handshake_deadline_s) as deadline:
             while connection.link.state == "handshake" and await self._receive(connection):
-                pass
+                if (login := connection.link.login) is not None:
+                    said = await self._authority.log_in(login)
+                    self._authority.settle_login(connection.link, said, self._clock())
+                    connection.work.set()
         if deadline.cancelled_caught:
             self.counts.handshakes_failed += 1
             late = RemoteProtocolError(

@@ -27,6 +27,7 @@ from pathlib import Path
 
 import trio
 
+from ecsnet.auth.account import Authenticate
 from ecsnet.authority import Authority, AuthorityStatistics, TickReport
 from ecsnet.config import LimitSettings
 from ecsnet.errors import ArgumentError, BusyError, ClosedError
@@ -94,6 +95,7 @@ class AuthoritativeNode:
             is written, so that it survives the death of the process; "strict" and "paranoid": when it is synced, so
             that it survives the loss of power, and nobody sees it before.
         linger_s: how long a session waits for a client that lost its connection; 0 ends it with that.
+        authenticate: who strangers are, in place of the world's own: see `World.authenticate`.
         limits: limits against strangers.
         on_tick: see `OnTick`.
         clock: nanoseconds that never run backwards, in step with Trio's clock.
@@ -114,6 +116,7 @@ class AuthoritativeNode:
         data: str | Path | None = None,
         durability: str = "relaxed",
         linger_s: float = LINGER_S_DEFAULT,
+        authenticate: Authenticate | None = None,
         limits: LimitSettings | None = None,
         on_tick: OnTick | None = None,
         clock: Callable[[], int] = time.monotonic_ns,
@@ -133,6 +136,7 @@ class AuthoritativeNode:
                 store if self._own_store is None else self._own_store,
                 seed=secrets.randbits(256) if seed is None else seed,
                 linger_s=linger_s,
+                authenticate=authenticate,
             )
         except BaseException:
             if self._own_store is not None:
@@ -364,6 +368,7 @@ async def open_node(
     data: str | Path | None = None,
     durability: str = "relaxed",
     linger_s: float = LINGER_S_DEFAULT,
+    authenticate: Authenticate | None = None,
     limits: LimitSettings | None = None,
     on_tick: OnTick | None = None,
     clock: Callable[[], int] = time.monotonic_ns,
@@ -383,6 +388,7 @@ async def open_node(
         data=data,
         durability=durability,
         linger_s=linger_s,
+        authenticate=authenticate,
         limits=limits,
         on_tick=on_tick,
         clock=clock,
@@ -406,6 +412,7 @@ def run(
     data: str | Path | None = None,
     durability: str = "relaxed",
     linger_s: float = LINGER_S_DEFAULT,
+    authenticate: Authenticate | None = None,
     limits: LimitSettings | None = None,
     on_tick: OnTick | None = None,
     on_start: Callable[[AuthoritativeNode], None] | None = None,
@@ -431,6 +438,7 @@ def run(
                     data=data,
                     durability=durability,
                     linger_s=linger_s,
+                    authenticate=authenticate,
                     limits=limits,
                     on_tick=on_tick,
                 )

@@ -21,7 +21,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
+from ecsnet.auth.account import Token, token_bytes
 from ecsnet.errors import (
+    AuthenticationError,
     ClosedError,
     DivergedError,
     EcsnetError,
@@ -107,6 +109,7 @@ class Replica:
     Args:
         world: the game's `World` or schema, or a path to one; None learns the schema from the node.
         name: what the client calls itself; not a proof of anything.
+        token: what proves who the client is, to a node that asks; see `ecsnet.auth.Token`.
         reconnects: when the transport is lost, or the node ends it for a reason that may pass, wait for another one
             instead of closing, and go on with the session over that.
         datagrams: the next transport carries datagrams. May be set between transports.
@@ -117,6 +120,7 @@ class Replica:
         world: World | Schema | str | Path | None = None,
         *,
         name: str = "",
+        token: Token | None = None,
         reconnects: bool = False,
         datagrams: bool = False,
     ) -> None:
@@ -130,6 +134,7 @@ class Replica:
         self.store: Store | None = None if schema is None else Store(schema)
         """What `view` shows; replaced by another one with the first version after a reconnect."""
         self.name = name
+        self._token = token
         self.reconnects = reconnects
         self.datagrams = datagrams
         self.error: EcsnetError | None = None
@@ -283,12 +288,18 @@ class Replica:
         """The transport is there: say hello, or after a loss resume.
 
         Raises:
-            LocalProtocolError: connected already, or closed for good.
+            LocalProtocolError: connected already, or closed for good. AuthenticationError: there is no token to be had.
+            After a loss that is not raised: the replica is closed then, and `error` is it.
         """
         self._now_ns = now_ns
         if self._waits_for_transport:
             self._begin_again()
-        self._session.connect(now_ns, datagrams=self.datagrams, held=(self._epoch, self._shown))
+        try:
+            self._session.connect(now_ns, datagrams=self.datagrams, held=(self._epoch, self._shown))
+        except AuthenticationError as error:
+            if not self._reconnects:
+                raise
+            self.receive_error(error, now_ns)
 
     def receive_frame(
         self, kind: int, payload: bytes | bytearray | memoryview, now_ns: int, *, reliable: bool = True
@@ -491,6 +502,7 @@ class Replica:
         standing = None if before is None or self.schema is None else before.standing()
         return ClientSession(
             name=self.name,
+            token=lambda: token_bytes(self._token),
             fingerprint=b"" if self.schema is None else self.schema.fingerprint,
             commands=() if self.world is None else self.world.signatures,
             standing=standing,
@@ -781,6 +793,8 @@ class Replica:
             return
         if event.reason == Reason.SCHEMA_MISMATCH and self.schema is not None:
             self.error = SchemaMismatchError(self.schema.fingerprint_hex, "another", event.message)
+        elif event.reason == Reason.AUTH_FAILED:
+            self.error = AuthenticationError("", f"the node did not let us in: {event.message or words}")
         elif event.reason == Reason.REJECTED:
             self.error = Reject(event.message)
         elif event.reason not in (Reason.NONE, Reason.SHUTDOWN, Reason.LEFT, Reason.KICKED) and self.error is None:

@@ -8,9 +8,12 @@ handshake.
 from types import MappingProxyType
 from typing import Final
 
-from ecsnet.limits import ENTITIES_MAX_DEFAULT, NAME_BYTES_MAX
+from ecsnet.limits import ENTITIES_MAX_DEFAULT, NAME_BYTES_MAX, ROLE_BYTES_MAX
 from ecsnet.schema.model import ENTITIES, Field, ForeignKey, Table
 from ecsnet.schema.types import SCALARS
+
+ROLE_BYTES: Final = ROLE_BYTES_MAX + 1
+"""Width of a role in the sessions' rows; the last byte is always 0."""
 
 TEXT_BYTES: Final = NAME_BYTES_MAX + 1
 """Width of names in the metadata tables; the last byte is always 0, so C may read them in place."""
@@ -42,9 +45,10 @@ def _text(name: str, doc: str = "") -> Field:
     return Field(0, name, "bytes", TEXT_BYTES, (TEXT_BYTES,), doc=doc)
 
 
-def _system(number: int, name: str, primary_key: str, doc: str, *fields: Field) -> Table:
-    """A system table; its fields get their ids by sorted name, as in any table."""
-    ordered = sorted(fields, key=lambda field: field.name)
+def _system(number: int, name: str, primary_key: str, doc: str, *fields: Field, later: tuple[Field, ...] = ()) -> Table:
+    """A system table; its fields get their ids by sorted name, as in any table. Those that came `later` follow, so that
+    the others keep the ids under which data directories have them."""
+    ordered = [*sorted(fields, key=lambda field: field.name), *later]
     numbered = tuple(
         Field(
             id=index, name=f.name, type=f.type, count=f.count, shape=f.shape, default=f.default, unique=f.unique,
@@ -72,6 +76,8 @@ SYSTEM_TABLES: Final = (
         Field(0, "key_hash", "bytes", 16, (16,), default=bytes(16), doc="of what resumes it; zeros: nothing does"),
         _text("name", "what the client calls itself"),
         Field(0, "expires_tick", "u64", default=0, doc="tick after which an absent client's session ends; 0 is never"),
+        later=(Field(0, "role", "bytes", ROLE_BYTES, (ROLE_BYTES,), default=bytes(ROLE_BYTES),
+                     doc="what the account may do; zeros: a player"),),
     ),
     _system(
         2, "schema_tables", "table_id", "one row per table of this schema",

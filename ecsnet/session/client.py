@@ -20,7 +20,7 @@ Invariants:
 """
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -163,7 +163,7 @@ class ClientSession:
         name: str = "",
         fingerprint: bytes = b"",
         commands: Sequence[CommandSignature] = (),
-        token: bytes = b"",
+        token: Callable[[], bytes] = bytes,
         standing: Standing | None = None,
         tickets: int = 0,
     ) -> None:
@@ -171,7 +171,7 @@ class ClientSession:
         name: what the player is called; at most `NAME_BYTES_MAX` bytes of printable text.
         fingerprint: of the schema that the client was built with; empty to be sent the node's.
         commands: the signatures that the client was built with; the node's are what counts.
-        token: planned; must be empty for the nodes of today.
+        token: gives what proves who the client is; asked when a session begins, and not for one that goes on.
         standing: of a session to go on with, from another object's `standing`.
         tickets: the last number of a ticket that was given before.
         """
@@ -180,10 +180,10 @@ class ClientSession:
         self._hello = Hello(
             fingerprint=fingerprint,
             name=name,
-            token=token,
             message_bytes_max=MESSAGE_TO_CLIENT_BYTES_MAX,
             commands_hash=signatures_hash(commands),
         )
+        self._token = token
         self._own_commands = tuple(commands)
         self._conversation = Conversation(Side.CLIENT)
         self.frames: deque[bytes] = deque()
@@ -386,10 +386,11 @@ class ClientSession:
 
         Raises:
             LocalProtocolError: it was said already.
+            Exception: what `token` raised. Nothing was said.
         """
         standing = self._standing
         if standing is None:
-            self._send(self._hello)
+            self._say_hello()
         else:
             self._named_version = held[1]
             self._send(
@@ -695,12 +696,15 @@ class ClientSession:
         # Half the node's burst: what we space out may arrive bunched up, and must not overflow the node's bucket.
         self._bucket = TokenBucket(welcome.commands_per_s, max(1, welcome.commands_per_s // 2), now_ns)
 
+    def _say_hello(self) -> None:
+        self._send(msgspec.structs.replace(self._hello, token=self._token()))
+
     def _on_resumed(self, resumed: Resumed, now_ns: int) -> None:
         standing, self._standing = self._standing, None
         assert standing is not None, "only a Resume is answered by it"
         if not resumed.accepted:
             self._events.append(resumed)
-            self._send(self._hello)
+            self._say_hello()
             return
         self.commands = standing.commands
         self._sequence = standing.sequence

@@ -36,6 +36,7 @@ from ecsnet.limits import (
     REASON_BYTES_MAX,
     SCHEMA_TEXT_BYTES_MAX,
     SILENCE_NS_MAX,
+    TOKEN_BYTES_MAX,
 )
 from ecsnet.session.bucket import TokenBucket
 from ecsnet.session.commands import decode_arguments_untrusted, signatures_hash, signatures_text
@@ -229,6 +230,11 @@ class ServerSession:
     def peer_name(self) -> str:
         """What the client calls itself; proves nothing."""
         return self._hello.name if self._hello is not None else ""
+
+    @property
+    def peer_token(self) -> bytes:
+        """What the client shows to prove who it is; as received."""
+        return self._hello.token if self._hello is not None else b""
 
     @property
     def message_bytes_max(self) -> int:
@@ -543,8 +549,10 @@ class ServerSession:
     def _on_hello(self, hello: Hello, _now_ns: int) -> None:
         offer = self._offer
         self._check_build(hello)
-        if hello.token:
-            raise RemoteProtocolError("connect tokens are planned and not built yet; leave it empty", Reason.NOT_BUILT)
+        if len(hello.token) > TOKEN_BYTES_MAX:
+            raise RemoteProtocolError(
+                f"a token of {len(hello.token)} bytes; the limit is {TOKEN_BYTES_MAX}", Reason.TOO_LARGE
+            )
         if hello.fingerprint and hello.fingerprint != offer.fingerprint:
             raise RemoteProtocolError(
                 f"the client's schema is {hello.fingerprint.hex()}, this node's {offer.fingerprint.hex()}; "

@@ -142,7 +142,7 @@ TRANSITIONS: Final[dict[State, _Steps]] = {
 }
 
 NOT_BUILT: Final[dict[Kind, str]] = {
-    Kind.AUTH: "logging in is planned; leave the token empty and go on as an anonymous client",
+    Kind.AUTH: "logging in by several steps is planned; Hello carries a token",
 }
 """Part of the protocol, decoded, and refused: what to do instead."""
 

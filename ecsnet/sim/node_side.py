@@ -10,8 +10,10 @@ it misses are dropped, never made up for.
 
 from collections.abc import Callable
 
+from ecsnet.auth.account import waits
 from ecsnet.authority import Authority, Link, TickReport
 from ecsnet.authority.core import Observer
+from ecsnet.errors import ArgumentError
 from ecsnet.ids import Version
 from ecsnet.sim.checkers import Checkers
 from ecsnet.sim.connection import StreamConnection
@@ -99,6 +101,9 @@ class NodeSide:
             self._setup(self.store)
             # A world is not half made: nobody comes before it is safe.
             self.store.sync()
+        hook = self.world.authenticate_hook
+        if hook is not None and waits(hook):
+            raise ArgumentError(f"authenticate {hook!r} waits, and a simulation has no loop; give it a plain function")
         digest = f"{self._seed}/node/{self.incarnation}".encode()
         self.authority = Authority(
             self.world, self.store, seed=int.from_bytes(digest, "little"), digest_every_version=True

@@ -12,6 +12,7 @@ from ecsnet.limits import (
     NS_PER_S,
     REASON_BYTES_MAX,
     SILENCE_NS_MAX,
+    TOKEN_BYTES_MAX,
 )
 from ecsnet.session.bucket import TokenBucket
 from ecsnet.session.client import ClientSession
@@ -59,10 +60,10 @@ def test_a_client_without_schema_and_commands_is_sent_both() -> None:
     [
         (m.Hello(fingerprint=bytes(16)), m.Reason.SCHEMA_MISMATCH),
         (m.Hello(wire_min=2, wire_max=9), m.Reason.WIRE_MISMATCH),
-        (m.Hello(token=b"secret"), m.Reason.NOT_BUILT),
+        (m.Hello(token=bytes(TOKEN_BYTES_MAX + 1)), m.Reason.TOO_LARGE),
         (m.Hello(message_bytes_max=1000), m.Reason.TOO_LARGE),
     ],
-    ids=["another schema", "a future wire", "a token", "a small limit"],
+    ids=["another schema", "a future wire", "a long token", "a small limit"],
 )
 def test_a_hello_that_cannot_be_served_is_told_why(hello: m.Hello, reason: m.Reason) -> None:
     pair = Pair()
