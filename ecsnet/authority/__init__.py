@@ -4,16 +4,19 @@ Sans-IO: bytes, the time and a seed come in; bytes, and when to call again, go o
 clock, and does no more than feed, tick, drain and re-arm.
 
 `core` has the authority itself, `step` runs the game's functions, `link` knows one client's base and what comes next,
-`window` what is unacked, `blocks` the encoded deltas that clients share. `datagram_link` and `acked` are `link` and
-`window` where what is sent may be lost. `resuming` says from where a session goes on over another link.
+`window` what is unacked, `blocks` the encoded deltas that clients share, `batch` the deltas of one tick for a hub.
+`datagram_link` and `acked` are `link` and `window` where what is sent may be lost. `resuming` says from where a session
+goes on over another link.
 """
 
+from ecsnet.authority.batch import Batch
 from ecsnet.authority.core import Authority, AuthorityStatistics, Observer, TickReport
 from ecsnet.authority.link import Link, LinkState, LinkStatistics, Transmit
 
 __all__ = [
     "Authority",
     "AuthorityStatistics",
+    "Batch",
     "Link",
     "LinkState",
     "LinkStatistics",

@@ -15,13 +15,14 @@ Invariants:
 import hashlib
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from ecsnet._kernel.kernel import HistoryGone
 from ecsnet.auth.account import PLAYER, Account, Authenticate, Login, audience_of
-from ecsnet.authority.blocks import NO_DIGEST, Blocks
+from ecsnet.authority.batch import Batch
+from ecsnet.authority.blocks import NO_DIGEST, Blocks, Digest
 from ecsnet.authority.datagram_link import DatagramLink
 from ecsnet.authority.event_log import EventLog, tells_of_events
 from ecsnet.authority.link import Link, Transmit
@@ -53,7 +54,6 @@ from ecsnet.session.server import (
 )
 from ecsnet.session.states import MAY_PASS
 from ecsnet.store import Store, TickScope
-from ecsnet.wire.codec import DeltaFrames
 from ecsnet.wire.messages import Kind, Reason, Resume
 from ecsnet.world import Client, World
 
@@ -533,25 +533,23 @@ class Authority:
         self._refresh()
         return [link for link in self._links.values() if not link.cut and link.wants(self._blocks, now_ns)]
 
-    def hand_over(self, write: Callable[[Link, bytes], bool], now_ns: int) -> list[Link]:
-        """The ordinary fan-out in one loop: one delta for each live link on a stream that has nothing else to say.
+    def deltas_to_send(self, now_ns: int) -> Batch:
+        """The ordinary fan-out: one delta for each live link that has a place and nothing else to say. Offer what the
+        batch has to the places, say by `record_batch` what came of it, then serve `batch.rest`.
 
-        `write` is given a link and a whole frame, and takes it (True) or refuses it (False: nothing was taken); the
-        frame has happened then, or not, as by `record_sent` and `record_blocked`.
-
-        Returns:
-            The links that want something else, or more: go on with `next_transmit` for those.
+        Nothing has happened until then; asking again gives it again, cut from the newest version.
         """
         self._refresh()
         blocks, version, window = self._blocks, self._blocks.version, self._digest_window
+        batch = Batch(self.epoch, version, blocks.tick)
         events_end = self._events.end_of(version) if self._events is not None else 0
-        frames: dict[tuple[Version, bool], DeltaFrames | None] = {}
+        cuts: dict[tuple[Version, bool], tuple[int, int, Digest] | None] = {}
         last_key: tuple[Version, bool] | None = None
-        delta: DeltaFrames | None = None
-        rest = []
+        cut: tuple[int, int, Digest] | None = None
+        rest = batch.rest
         for link in self._links.values():
             server = link.server
-            if not link.live or link.cut or server.frames or not link.is_plain or server.closed:
+            if not link.live or link.cut or link.place is None or server.frames or not link.is_plain or server.closed:
                 if not link.cut and link.wants(blocks, now_ns):
                     rest.append(link)
                 continue
@@ -559,48 +557,70 @@ class Authority:
             if base >= version or not link.window.has_room_for_delta(now_ns):
                 continue
             told = link.event_next
-            if told is not None and told < events_end and not self._tell_events(link, told, events_end, write, now_ns):
-                continue
+            before: tuple[bytes, ...] = ()
+            if told is not None and told < events_end:
+                if link.misses_events:
+                    self._part_soon(link, now_ns)
+                    continue
+                before = self._event_frames(link, told, events_end)
             wants_digest = window != link.digest_window
             key = (base, wants_digest)
             if key != last_key:
                 # The next link most likely wants the same.
                 last_key = key
-                if key not in frames:
-                    frames[key] = self._frames_of(base, wants_digest)
-                delta = frames[key]
-            if delta is None:
+                if key not in cuts:
+                    cuts[key] = self._cut_for(batch, base, wants_digest)
+                cut = cuts[key]
+            if cut is None:
                 rest.append(link)
-            elif write(link, delta.frame(server.session, link.entity, server.ledger.answered)):
-                link.record_delta(version, delta.length, now_ns, window if wants_digest else None)
-                server.tick = blocks.tick
-            else:
-                link.record_blocked(now_ns)
-        return rest
+                continue
+            block, length, digest = cut
+            batch.add(
+                link,
+                base=base,
+                digest=digest,
+                window=window if wants_digest else None,
+                block=block,
+                offset=0,
+                length=length,
+                before=before,
+            )
+        return batch
 
-    def _tell_events(self, link: Link, told: int, end: int, write: Callable[[Link, bytes], bool], now_ns: int) -> bool:
-        """Hand over a link's messages of event rows `[told, end)`. False if it did not take all, or cannot be given
-        all: no delta may follow."""
+    def record_batch(self, batch: Batch, taken: Sequence[int], now_ns: int) -> None:
+        """What came of a batch, by entry: how many bytes its place took (0: nothing now), or less than nothing where
+        the connection is gone. Of a frame that was begun the rest follows before anything else."""
+        version, tick = batch.version, batch.tick
+        for number, (link, count, window) in enumerate(zip(batch.links, taken, batch.windows, strict=True)):
+            if count < 0:
+                continue
+            if number in batch.before:
+                end = 0
+                for frame in batch.before[number]:
+                    if count > end:
+                        link.record_event(len(frame))
+                    end += len(frame)
+                count = max(0, count - end)
+            if count == 0:
+                link.record_blocked(now_ns)
+                continue
+            link.record_delta(version, batch.delta_length(number), now_ns, window)
+            link.server.tick = tick
+
+    def _event_frames(self, link: Link, told: int, end: int) -> tuple[bytes, ...]:
+        """A link's messages of event rows `[told, end)`."""
         log, session = self._events, link.server.session
         assert log is not None
-        if told < log.first:
-            self._part_soon(link, now_ns)
-            return False
-        for number in range(told, end):
-            frames = log.frames(number)
-            if not write(link, frames.frame(session, number - link.event_origin + 1)):
-                link.record_blocked(now_ns)
-                return False
-            link.record_event(frames.length)
-        return True
+        return tuple(log.frames(number).frame(session, number - link.event_origin + 1) for number in range(told, end))
 
     def _part_soon(self, link: Link, now_ns: int) -> None:
         """The link was too slow for its event rows. It may have room again, and is told goodbye."""
         link.blocked_since_ns = None
         self._arm_at(now_ns)
 
-    def _frames_of(self, base: Version, wants_digest: bool) -> DeltaFrames | None:
-        """None where it is no ordinary delta: a full sync, one in chunks, or one whose digest is not to be had."""
+    def _cut_for(self, batch: Batch, base: Version, wants_digest: bool) -> tuple[int, int, Digest] | None:
+        """The block from `base` in a batch, its length and its digest. None where it is no ordinary delta: a full sync,
+        one in chunks, or one whose digest is not to be had."""
         if base == EMPTY_VERSION:
             return None
         blocks, digest = self._blocks, NO_DIGEST
@@ -612,15 +632,7 @@ class Authority:
             digest = blocks.digest_in(self._digest_window)
         if cut is None or (wants_digest and digest == NO_DIGEST):
             return None
-        return DeltaFrames(
-            epoch=self.epoch,
-            base=base,
-            version=blocks.version,
-            tick=blocks.tick,
-            digest=digest,
-            block=cut.block,
-            padding=cut.padding,
-        )
+        return batch.add_block(cut.block), len(cut.block), digest
 
     def links_to_close(self) -> list[Link]:
         """Links that the driver is to cut now, and then to report by `close_link`."""

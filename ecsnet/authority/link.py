@@ -118,6 +118,7 @@ class Link:
         "login",
         "number",
         "peer",
+        "place",
         "server",
         "session_of",
         "sync_bytes_sent",
@@ -142,6 +143,8 @@ class Link:
         self.live = False
         """The version that contains the join is published: deltas may flow."""
         self.transport_open = True
+        self.place: int | None = None
+        """Where a hub reaches it, which the driver says: its deltas go by the batch. None: by `next_transmit` alone."""
         self.cut = False
         """The driver is to cut this link now, whatever is still unsent."""
         self.close_by_ns: int | None = None

@@ -1,14 +1,15 @@
 """One accepted socket: its link in the authority, who writes to it, and what is still to be written.
 
-Invariant: `hub_writes` is true exactly while the hub has the connection armed, and then `rest` is empty: who writes is
-never in doubt, and every writer begins at the beginning of a frame.
+Invariant: `hub_writes` is true exactly while the hub has the connection armed and its link has a place, and then `rest`
+is empty: who writes is never in doubt, and every writer begins at the beginning of a frame.
 """
 
 import socket
+from collections.abc import Sequence
 
 import trio
 
-from ecsnet.authority import Link, Transmit
+from ecsnet.authority import Link
 from ecsnet.limits import MESSAGE_TO_NODE_BYTES_MAX
 from ecsnet.node.hub import Part
 from ecsnet.wire.framing import FrameReader
@@ -48,12 +49,13 @@ class Connection:
         self.broken = False
         """What arrived was no frame: nothing after it can be read."""
 
-    def record_partial(self, transmit: Transmit, taken: int) -> None:
-        """The socket took `taken` bytes of a frame, and not all of them."""
-        assert self.rest is None and 0 < taken < transmit.length
-        self.rest = tail_of(transmit.parts, taken)
+    def record_partial(self, parts: Sequence[Part], taken: int) -> None:
+        """The socket took `taken` bytes of `parts`, and not all of them."""
+        assert self.rest is None and taken > 0
+        self.rest = tail_of(parts, taken)
+        assert self.rest
 
 
-def tail_of(parts: tuple[Part, ...], taken: int) -> memoryview:
+def tail_of(parts: Sequence[Part], taken: int) -> memoryview:
     """The bytes of `parts` after the first `taken`, in a copy of their own: the parts are shared with other links."""
     return memoryview(b"".join(parts))[taken:]

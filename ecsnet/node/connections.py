@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import trio
 
-from ecsnet.authority import Authority
+from ecsnet.authority import Authority, Batch
 from ecsnet.config import LimitSettings
 from ecsnet.errors import ClosedError, LimitExceededError, RemoteProtocolError
 from ecsnet.limits import BLOCKED_NS_MAX, HANDSHAKES_AT_ONCE_MAX, NS_PER_S, RECEIVE_CHUNK_BYTES, SHUTDOWN_NS_MAX
@@ -147,15 +147,18 @@ class Connections:
     def fan_out(self) -> None:
         """Offer one frame to each socket of the hub, and again to those that have more, until nobody has."""
         now_ns = self._clock()
+        batch = self._authority.deltas_to_send(now_ns)
+        if batch:
+            self._send_deltas(batch, now_ns)
         serving = []
-        for link in self._authority.links_to_serve(now_ns):
+        for link in batch.rest:
             connection = self._by_link[link.number]
             if connection.hub_writes:
                 serving.append(connection)
             else:
                 connection.work.set()
         while serving:
-            offered, batch = [], []
+            offered, frames = [], []
             for connection in serving:
                 transmit = self._authority.next_transmit(connection.link, now_ns)
                 if transmit is None:
@@ -166,9 +169,9 @@ class Connections:
                     continue
                 assert connection.place is not None
                 offered.append((connection, transmit))
-                batch.append(Outgoing(connection.place, transmit.parts))
+                frames.append(Outgoing(connection.place, transmit.parts))
             serving = []
-            for (connection, transmit), taken in zip(offered, self._hub.send(batch), strict=True):
+            for (connection, transmit), taken in zip(offered, self._hub.send(frames), strict=True):
                 if taken < 0:
                     connection.scope.cancel()
                     continue
@@ -181,11 +184,28 @@ class Connections:
                 connection.finishing = transmit.close_after
                 if taken < transmit.length:
                     self.counts.sends_partial += 1
-                    connection.record_partial(transmit, taken)
+                    connection.record_partial(transmit.parts, taken)
                 if taken < transmit.length or transmit.close_after:
                     self._hand_to_task(connection)
                 elif transmit.kind != Kind.DELTA_SYNC:
                     serving.append(connection)
+
+    def _send_deltas(self, batch: Batch, now_ns: int) -> None:
+        """The deltas of a tick, in one go."""
+        all_taken = self._hub.send_deltas(batch)
+        self._authority.record_batch(batch, all_taken, now_ns)
+        for number, taken in enumerate(all_taken):
+            if taken > 0:
+                self.counts.frames_sent += 1
+                if taken < (begun := batch.begun(number, taken)):
+                    self.counts.sends_partial += 1
+                    connection = self._by_link[batch.links[number].number]
+                    connection.record_partial((batch.frame(number)[:begun],), taken)
+                    self._hand_to_task(connection)
+            elif taken == 0:
+                self.counts.sends_blocked += 1
+            else:
+                self._by_link[batch.links[number].number].scope.cancel()
 
     def cut(self) -> None:
         """End the connections that the authority has given up."""
@@ -199,6 +219,7 @@ class Connections:
         assert connection.hub_writes and connection.place is not None
         self._hub.disarm(connection.place)
         connection.hub_writes = False
+        connection.link.place = None
         connection.work.set()
 
     def _deliver(self, place: int, data: memoryview) -> None:
@@ -303,6 +324,7 @@ class Connections:
             if connection.place is not None and not connection.finishing:
                 self._hub.arm(connection.place)
                 connection.hub_writes = True
+                connection.link.place = connection.place
 
     async def _flush(self, connection: Connection) -> None:
         """Write until there is nothing more to say, waiting for room where needed.
@@ -331,7 +353,7 @@ class Connections:
                 connection.finishing = transmit.close_after
                 if taken < transmit.length:
                     self.counts.sends_partial += 1
-                    connection.record_partial(transmit, taken)
+                    connection.record_partial(transmit.parts, taken)
                     continue
             # With TCP_NOTSENT_LOWAT, writable means that nearly all was sent on: each chunk of a sync is cut when the
             # link is ready for it, and ticks run in between.
@@ -359,7 +381,7 @@ class Connections:
         if connection.place is not None:
             self._hub.remove(connection.place)
             del self._by_place[connection.place]
-            connection.place = None
+            connection.place = connection.link.place = None
             connection.hub_writes = False
 
     def _forget_handshake(self, connection: Connection) -> None:

@@ -20,6 +20,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
+from ecsnet.authority import Batch
 from ecsnet.limits import RECEIVE_CHUNK_BYTES
 from ecsnet.node.tcp import send_parts
 
@@ -68,6 +69,11 @@ class Hub(Protocol):
         Returns, in the order of the batch: how many bytes were taken (0: nothing now), or minus an errno when the
         connection is gone. After a part of a frame the caller disarms the place and sees to the rest.
         """
+        ...
+
+    def send_deltas(self, batch: Batch) -> Sequence[int]:
+        """Offer the deltas of a tick, each to the place that its entry names, with what goes before it; every place is
+        armed. Returns what `send` returns, in the order of the entries."""
         ...
 
     def drain(self, deliver: Callable[[int, memoryview], None]) -> list[Ended]:
@@ -124,16 +130,19 @@ class PythonHub:
         self._armed.add(place)
 
     def send(self, batch: Sequence[Outgoing]) -> list[int]:
-        taken = []
-        for place, parts in batch:
-            assert place in self._armed, "two writers for one socket"
-            try:
-                taken.append(send_parts(self._sockets[place], parts))
-            except BlockingIOError:
-                taken.append(0)
-            except OSError as error:
-                taken.append(-(error.errno or errno.EIO))
-        return taken
+        return [self._send(place, parts) for place, parts in batch]
+
+    def send_deltas(self, batch: Batch) -> list[int]:
+        return [self._send(batch.place(number), (batch.frame(number),)) for number in range(len(batch))]
+
+    def _send(self, place: int, parts: Sequence[Part]) -> int:
+        assert place in self._armed, "two writers for one socket"
+        try:
+            return send_parts(self._sockets[place], parts)
+        except BlockingIOError:
+            return 0
+        except OSError as error:
+            return -(error.errno or errno.EIO)
 
     def drain(self, deliver: Callable[[int, memoryview], None]) -> list[Ended]:
         ended = []

@@ -9,6 +9,7 @@ Invariants:
 """
 
 from collections import deque
+from collections.abc import Sequence
 
 from ecsnet.authority import Authority, Link
 from ecsnet.errors import ClosedError, LimitExceededError, RemoteProtocolError
@@ -133,10 +134,21 @@ class StreamConnection:
     def _open(self, authority: Authority, now_ns: int) -> bool:
         try:
             self.link = authority.open_link(now_ns, peer=self.name)
+            self.link.place = self.number
         except (LimitExceededError, ClosedError):
             self.node_close(now_ns)
             return False
         return True
+
+    def node_send(self, frames: Sequence[bytes], now_ns: int) -> int:
+        """Send frames for as long as there is room; how many bytes of them were taken."""
+        taken = 0
+        for frame in frames:
+            if not self.down.send(frame, now_ns):
+                break
+            taken += len(frame)
+        self.bytes_down += taken
+        return taken
 
     def node_serve(self, authority: Authority, now_ns: int) -> None:
         """Hand over frames until there is nothing more to say, or no room."""

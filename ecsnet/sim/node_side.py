@@ -11,7 +11,7 @@ it misses are dropped, never made up for.
 from collections.abc import Callable
 
 from ecsnet.auth.account import waits
-from ecsnet.authority import Authority, Link, TickReport
+from ecsnet.authority import Authority, TickReport
 from ecsnet.authority.core import Observer
 from ecsnet.errors import ArgumentError
 from ecsnet.ids import Version
@@ -212,15 +212,14 @@ class NodeSide:
         authority = self.authority
         by_link = {connection.link.number: connection for connection in self.connections if connection.link is not None}
         if authority is not None:
-
-            def write(link: Link, frame: bytes) -> bool:
+            batch = authority.deltas_to_send(now_ns)
+            taken = []
+            for number, link in enumerate(batch.links):
                 connection = by_link[link.number]
-                if not connection.down.send(frame, now_ns):
-                    return False
-                connection.bytes_down += len(frame)
-                return True
-
-            for link in authority.hand_over(write, now_ns):
+                assert isinstance(connection, StreamConnection), "only a stream has a place"
+                taken.append(connection.node_send(batch.frames(number), now_ns))
+            authority.record_batch(batch, taken, now_ns)
+            for link in batch.rest:
                 by_link[link.number].node_serve(authority, now_ns)
             for link in authority.links_to_close():
                 connection = by_link[link.number]

@@ -226,16 +226,32 @@ class DeltaFrames:
     __slots__ = ("_epoch", "_front", "_middle", "_tail", "length")
 
     def __init__(
-        self, *, epoch: int, base: int, version: int, tick: int, digest: tuple[int, int], block: bytes, padding: bytes
+        self,
+        *,
+        epoch: int,
+        base: int,
+        version: int,
+        tick: int,
+        digest: tuple[int, int],
+        block: bytes | memoryview,
+        flags: int = 0,
     ) -> None:
+        size = len(block)
         head = delta_head(
-            session=0, epoch=epoch, base=base, version=version, tick=tick, block_bytes=len(block), digest=digest
+            session=0,
+            epoch=epoch,
+            base=base,
+            version=version,
+            tick=tick,
+            block_bytes=size,
+            digest=digest,
+            flags=flags,
         )
         self._epoch = epoch
         self._front = head[:_SESSION_AT]
         self._middle = head[_SESSION_AT + 8 : _ENTITY_AT]
-        self._tail = head[_ENTITY_AT + _ENTITY.size :] + block + padding
-        self.length = len(head) + len(block) + len(padding)
+        self._tail = b"".join((head[_ENTITY_AT + _ENTITY.size :], block, padding(size)))
+        self.length = len(head) + size + -size % 8
         """Bytes of each frame."""
 
     def frame(self, session: int, entity: int, command_ack: int) -> bytes:

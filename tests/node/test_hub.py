@@ -5,9 +5,14 @@ from collections.abc import Iterator
 
 import pytest
 
+from ecsnet.authority import Batch, Link
+from ecsnet.ids import Entity, Epoch, Tick, Version
 from ecsnet.limits import RECEIVE_CHUNK_BYTES
 from ecsnet.node.hub import Ended, Hub, Outgoing, PythonHub
 from ecsnet.node.in_process import open_pair
+from ecsnet.session.server import Offer, ServerSession
+
+OFFER = Offer(fingerprint=b"f" * 32, canonical=b"", commands=(), hz=60, name="game")
 
 
 @pytest.fixture
@@ -43,6 +48,28 @@ class Peer:
         self.theirs.close()
 
 
+def batch_for(places: list[int], block: bytes = b"a block", before: tuple[bytes, ...] = ()) -> Batch:
+    """Deltas for sessions 1, 2, … at these places."""
+    batch = Batch(Epoch(9), Version(12), Tick(30))
+    number = batch.add_block(b"not this" + block + b"nor this")
+    for session, place in enumerate(places, 1):
+        server = ServerSession(OFFER, now_ns=0)
+        server.session = session
+        link = Link(session, "peer", server)
+        link.place, link.entity = place, Entity(100 + session)
+        batch.add(
+            link,
+            base=Version(11),
+            digest=(3, 4),
+            window=1,
+            block=number,
+            offset=8,
+            length=len(block),
+            before=before,
+        )
+    return batch
+
+
 def _drain(hub: Hub) -> tuple[dict[int, bytes], list[Ended]]:
     arrived: dict[int, bytes] = {}
     ended = hub.drain(lambda place, data: arrived.__setitem__(place, arrived.get(place, b"") + bytes(data)))
@@ -60,6 +87,33 @@ def test_a_frame_arrives_whole_and_its_parts_in_order(hub: PythonHub) -> None:
         assert taken[n] == len(expected)
         assert peer.read() == expected
         peer.leave()
+
+
+def test_a_batch_of_deltas_goes_to_the_places_that_its_entries_name(hub: PythonHub) -> None:
+    peers = [Peer(hub) for _ in range(3)]
+    gone = Peer(hub)
+    gone.theirs.close()
+    batch = batch_for([peers[2].place, peers[0].place, gone.place])
+
+    taken = hub.send_deltas(batch)
+
+    assert list(taken[:2]) == [batch.length(0), batch.length(1)]
+    assert taken[2] < 0
+    assert peers[2].read() == batch.frame(0)
+    assert peers[0].read() == batch.frame(1) != batch.frame(0)
+    assert peers[1].read() == b""
+    for peer in (*peers, gone):
+        peer.leave()
+
+
+def test_what_goes_before_a_delta_goes_out_with_it(hub: PythonHub) -> None:
+    peer = Peer(hub)
+    batch = batch_for([peer.place], before=(b"e" * 64, b"f" * 72))
+
+    assert list(hub.send_deltas(batch)) == [batch.length(0)]
+
+    assert peer.read() == b"e" * 64 + b"f" * 72 + batch.frames(0)[2]
+    peer.leave()
 
 
 def test_what_arrived_is_handed_over_by_place(hub: PythonHub) -> None:
