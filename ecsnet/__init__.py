@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ecsnet._version import __version__
 
 if TYPE_CHECKING:
+    from ecsnet import auth as auth
     from ecsnet import errors as errors
     from ecsnet.data.restoring import restore as restore
     from ecsnet.embed import connect as connect
@@ -82,6 +83,7 @@ _HOMES = {
     "World": "ecsnet.world",
     "array": "ecsnet.schema.columns",
     "asc": "ecsnet.expressions",
+    "auth": "",
     "auto": "ecsnet.schema.columns",
     "bool_": "ecsnet.schema.columns",
     "bytes_": "ecsnet.schema.columns",

@@ -92,6 +92,15 @@ class LimitSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class AuthSettings:
+    """Who clients are. A world that has a function of its own for that takes no secret."""
+
+    secret_file: str | None = _setting(
+        str, None, "file with the secret of those who issue tokens; without one everybody is a player"
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class LogSettings:
     """What is logged, on standard error."""
 
@@ -104,10 +113,16 @@ class Settings:
 
     node: NodeSettings = field(default_factory=NodeSettings)
     limits: LimitSettings = field(default_factory=LimitSettings)
+    auth: AuthSettings = field(default_factory=AuthSettings)
     log: LogSettings = field(default_factory=LogSettings)
 
 
-_SECTIONS: dict[str, type[Any]] = {"node": NodeSettings, "limits": LimitSettings, "log": LogSettings}
+_SECTIONS: dict[str, type[Any]] = {
+    "node": NodeSettings,
+    "limits": LimitSettings,
+    "auth": AuthSettings,
+    "log": LogSettings,
+}
 
 
 class Setting(NamedTuple):

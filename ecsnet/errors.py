@@ -48,6 +48,7 @@ __all__ = [
     "SchemaMismatchError",
     "StaleEntityError",
     "StorageError",
+    "TokenError",
     "UnknownNameError",
 ]
 
@@ -329,6 +330,11 @@ class Reject(EcsnetError):
     def __init__(self, reason: str = "") -> None:
         super().__init__(reason)
         self.reason = reason
+
+
+class TokenError(Reject):
+    """A token proves nothing: it is malformed, forged, expired, used, or for another game. The client is told `reason`,
+    which says no more than the token's own holder may know."""
 
 
 # --- by a peer, the network or the machine ---------------------------------------------------------------------------

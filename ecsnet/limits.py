@@ -167,6 +167,21 @@ ROLE_BYTES_MAX: Final = 31
 TOKEN_BYTES_MAX: Final = 4 * KIB
 """Bytes of a token that proves an account: a JWT of an identity provider with its signature has one or two."""
 
+TOKEN_SECRET_BYTES_MIN: Final = 32
+"""A secret that signs tokens: as much as SHA-256 keeps of it."""
+
+TOKEN_LIFETIME_S_DEFAULT: Final = 45.0
+"""A token is got right before it is shown: a slow line, a loading screen. Who copies one has little use for it."""
+
+TOKEN_LIFETIME_S_MAX: Final = 86_400.0
+"""A day: longer than any identity provider's, and a bound on how long a used one must be remembered."""
+
+TOKEN_SKEW_S: Final = 5.0
+"""By how much the clocks of who issues tokens and who verifies them may differ: NTP keeps far less."""
+
+TOKENS_USED_MAX: Final = 1 << 16
+"""Used tokens that a node remembers, some 10 MB: five minutes of `ACCEPTS_PER_S_MAX`, which is six lifetimes."""
+
 REASON_BYTES_MAX: Final = 512
 """UTF-8 bytes of the text beside a reject, a goodbye or an error: one message box."""
 

@@ -25,6 +25,7 @@ from ecsnet.errors import EcsnetError, did_you_mean
 COMMANDS = {
     "demo": "ecsnet.cli.demo",
     "serve": "ecsnet.cli.serve",
+    "token": "ecsnet.cli.token",
     "sim": "ecsnet.cli.sim",
     "proxy": "ecsnet.cli.proxy",
     "schema": "ecsnet.cli.schema",

@@ -73,6 +73,15 @@ def serve(
             show_default=False,
         ),
     ] = None,
+    auth_secret_file: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Let in only who shows a token signed with the secret in FILE (ecsnet token makes one). "
+            "Default: everybody is a player.",
+            show_default=False,
+        ),
+    ] = None,
     config: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Settings to read in place of ecsnet.toml.", show_default=False),
@@ -106,6 +115,7 @@ def serve(
         "node.data": None if data is None else str(data),
         "node.durability": durability,
         "node.linger_s": linger,
+        "auth.secret_file": None if auth_secret_file is None else str(auth_secret_file),
         "log.level": log_level,
     }
     settings = resolve(overrides, file=config)
@@ -118,10 +128,18 @@ def serve(
         level=settings.log.level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True
     )
 
+    from ecsnet.cli.secret import tokens_from
     from ecsnet.cli.target import load_world
     from ecsnet.node import run
 
     world = load_world(target, hz=settings.node.hz, seed=settings.node.seed)
+    authenticate = None
+    if settings.auth.secret_file is not None:
+        if world.authenticate_hook is not None:
+            raise ArgumentError(
+                f"{target} asks who its clients are itself (world.authenticate); leave auth.secret_file out"
+            )
+        authenticate = tokens_from(settings.auth.secret_file)
     nodes: list[AuthoritativeNode] = []
 
     def announce(node: "AuthoritativeNode") -> None:
@@ -134,6 +152,7 @@ def serve(
         data=settings.node.data,
         durability=settings.node.durability,
         linger_s=settings.node.linger_s,
+        authenticate=authenticate,
         limits=settings.limits,
         on_start=announce,
     )
