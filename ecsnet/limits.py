@@ -137,6 +137,15 @@ COMMAND_PARAMETERS_MAX: Final = 32
 COMMAND_TEXT_BYTES_MAX: Final = 1 * KIB
 """UTF-8 bytes of one `str` argument: a chat line."""
 
+WRITE_BYTES_MAX: Final = 16 * KIB
+"""Of one write by a client: a quarter of what it may send in a second."""
+
+WRITE_ROWS_MAX: Final = 1024
+"""Rows of one write by a client: each is asked for its owner, which must be done well within a tick."""
+
+WRITES_WAITING_MAX: Final = 256
+"""Writes that a client keeps until the next tick: each names other cells than the others."""
+
 COMMAND_ANSWERS_KEPT: Final = 256
 """Answers that a node remembers of one session, to repeat them: two seconds of the highest rate, more than a socket
 holds back. An older one is told by DeltaSync.commandAck alone."""

@@ -55,6 +55,7 @@ enum Reason {
   rejected @17;           # the game's own rule said no; the text is the game's
   historyGone @18;        # what was asked for is older than what is retained
   badState @19;           # legal message, wrong moment
+  notAllowed @20;         # no permission of the schema covers what the client wrote
 }
 
 enum CommandStatus {
@@ -193,9 +194,9 @@ struct Command {                      # client -> node: a numbered request. Hot
   session @0 :UInt64;                 # whose; with `sequence` what makes it idempotent
   tick @1 :UInt64;                    # the authority's tick that the player saw when deciding: for lag compensation
   sequence @2 :UInt32;                # dense from 1 in a session; a repeated one has no second effect
-  command @3 :UInt16;                 # id in the Welcome's list
-  flags @4 :UInt16;                   # none yet; must be 0
-  arguments @5 :Data;                 # wire.md "Arguments"
+  command @3 :UInt16;                 # id in the Welcome's list; of a write the table's id
+  flags @4 :UInt16;                   # bit 0 write; an unknown bit is a protocol error
+  arguments @5 :Data;                 # wire.md "Arguments"; of a write "Writes"
 }
 
 struct CommandResult {                # node -> client: the answer to each command, in the order of their sequence. Hot

@@ -39,6 +39,7 @@ from ecsnet.limits import (
 from ecsnet.wire import framing
 from ecsnet.wire.event_frame import read_event, write_event
 from ecsnet.wire.messages import (
+    COMMAND_FLAGS,
     DELTA_FLAGS,
     KIND_OF,
     NO_CLOCK,
@@ -437,7 +438,7 @@ def _decode_command(payload: bytes) -> Command:
     session, tick, sequence, command, flags, at, size = frames.read_untrusted(frames.COMMAND, payload)
     if sequence == 0:
         raise _malformed(Kind.COMMAND, "sequence 0: commands count from 1")
-    if flags:
+    if flags & ~COMMAND_FLAGS:
         raise _malformed(Kind.COMMAND, f"unknown flags {flags:#x}")
     return Command(
         session=session, sequence=sequence, tick=tick, command=command, flags=flags, arguments=payload[at : at + size]

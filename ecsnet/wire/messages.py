@@ -21,6 +21,12 @@ NO_CLOCK: Final[tuple[tuple[int, int], ...]] = ()
 PARTIAL: Final = 1 << 0
 """DeltaSync flag: a byte budget left rows pending, so the promise is per row and there is no digest. Not built."""
 
+WRITE: Final = 1 << 0
+"""Command flag: a write. `command` is a table's id, and the arguments are `ecsnet.wire.writes`."""
+
+COMMAND_FLAGS: Final = WRITE
+"""The flags of a Command that have a meaning; another one set is a protocol error."""
+
 EVENT_ROWS: Final = 0
 """The subscription that every session has: to the rows of `Event` tables. No other is built."""
 
@@ -73,6 +79,7 @@ class Reason(IntEnum):
     REJECTED = 17
     HISTORY_GONE = 18
     BAD_STATE = 19
+    NOT_ALLOWED = 20
     OTHER = 65535  # what a number that this build does not know is read as; never sent
 
     @property

@@ -122,6 +122,15 @@ VECTORS: dict[str, m.Message] = {
     "command": m.Command(
         session=SESSION, sequence=18, tick=1999, command=2, arguments=bytes.fromhex("0100000000000000") + b"\x01"
     ),
+    # An update of two rows' u8 column 3: table 17, keys 1 and 2 of their first generation, cells 7 and 9.
+    "command-write": m.Command(
+        session=SESSION,
+        sequence=19,
+        tick=1999,
+        command=17,
+        flags=m.WRITE,
+        arguments=bytes.fromhex("02 01 0200 0300 0100000001000000 0200000001000000 07 09"),
+    ),
     "command-empty": m.Command(session=1, sequence=1, tick=0, command=0),
     "commandResult": m.CommandResult(
         sequence=18,
