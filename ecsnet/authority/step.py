@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from ecsnet.authority.permissions import Permissions, WriteRefused, outcome_of
 from ecsnet.authority.sessions import Session
 from ecsnet.errors import DiskFullError, EcsnetError, InternalError, Reject
 from ecsnet.ids import NULL_ENTITY, Tick
@@ -39,6 +40,7 @@ class Step:
     __slots__ = (
         "_failure",
         "_logged",
+        "_permissions",
         "_seed",
         "commands_accepted",
         "commands_failed",
@@ -58,6 +60,7 @@ class Step:
         self.systems_failed = 0
         self.hooks_failed = 0
         self._failure: Exception | None = None
+        self._permissions = Permissions(world.schema)
         # (role, name) -> the tick it was logged in, and how often it failed since without being logged.
         self._logged: dict[tuple[str, str], tuple[int, int]] = {}
         self._seed = world.seed.to_bytes(max(8, (world.seed.bit_length() + 7) // 8), "little")
@@ -122,12 +125,12 @@ class Step:
         self._write_row(scope, tick, 0, write)
 
     def command(self, scope: TickScope, tick: Tick, session: Session, pending: PendingCommand) -> Outcome:
-        """Run one command, and record its number and status beside its effect."""
-        assert pending.signature is not None
-        client = session.client
+        """Run one command, or do what the client wrote, and record its number and status beside its effect."""
+        client, write = session.client, pending.write
         statuses = session.ledger.decided(CommandStatus.ACCEPTED)
-        spec = self.world.commands[pending.signature.name]
-        tx = self._begin(scope, tick, spec.name, 1, client.session, pending.sequence)
+        spec = None if pending.signature is None else self.world.commands[pending.signature.name]
+        name = "write" if spec is None else spec.name
+        tx = self._begin(scope, tick, name, 1, client.session, pending.sequence)
         client._transaction = tx
         try:
             tx.update(
@@ -137,25 +140,38 @@ class Step:
                 last_status=int(CommandStatus.ACCEPTED),
                 statuses=statuses,
             )
-            arguments = _arguments(tx, spec, pending.values)
-            spec.function(tx, client, **arguments)
+            if write is not None:
+                self._permissions.apply(tx, client, *write)
+            else:
+                assert spec is not None
+                arguments = _arguments(tx, spec, pending.values)
+                spec.function(tx, client, **arguments)
             if tx.closed:
-                raise InternalError(f"command {spec.name!r} ended its transaction itself; it ends with the function")
+                raise InternalError(f"command {name!r} ended its transaction itself; it ends with the function")
             tx.commit()
         except Reject as reject:
             _undo(tx)
             self.commands_rejected += 1
             outcome = Outcome(CommandStatus.REJECTED, Reason.REJECTED, reject.reason)
+        except WriteRefused as refused:
+            _undo(tx)
+            self.commands_rejected += 1
+            outcome = refused.outcome
         except DiskFullError as error:
             _undo(tx)
             self.commands_rejected += 1
             self._report("disk", "full", tick, error)
             outcome = FULL
-        except Exception as error:  # noqa: BLE001  (the game's own code)
+        except Exception as error:  # noqa: BLE001  (the game's own code, or what a client wrote)
             _undo(tx)
-            self.commands_failed += 1
-            self._report("command", spec.name, tick, error)
-            outcome = INTERNAL
+            told = outcome_of(error) if write is not None else None
+            if told is not None:
+                self.commands_rejected += 1
+                outcome = told
+            else:
+                self.commands_failed += 1
+                self._report("command", name, tick, error)
+                outcome = INTERNAL
         else:
             self.commands_accepted += 1
             session.ledger.statuses = statuses

@@ -26,6 +26,7 @@ from ecsnet.store import Condition, Store, Subscription, View
 from ecsnet.wire.messages import Reason
 
 if TYPE_CHECKING:
+    from ecsnet.store.typed import Selector
     from ecsnet.world import Command, Given
 
 
@@ -161,6 +162,52 @@ class BaseClient:
         """
         with self._link.lock:
             ticket = self._replica.send(command, **arguments)
+        self._sent()
+        return ticket
+
+    def write(self, keys: Any, table: "Selector", /, **fields: Any) -> Ticket:
+        """Write cells of a row, or of several, without a command: what the schema's `writers` leave to this client, as
+        in `client.write(client.entity, Input, move=(1.0, 0.0))`.
+
+        It goes out with the next tick's, and of two writes of the same cells before that only the newer one; the ticket
+        of the other is `superseded`. The authority asks the rows for their owner and decides: a ticket whose `code` is
+        `Reason.NOT_ALLOWED` was refused for want of a permission.
+
+        Args:
+            keys: a key, an array of them, or a query.
+            fields: a value for all rows, or an array with one for each.
+
+        Raises:
+            UnknownNameError, ArgumentError: no such name, not its type, or not finite; a table that clients do not
+            write. LimitExceededError: too many rows or bytes, too many in a second, or too many unanswered.
+            LocalProtocolError, ClosedError: as `send`. In each case nothing was sent.
+        """
+        with self._link.lock:
+            ticket = self._replica.write(keys, table, **fields)
+        self._sent()
+        return ticket
+
+    def insert(self, what: Any, /, *rows: Any, **components: Any) -> Ticket:
+        """Insert a row without a command: a component, `client.insert(entity, Shield(strength=3))`, or a row of a table
+        with keys of its own, `client.insert(Mark(x=1.0))` or `client.insert("mark", {"x": 1.0})`. The key is in the
+        view then, and not in the answer.
+
+        Raises:
+            ConstraintError: a field without a default is not given. Otherwise as `write`.
+        """
+        with self._link.lock:
+            ticket = self._replica.insert(what, *rows, **components)
+        self._sent()
+        return ticket
+
+    def delete(self, keys: Any, table: "Selector", /) -> Ticket:
+        """Delete a row, or several, without a command: `client.delete(key, Mark)`.
+
+        Raises:
+            as `write`.
+        """
+        with self._link.lock:
+            ticket = self._replica.delete(keys, table)
         self._sent()
         return ticket
 

@@ -48,11 +48,14 @@ from ecsnet.replica.events import (
 )
 from ecsnet.replica.parts import Parts
 from ecsnet.replica.staging import Block, Staging
+from ecsnet.replica.writes import PreparedWrite, prepare_delete, prepare_insert, prepare_update
 from ecsnet.schema import Schema, loads
 from ecsnet.session import client as session_client
 from ecsnet.session.client import ClientSession, PeerLeft
 from ecsnet.session.states import MAY_PASS
 from ecsnet.store import Store, View
+from ecsnet.store.names import Names
+from ecsnet.store.typed import Selector
 from ecsnet.wire.codec import decode_untrusted
 from ecsnet.wire.messages import CommandStatus, DeltaSync, Error, Kind, Reason, Resumed, SyncBegin, SyncChunk, Welcome
 from ecsnet.wire.messages import Event as EventMessage
@@ -377,10 +380,7 @@ class Replica:
             LimitExceededError: too many in a second, or too many unanswered. LocalProtocolError: not live yet, or not
             again. ClosedError: the session is over. In each case nothing was sent.
         """
-        if self._state == "closed":
-            raise ClosedError("the session is over; nothing can be sent")
-        if self._state == "resuming":
-            raise LocalProtocolError("the connection was lost; commands can be sent once the state is 'live' again")
+        self._demand_link()
         if isinstance(command, str):
             name = command
         elif self.world is not None:
@@ -388,6 +388,60 @@ class Replica:
         else:
             name = command.__name__
         number = self._session.send_command(name, arguments, tick=self._tick, now_ns=self._now_ns)
+        return self._ticket(name, number)
+
+    def write(self, keys: Any, table: Selector, /, **fields: Any) -> Ticket:
+        """Write cells of a row, or of several, without a command: what the schema's `writers` leave to this client.
+
+        It goes out with the next tick's; of two writes of the same cells before that, only the newer one does.
+
+        Args:
+            keys: a key, an array of them, or a query.
+            fields: a value for all rows, or an array with one for each.
+
+        Raises:
+            UnknownNameError, ArgumentError: no such name, not its type, or not finite; a table that clients do not
+            write. LimitExceededError, LocalProtocolError, ClosedError: as `send`. In each case nothing was sent.
+        """
+        return self._write(prepare_update(self._names(), keys, table, fields))
+
+    def insert(self, what: Any, /, *rows: Any, **components: Any) -> Ticket:
+        """Insert a component, `insert(entity, Shield(strength=3))`, or a row of a table with keys of its own,
+        `insert(Mark(x=1.0))` and `insert("mark", {"x": 1.0})`, without a command. The key is in the world then, and not
+        in the answer.
+
+        Raises:
+            ConstraintError: a field without a default is not given. Otherwise as `write`.
+        """
+        return self._write(prepare_insert(self._names(), what, rows, components))
+
+    def delete(self, keys: Any, table: Selector, /) -> Ticket:
+        """Delete a row, or several, without a command.
+
+        Raises:
+            as `write`.
+        """
+        return self._write(prepare_delete(self._names(), keys, table))
+
+    def _names(self) -> Names:
+        self._demand_link()
+        if self.store is None:
+            raise LocalProtocolError("there are no tables before the node has sent its schema; wait for state 'live'")
+        return self.store.names
+
+    def _write(self, write: PreparedWrite) -> Ticket:
+        number = self._session.send_write(
+            write.table, write.data, latest=write.latest, tick=self._tick, now_ns=self._now_ns
+        )
+        return self._ticket(write.name, number)
+
+    def _demand_link(self) -> None:
+        if self._state == "closed":
+            raise ClosedError("the session is over; nothing can be sent")
+        if self._state == "resuming":
+            raise LocalProtocolError("the connection was lost; commands can be sent once the state is 'live' again")
+
+    def _ticket(self, name: str, number: int) -> Ticket:
         ticket = Ticket(name, number)
         self._tickets[number] = ticket
         # One that this call overtook before it was sent is answered by the session itself.
@@ -772,7 +826,8 @@ class Replica:
         elif event.status == CommandStatus.SUPERSEDED:
             self._answer(ticket, "superseded")
         else:
-            ticket.reason = event.message or Reason(event.code).words
+            ticket.code = Reason(event.code)
+            ticket.reason = event.message or ticket.code.words
             self._answer(ticket, "rejected")
 
     def _lose_answer(self, number: int) -> None:

@@ -10,15 +10,17 @@ from typing import Final, Literal
 
 from ecsnet.ids import CommandSeq, Epoch, Version
 from ecsnet.replica.event_rows import AnyRow
+from ecsnet.wire.messages import Reason
 
 TicketStatus = Literal["pending", "accepted", "rejected", "superseded"]
 ReplicaState = Literal["joining", "live", "resuming", "closed"]
 
 
 class Ticket:
-    """What became of one command. Made by `Replica.send`; it changes while the replica receives."""
+    """What became of one command or write. Made by `Replica.send` and `Replica.write`; it changes while the replica
+    receives."""
 
-    __slots__ = ("name", "number", "reason", "sequence", "status", "version")
+    __slots__ = ("code", "name", "number", "reason", "sequence", "status", "version")
 
     def __init__(self, name: str, number: int) -> None:
         self.name = name
@@ -29,6 +31,9 @@ class Ticket:
         self.status: TicketStatus = "pending"
         self.version: Version | None = None
         """For an accepted command: a version that contains its effect, and that the replica holds."""
+        self.code = Reason.NONE
+        """For a rejected command: what kind of reason it is. A write that no permission covers has
+        `Reason.NOT_ALLOWED`."""
         self.reason = ""
         """For a rejected command: the reason, as the game gave it; "internal" when the game failed. For one that is
         still pending when its session has ended: that its answer was lost."""

@@ -22,7 +22,7 @@ Invariants:
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -46,6 +46,8 @@ from ecsnet.limits import (
     PING_INTERVAL_NS,
     REASON_BYTES_MAX,
     SILENCE_NS_MAX,
+    WRITE_BYTES_MAX,
+    WRITES_WAITING_MAX,
 )
 from ecsnet.session.bucket import TokenBucket
 from ecsnet.session.commands import encode_arguments, signatures_hash
@@ -58,6 +60,7 @@ from ecsnet.wire.messages import (
     KIND_OF,
     PARTIAL,
     WIRE_VERSION,
+    WRITE,
     Command,
     CommandResult,
     CommandSignature,
@@ -82,7 +85,15 @@ from ecsnet.wire.messages import (
 )
 from ecsnet.wire.text import clip_text
 
+_COMMAND_BYTES: Final = 64
+"""At most, of a Command beside its arguments."""
+
 __all__ = ["AnswerLost", "ClientEvent", "ClientSession", "CommandAnswered", "PeerLeft", "Standing"]
+
+
+def _frame_bytes(data: bytes) -> int:
+    """Of a Command with these arguments, as the node counts them."""
+    return _COMMAND_BYTES + len(data)
 
 
 class CommandAnswered(NamedTuple):
@@ -124,6 +135,7 @@ class _Unanswered(NamedTuple):
     command: int
     tick: int
     arguments: bytes
+    flags: int = 0
 
 
 class _Latest:
@@ -139,6 +151,15 @@ class _Latest:
         self.due_ns = now_ns
 
 
+class _Write(NamedTuple):
+    """An update of some cells that has not gone out."""
+
+    ticket: int
+    table: int
+    tick: int
+    data: bytes
+
+
 @dataclass(frozen=True, slots=True)
 class Standing:
     """A session between two links."""
@@ -152,6 +173,7 @@ class Standing:
     """Likewise."""
     in_flight: dict[int, _Unanswered]
     latest: dict[str, _Latest]
+    writes: dict[bytes, _Write]
 
 
 class ClientSession:
@@ -212,9 +234,13 @@ class ClientSession:
         self._repeats: deque[int] = deque()
         """Sequences that the node has not heard of; they go out again before anything new."""
         self._latest: dict[str, _Latest] = {}
+        self._writes: dict[bytes, _Write] = {}
+        """Updates that have not gone out, by the cells that they name, in the order of the calls."""
+        self._writes_due_ns = 0
         self.latest_waiting = 0
-        """`latest` commands that have not gone out."""
+        """`latest` commands and updates that have not gone out."""
         self._bucket: TokenBucket | None = None
+        self._byte_bucket: TokenBucket | None = None
         self._first_version = 0  # of the SyncBegin that is being followed
         self._sync_base = 0
         self._chunks = 0
@@ -282,12 +308,20 @@ class ClientSession:
             first = sequence
         in_flight = dict(reversed(asked_again)) | self._in_flight
         return Standing(
-            welcome, self.commands, welcome.commands_hash, self._sequence, self.tickets, in_flight, self._latest
+            welcome,
+            self.commands,
+            welcome.commands_hash,
+            self._sequence,
+            self.tickets,
+            in_flight,
+            self._latest,
+            self._writes,
         )
 
     def pending_tickets(self) -> set[int]:
         """Tickets that are still to be answered."""
         waiting = {latest.ticket for latest in self._latest.values() if latest.ticket}
+        waiting |= {write.ticket for write in self._writes.values()}
         return waiting | {command.ticket for command in self._in_flight.values()}
 
     # --- what arrives -------------------------------------------------------------------------------------------------
@@ -362,6 +396,11 @@ class ClientSession:
             for latest in self._latest.values():
                 if latest.ticket:
                     due = min(due, self._bucket.ready_ns(1, latest.due_ns))
+            for write in self._writes.values():
+                assert self._byte_bucket is not None
+                ready_ns = self._bucket.ready_ns(1, self._writes_due_ns)
+                due = min(due, self._byte_bucket.ready_ns(_frame_bytes(write.data), ready_ns))
+                break
         return due
 
     def handle_timeout(self, now_ns: int) -> None:
@@ -460,6 +499,56 @@ class ClientSession:
         self._send_command(signature, ticket, data, tick)
         return ticket
 
+    def send_write(self, table: int, data: bytes, *, latest: bytes | None, tick: int, now_ns: int) -> int:
+        """Write rows of a table without a command.
+
+        Args:
+            data: `ecsnet.wire.writes`, checked.
+            latest: names the cells of an update. It goes out with the next tick's, and is answered SUPERSEDED if
+                another of the same cells comes before that. None goes out now, behind all updates.
+            tick: the authority's tick that the player saw.
+
+        Returns:
+            A ticket, as of `send_command`.
+
+        Raises:
+            LimitExceededError: too many or too many bytes a second, too many unanswered, or too many that wait.
+            LocalProtocolError: not live. ClosedError: the session is over.
+            In all cases nothing was sent and no ticket given; what has waited still waits, or went out.
+        """
+        if self.closed:
+            raise ClosedError("the session is over; connect again")
+        if not self.live or self._bucket is None or self._byte_bucket is None:
+            raise LocalProtocolError(f"rows can be written once the session is live; it is {self.state.value}")
+        if latest is not None:
+            # Behind the others, whatever was there: what was called last is to be done last.
+            before = self._writes.pop(latest, None)
+            if before is not None:
+                self._events.append(
+                    CommandAnswered(
+                        before.ticket, 0, CommandStatus.SUPERSEDED, 0, Reason.NONE, "a newer write took its place"
+                    )
+                )
+            elif len(self._writes) >= WRITES_WAITING_MAX:
+                raise LimitExceededError("WRITES_WAITING_MAX", WRITES_WAITING_MAX, len(self._writes) + 1)
+            else:
+                self.latest_waiting += 1
+            ticket = self._next_ticket()
+            self._writes[latest] = _Write(ticket, table, tick, data)
+            return ticket
+        self._send_writes(now_ns)
+        if len(self._in_flight) >= COMMANDS_IN_FLIGHT_MAX:
+            raise LimitExceededError("unanswered commands", COMMANDS_IN_FLIGHT_MAX, len(self._in_flight))
+        assert self._welcome is not None
+        if self._writes or self._repeats or self._bucket.ready_ns(1, now_ns) > now_ns:
+            raise LimitExceededError("commands a second", self._welcome.commands_per_s)
+        if not self._byte_bucket.take(_frame_bytes(data), now_ns):
+            raise LimitExceededError("bytes a second", self._welcome.bytes_per_s)
+        self._bucket.take(1, now_ns)
+        ticket = self._next_ticket()
+        self._send_numbered(_Unanswered(ticket, table, tick, data, WRITE))
+        return ticket
+
     def ack(self, version: int, *, chunks: int = 0) -> None:
         """Tell that `version` was applied, or `chunks` of the running sync staged."""
         self._conversation.send(Kind.ACK)
@@ -512,23 +601,45 @@ class ClientSession:
         return self.tickets
 
     def _send_command(self, signature: CommandSignature, ticket: int, data: bytes, tick: int) -> None:
-        sequence = self._sequence + 1
-        self._send(Command(session=self.session, sequence=sequence, tick=tick, command=signature.id, arguments=data))
-        self._sequence = sequence
-        self._in_flight[sequence] = _Unanswered(ticket, signature.id, tick, data)
+        self._send_numbered(_Unanswered(ticket, signature.id, tick, data))
 
-    def _repeat(self, sequence: int) -> None:
-        """Say a command again, as it was said."""
-        again = self._in_flight[sequence]
+    def _send_numbered(self, command: _Unanswered) -> None:
+        """The next of this session; nothing that goes wrong gives a number away."""
+        sequence = self._sequence + 1
+        self._say(sequence, command)
+        self._sequence = sequence
+        self._in_flight[sequence] = command
+
+    def _say(self, sequence: int, command: _Unanswered) -> None:
         self._send(
             Command(
                 session=self.session,
                 sequence=sequence,
-                tick=again.tick,
-                command=again.command,
-                arguments=again.arguments,
+                tick=command.tick,
+                command=command.command,
+                flags=command.flags,
+                arguments=command.arguments,
             )
         )
+
+    def _send_writes(self, now_ns: int) -> None:
+        """The updates that wait go out in the order of their calls, as many as may."""
+        assert self._bucket is not None and self._byte_bucket is not None
+        for cells, write in list(self._writes.items()):
+            if self._repeats or len(self._in_flight) >= COMMANDS_IN_FLIGHT_MAX:
+                return
+            if self._bucket.ready_ns(1, now_ns) > now_ns or not self._byte_bucket.take(
+                _frame_bytes(write.data), now_ns
+            ):
+                return
+            self._bucket.take(1, now_ns)
+            self._send_numbered(_Unanswered(write.ticket, write.table, write.tick, write.data, WRITE))
+            del self._writes[cells]
+            self.latest_waiting -= 1
+
+    def _repeat(self, sequence: int) -> None:
+        """Say a command again, as it was said."""
+        self._say(sequence, self._in_flight[sequence])
 
     def _do_due(self, now_ns: int) -> None:
         if not self.live or self._bucket is None:
@@ -553,6 +664,10 @@ class ClientSession:
             # One a tick on average: a game loop that comes a little late must not lose every second one, and one that
             # was away must not catch up in a burst.
             latest.due_ns = max(latest.due_ns + period_ns, now_ns + period_ns // 2)
+        if self._writes and now_ns >= self._writes_due_ns:
+            self._send_writes(now_ns)
+            if not self._writes:
+                self._writes_due_ns = max(self._writes_due_ns + period_ns, now_ns + period_ns // 2)
         if now_ns >= self.ping_due_ns:
             self._pings += 1
             self.ping_due_ns = now_ns + PING_INTERVAL_NS
@@ -695,6 +810,10 @@ class ClientSession:
         self.ping_due_ns = now_ns
         # Half the node's burst: what we space out may arrive bunched up, and must not overflow the node's bucket.
         self._bucket = TokenBucket(welcome.commands_per_s, max(1, welcome.commands_per_s // 2), now_ns)
+        # Three quarters: the rest is for acks and for commands, of which the node takes only so many.
+        bytes_per_s = max(1, welcome.bytes_per_s * 3 // 4)
+        self._byte_bucket = TokenBucket(bytes_per_s, max(bytes_per_s // 2, 2 * WRITE_BYTES_MAX), now_ns)
+        self._writes_due_ns = now_ns
 
     def _say_hello(self) -> None:
         self._send(msgspec.structs.replace(self._hello, token=self._token()))
@@ -710,7 +829,8 @@ class ClientSession:
         self._sequence = standing.sequence
         self._in_flight = standing.in_flight
         self._latest = standing.latest
-        self.latest_waiting = sum(latest.ticket > 0 for latest in self._latest.values())
+        self._writes = standing.writes
+        self.latest_waiting = sum(latest.ticket > 0 for latest in self._latest.values()) + len(self._writes)
         for latest in self._latest.values():
             latest.due_ns = now_ns
         self._repeats = deque(range(resumed.command_next, standing.sequence + 1))

@@ -19,6 +19,7 @@ from ecsnet.limits import COMMAND_ANSWERS_KEPT, COMMAND_STATUSES_KEPT, REASON_BY
 from ecsnet.wire import codec
 from ecsnet.wire.messages import CommandResult, CommandSignature, CommandStatus, Reason
 from ecsnet.wire.text import clip_text
+from ecsnet.wire.writes import cells_of
 
 __all__ = ["STATUSES_BYTES", "CommandLedger", "Outcome", "PendingCommand"]
 
@@ -48,6 +49,16 @@ class PendingCommand(NamedTuple):
     values: tuple[Any, ...]
     tick: int
     verdict: Outcome | None
+    write: tuple[int, bytes] | None = None
+    """Of a write, which has no signature: the table's number and the bytes, as the client said them."""
+
+    @property
+    def latest(self) -> object:
+        """What a newer one of the same tick takes the place of: equal for two commands of which only the newest counts.
+        None for one that always counts."""
+        if self.write is not None:
+            return cells_of(*self.write)
+        return self.signature.id if self.signature is not None and self.signature.latest else None
 
 
 _SUPERSEDED: Final = Outcome(CommandStatus.SUPERSEDED)
@@ -90,20 +101,20 @@ class CommandLedger:
 
     def take(self) -> list[PendingCommand]:
         """The commands that wait, in the order of their numbers; each must be answered. Of several of one `latest`
-        command, all but the newest are superseded."""
+        command, and of several updates of the same cells, all but the newest are superseded."""
         waiting = self.waiting
         if not waiting:
             return waiting
         self.waiting = []
-        newest: set[int] = set()
+        newest: set[object] = set()
         for at in range(len(waiting) - 1, -1, -1):
             command = waiting[at]
-            if command.verdict is not None or command.signature is None or not command.signature.latest:
+            if command.verdict is not None or (latest := command.latest) is None:
                 continue
-            if command.signature.id in newest:
+            if latest in newest:
                 waiting[at] = command._replace(verdict=_SUPERSEDED)
                 self.superseded += 1
-            newest.add(command.signature.id)
+            newest.add(latest)
         self.taken = waiting[-1].sequence
         return waiting
 

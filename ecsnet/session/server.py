@@ -48,6 +48,7 @@ from ecsnet.wire.event_frame import EventFrames
 from ecsnet.wire.messages import (
     KIND_OF,
     WIRE_VERSION,
+    WRITE,
     Ack,
     Command,
     CommandSignature,
@@ -328,8 +329,8 @@ class ServerSession:
 
     def take_commands(self) -> list[PendingCommand]:
         """The commands that arrived since the last call, in the order of their sequence. Each must be answered with
-        `answer` once its version is published. Of several of one `latest` command, all but the newest are
-        superseded."""
+        `answer` once its version is published. Of several of one `latest` command, and
+        of several updates of the same cells, all but the newest are superseded."""
         return self.ledger.take()
 
     # --- what the authority decides -----------------------------------------------------------------------------------
@@ -609,12 +610,15 @@ class ServerSession:
                 f"command {sequence} came after command {ledger.received}: on a stream none can be missing",
                 Reason.BAD_STATE,
             )
-        signature = self._offer.by_id.get(command.command)
+        write = (command.command, command.arguments) if command.flags & WRITE else None
+        signature = self._offer.by_id.get(command.command) if write is None else None
         values: tuple[Any, ...] = ()
         verdict: Outcome | None = None
         if not self._command_bucket.take(1, now_ns):
             text = f"more than {self._offer.commands_per_s} commands a second"
             verdict = Outcome(CommandStatus.REJECTED, Reason.RATE_LIMITED, text)
+        elif write is not None:
+            pass  # what it says, and whether it may, is asked beside the rows
         elif signature is None:
             text = f"no command has the number {command.command}"
             verdict = Outcome(CommandStatus.REJECTED, Reason.UNKNOWN_COMMAND, text)
@@ -627,7 +631,7 @@ class ServerSession:
             self._commands_refused += 1
         self._commands_received += 1
         ledger.received = sequence
-        ledger.waiting.append(PendingCommand(sequence, signature, values, command.tick, verdict))
+        ledger.waiting.append(PendingCommand(sequence, signature, values, command.tick, verdict, write))
 
     def _on_ping(self, ping: Ping, now_ns: int) -> None:
         self._send(Pong(nonce=ping.nonce, sent_ns=ping.sent_ns, received_ns=now_ns, tick=self.tick))

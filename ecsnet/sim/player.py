@@ -30,6 +30,7 @@ from ecsnet.wire.messages import Kind
 from ecsnet.world import World
 
 if TYPE_CHECKING:
+    from ecsnet.store.typed import Selector
     from ecsnet.world import Command, Given
 
 EVENTS_KEPT = 1000
@@ -153,6 +154,18 @@ class Player:
     def send(self, command: str | Callable[..., Any], /, **arguments: Any) -> Ticket:  # type: ignore[misc]
         """Ask the authority to run a command; as `Replica.send`, with its errors."""
         return self.replica.send(command, **arguments)
+
+    def write(self, keys: Any, table: "Selector", /, **fields: Any) -> Ticket:
+        """Write cells without a command; as `Replica.write`, with its errors."""
+        return self.replica.write(keys, table, **fields)
+
+    def insert(self, what: Any, /, *rows: Any, **components: Any) -> Ticket:
+        """Insert a row without a command; as `Replica.insert`, with its errors."""
+        return self.replica.insert(what, *rows, **components)
+
+    def delete(self, keys: Any, table: "Selector", /) -> Ticket:
+        """Delete rows without a command; as `Replica.delete`, with its errors."""
+        return self.replica.delete(keys, table)
 
     def poll(self) -> list[Event]:
         """What happened since the last call, oldest first; the last `EVENTS_KEPT` if nobody called for long."""

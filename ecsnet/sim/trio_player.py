@@ -23,6 +23,7 @@ from ecsnet.store import View
 from ecsnet.world import World
 
 if TYPE_CHECKING:
+    from ecsnet.store.typed import Selector
     from ecsnet.world import Command, Given
 
 GOODBYE = "the run is over"
@@ -113,6 +114,18 @@ class TrioPlayer:
     def send(self, command: str | Callable[..., Any], /, **arguments: Any) -> Ticket:  # type: ignore[misc]
         """Ask the authority to run a command; as a client's `send`, with its errors."""
         return self.client.send(command, **arguments)
+
+    def write(self, keys: Any, table: "Selector", /, **fields: Any) -> Ticket:
+        """Write cells without a command; as a client's `write`, with its errors."""
+        return self.client.write(keys, table, **fields)
+
+    def insert(self, what: Any, /, *rows: Any, **components: Any) -> Ticket:
+        """Insert a row without a command; as a client's `insert`, with its errors."""
+        return self.client.insert(what, *rows, **components)
+
+    def delete(self, keys: Any, table: "Selector", /) -> Ticket:
+        """Delete rows without a command; as a client's `delete`, with its errors."""
+        return self.client.delete(keys, table)
 
     def poll(self) -> list[Event]:
         """What happened since the last call, oldest first; the last `EVENTS_KEPT` if nobody called for long."""
