@@ -31,7 +31,7 @@ from ecsnet.world import World
 from tests.arena import arena, arena_schema
 from tests.helpers import Fate, Pair, in_time
 
-NOTHING = bytes([1, 0, 0, 0, 0, 0, 0, 0])
+NOTHING = bytes([2] + [0] * 15)
 """A block without changes."""
 
 

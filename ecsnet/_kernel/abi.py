@@ -75,6 +75,9 @@ REASONS: Final = (
     "trailing",
     "encoding_not_built",
     "text",
+    "flags",
+    "reference",
+    "packing",
 )
 """What a block got wrong, by `block.Reason`."""
 

@@ -669,7 +669,7 @@ class KernelStore:
         return taken
 
     def block_tables(self, block: bytes) -> list[tuple[int, int]]:
-        """How many bytes of a block each of its tables takes, by table id; the block's own head of 8 bytes is nobody's.
+        """How many bytes of a block each of its tables takes, by table id; the block's own head (16) is nobody's.
 
         Raises:
             RemoteProtocolError: it is no block of this schema.

@@ -23,12 +23,21 @@ const Head = head_file.Head;
 pub const Input = struct { bytes: []const u8, last: bool };
 
 /// Apply blocks in order inside the head's open transaction. On failure the caller rolls back.
-pub fn apply(head: *Head, arena: std.mem.Allocator, blocks: []const Input, from_empty: bool) failure.Error!void {
+/// `held` is the version that values may be relative to: what the head was before this transaction.
+pub fn apply(head: *Head, arena: std.mem.Allocator, blocks: []const Input, held: u64, from_empty: bool) failure.Error!void {
     assert(head.in_transaction);
     if (from_empty) try clear(head);
-    for (blocks) |input| {
+    for (blocks, 0..) |input, i| {
         var reader: block.Reader = .{ .bytes = input.bytes };
-        var applier: Applier = .{ .head = head, .arena = arena, .r = &reader, .last = input.last };
+        // Behind another block the head is no longer what was held.
+        const whole = i == 0 and !from_empty;
+        var applier: Applier = .{
+            .head = head,
+            .arena = arena,
+            .r = &reader,
+            .last = input.last,
+            .held = if (whole) held else 0,
+        };
         try applier.runTold();
     }
 }
@@ -46,6 +55,7 @@ pub fn applyLogged(head: *Head, arena: std.mem.Allocator, bytes: []const u8) fai
 fn clear(head: *Head) failure.Error!void {
     for (head.tables, 0..) |*table, i| {
         if (!table.spec.replicated) continue;
+        table.hidden = @splat(0);
         while (table.rows > 0) {
             // From the end, so that no row has to move.
             const key = table.keyAt(table.rows - 1);
@@ -54,6 +64,9 @@ fn clear(head: *Head) failure.Error!void {
     }
 }
 
+/// What a field that may not be seen has in every row.
+const hidden_cell: [limits.cell_bytes_max]u8 align(8) = @splat(0);
+
 const Applier = struct {
     head: *Head,
     arena: std.mem.Allocator,
@@ -61,6 +74,9 @@ const Applier = struct {
     last: bool,
     /// It comes from the log, not from a peer.
     logged: bool = false,
+    /// The version that is held, and whether values may be relative to it.
+    held: u64 = 0,
+    relative: bool = false,
     table_id: u16 = 0xffff,
 
     /// Run, and say where it went wrong.
@@ -75,11 +91,14 @@ const Applier = struct {
 
     fn run(a: *Applier) failure.Error!void {
         const r = a.r;
-        if (try r.int(u8) != block.version) return r.fail(.version);
+        if (try r.int(u8) != @as(u8, if (a.logged) block.version else block.wire_version)) return r.fail(.version);
         if (try r.int(u8) != 0) return r.fail(.compression);
         const tables = try r.int(u16);
         const length = try r.int(u32);
+        const reference = if (a.logged) 0 else try r.int(u64);
         if (length != r.bytes.len - r.at) return r.fail(.length);
+        if (reference != 0 and reference != a.held) return r.fail(.reference);
+        a.relative = reference != 0;
         var before: i32 = -1;
         for (0..tables) |_| {
             a.table_id = try r.int(u16);
@@ -97,23 +116,27 @@ const Applier = struct {
         const r = a.r;
         const head = a.head;
         const t = &head.tables[number];
-        const columns = try r.int(u16);
-        const removed = try r.int(u32);
-        const inserted = try r.int(u32);
         const limit = t.space.limit;
-        if (removed > limit or inserted > limit) return r.fail(.count);
-        if (columns > t.spec.fields.len) return r.fail(.count);
-
-        if (removed > 0) {
-            const indices = try a.arena.alloc(u32, removed);
-            try r.names(try r.form(), removed, limit, indices);
-            for (indices) |index| {
-                // What was never here needs no removing: inserted and removed within one delta.
-                const row = t.findIndex(index) orelse continue;
-                try head.delete(number, t.keyAt(row));
-            }
+        var columns: u32 = undefined;
+        var fresh: []u64 = &.{};
+        if (a.logged) {
+            columns = try r.int(u16);
+            const removed = try r.int(u32);
+            const inserted = try r.int(u32);
+            if (removed > limit or inserted > limit) return r.fail(.count);
+            if (removed > 0) try a.remove(number, removed, limit);
+            if (inserted > 0) fresh = try a.insert(number, inserted, limit, false);
+        } else {
+            columns = try r.varint();
+            const flags = try r.int(u8);
+            if (flags & ~@as(u8, block.flags_all) != 0) return r.fail(.flags);
+            if (flags & block.flag_narrowed != 0 and flags & block.flag_inserted == 0) return r.fail(.flags);
+            if (flags & block.flag_removed != 0) try a.remove(number, try a.count(limit), limit);
+            if (flags & block.flag_left != 0) try a.remove(number, try a.count(limit), limit);
+            if (flags & block.flag_inserted != 0)
+                fresh = try a.insert(number, try a.count(limit), limit, flags & block.flag_narrowed != 0);
         }
-        const fresh: []u64 = if (inserted > 0) try a.insert(number, inserted, limit) else &.{};
+        if (columns > t.spec.fields.len) return r.fail(.count);
 
         var rows: []u32 = &.{};
         var have_rows = false;
@@ -124,22 +147,50 @@ const Applier = struct {
             before = field_id;
             const field = t.spec.fieldIndex(field_id) orelse return r.fail(.field_unknown);
             const form = try r.form();
-            const encoding = try r.encoding();
+            const how = try a.packing();
+            if (how.packing == .hidden) return r.fail(.encoding);
             if (form == .same) {
                 if (!have_rows) return r.fail(.form);
             } else {
-                const count = try r.int(u32);
-                if (count == 0 or count > t.rows) return r.fail(.count);
-                rows = try a.arena.alloc(u32, count);
+                const n = try if (a.logged) r.int(u32) else r.varint();
+                if (n == 0 or n > t.rows) return r.fail(.count);
+                rows = try a.arena.alloc(u32, n);
                 if (form == .all) {
                     try a.allRows(number, fresh, rows);
                 } else {
-                    try r.names(form, count, limit, rows);
+                    try r.names(form, n, limit, rows);
                     for (rows) |*name| name.* = t.findIndex(name.*) orelse return r.fail(.row_missing);
                 }
                 have_rows = true;
             }
-            try a.cells(number, field, rows, encoding);
+            try a.cells(number, field, rows, how);
+        }
+    }
+
+    /// How many rows a list of the wire has: one at least, and no more than there may be.
+    fn count(a: *Applier, limit: u32) failure.Error!u32 {
+        const n = try a.r.varint();
+        if (n == 0 or n > limit) return a.r.fail(.count);
+        return n;
+    }
+
+    fn packing(a: *Applier) error{BadBlock}!block.Packed {
+        if (!a.logged) {
+            const found = try a.r.wirePacking();
+            if (found.relative and !a.relative) return a.r.fail(.reference);
+            return found;
+        }
+        return .{ .packing = if (try a.r.encoding() == .constant) .constant else .raw, .relative = false };
+    }
+
+    fn remove(a: *Applier, number: u16, n: u32, limit: u32) failure.Error!void {
+        const t = &a.head.tables[number];
+        const indices = try a.arena.alloc(u32, n);
+        try a.r.names(try a.r.form(), n, limit, indices);
+        for (indices) |index| {
+            // What was never here needs no removing: inserted and removed within one delta.
+            const row = t.findIndex(index) orelse continue;
+            try a.head.delete(number, t.keyAt(row));
         }
     }
 
@@ -159,12 +210,12 @@ const Applier = struct {
         if (n != rows.len) return a.r.fail(.count);
     }
 
-    fn cells(a: *Applier, number: u16, field: u32, rows: []const u32, encoding: block.Encoding) failure.Error!void {
+    fn cells(a: *Applier, number: u16, field: u32, rows: []const u32, how: block.Packed) failure.Error!void {
         const head = a.head;
         const t = &head.tables[number];
         const spec = &t.spec.fields[field];
-        const from = try a.column(spec, encoding, rows.len);
-        if (spec.constrained()) for (rows[0..if (encoding == .constant) 1 else rows.len], 0..) |row, i| {
+        const from = try a.column(spec, how, rows.len);
+        if (spec.constrained()) for (rows[0..if (from.stride == 0) 1 else rows.len], 0..) |row, i| {
             try head.checkCell(number, field, t.keyAt(row), from.at(i)[0..spec.width]);
         };
         if (!spec.indexed()) {
@@ -176,27 +227,31 @@ const Applier = struct {
 
     /// The cells of `n` rows of a field. Texts are taken into the heap: should the block be refused, nothing refers to
     /// them, and the next sweep forgets them.
-    fn column(a: *Applier, spec: *const catalogue.Field, encoding: block.Encoding, n: usize) failure.Error!head_file.Strided {
-        const count: usize = if (encoding == .constant) 1 else n;
-        const stride: usize = if (encoding == .constant) 0 else spec.width;
-        if (spec.type != .string) return .{ .base = (try a.r.take(count * spec.width)).ptr, .stride = stride };
+    fn column(a: *Applier, spec: *const catalogue.Field, how: block.Packed, n: usize) failure.Error!head_file.Strided {
+        if (how.packing == .hidden) return .{ .base = &hidden_cell, .stride = 0, .hidden = true };
+        if (how.packing != .raw and how.packing != .constant) return a.r.fail(.encoding_not_built);
+        const n_cells: usize = if (how.packing == .constant) 1 else n;
+        const stride: usize = if (how.packing == .constant) 0 else spec.width;
+        if (spec.type != .string) return .{ .base = (try a.r.take(n_cells * spec.width)).ptr, .stride = stride };
         // Each takes a byte at least: memory for a count that cannot be true is not asked for.
-        if (count > a.r.bytes.len - a.r.at) return a.r.fail(.truncated);
-        const references = try a.arena.alloc(u64, count);
+        if (n_cells > a.r.bytes.len - a.r.at) return a.r.fail(.truncated);
+        const references = try a.arena.alloc(u64, n_cells);
         for (references) |*reference| reference.* = try a.head.heap.intern(try a.r.text(spec.count));
         return .{ .base = @ptrCast(references.ptr), .stride = stride };
     }
 
     /// Read the inserted rows of a table and take them in. Returns their keys, ascending by index.
-    fn insert(a: *Applier, number: u16, count: u32, limit: u32) failure.Error![]u64 {
+    fn insert(a: *Applier, number: u16, n: u32, limit: u32, narrowed: bool) failure.Error![]u64 {
         const r = a.r;
         const head = a.head;
         const t = &head.tables[number];
-        const indices = try a.arena.alloc(u32, count);
-        try r.names(try r.form(), count, limit, indices);
-        const keys = try a.arena.alloc(u64, count);
+        const indices = try a.arena.alloc(u32, n);
+        try r.names(try r.form(), n, limit, indices);
+        // Which of them came into sight. What follows is the same for all.
+        if (narrowed) _ = try r.take((@as(usize, n) + 7) / 8);
+        const keys = try a.arena.alloc(u64, n);
         const constant = try r.encoding() == .constant;
-        const generations = try r.take(if (constant) 4 else @as(usize, count) * 4);
+        const generations = try r.take(if (constant) 4 else @as(usize, n) * 4);
         for (keys, indices, 0..) |*key, index, i| {
             const at = if (constant) 0 else i * 4;
             const generation = std.mem.readInt(u32, generations[at..][0..4], .little);
@@ -205,15 +260,16 @@ const Applier = struct {
             key.* = k.bits();
         }
         const cells_in = try a.arena.alloc(?head_file.Strided, t.spec.fields.len);
-        for (t.spec.fields, cells_in) |*field, *cell| {
-            cell.* = try a.column(field, try r.encoding(), count);
+        for (t.spec.fields, cells_in, 0..) |*field, *cell, f| {
+            cell.* = try a.column(field, try a.packing(), n);
+            if (cell.*.?.hidden) t.hide(f);
         }
 
         // Sort out who is new. The usual case is all of them, taken in at once.
         var fresh: std.ArrayList(u64) = .empty;
-        try fresh.ensureTotalCapacityPrecise(a.arena, count);
+        try fresh.ensureTotalCapacityPrecise(a.arena, n);
         var places: std.ArrayList(u32) = .empty;
-        try places.ensureTotalCapacityPrecise(a.arena, count);
+        try places.ensureTotalCapacityPrecise(a.arena, n);
         for (keys, 0..) |key, i| {
             if (t.findIndex(@truncate(key))) |row| {
                 const present = t.keyAt(row);
@@ -237,14 +293,14 @@ const Applier = struct {
             fresh.appendAssumeCapacity(key);
             places.appendAssumeCapacity(@intCast(i));
         }
-        if (fresh.items.len == count) {
+        if (fresh.items.len == n) {
             try head.insertMany(number, keys, cells_in);
             return keys;
         }
-        const given = try a.arena.alloc(?[*]const u8, t.spec.fields.len);
+        const one = try a.arena.alloc(?head_file.Strided, t.spec.fields.len);
         for (fresh.items, places.items) |key, i| {
-            for (cells_in, given) |cell, *to| to.* = cell.?.at(i);
-            try head.insert(number, key, given);
+            for (cells_in, one) |cell, *to| to.* = .{ .base = cell.?.at(i), .stride = 0, .hidden = cell.?.hidden };
+            try head.insertMany(number, &.{key}, one);
         }
         return keys;
     }
@@ -253,7 +309,7 @@ const Applier = struct {
         const t = &a.head.tables[number];
         for (t.spec.fields, cells_in, 0..) |*field, cell, f| {
             const bytes = cell.?.at(i)[0..field.width];
-            try a.head.checkCell(number, f, key, bytes);
+            if (!cell.?.hidden) try a.head.checkCell(number, f, key, bytes);
             try a.head.writeCell(number, row, f, key, bytes);
         }
     }

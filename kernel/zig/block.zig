@@ -1,7 +1,8 @@
-//! Blocks: the columnar bytes of a set of changes, in a frame now and in the log later.
+//! Blocks: the columnar bytes of a set of changes. There are two forms of them with the same parts: the log's
+//! (version 1), and the wire's (version 2), whose tables and columns have shorter heads and whose cells may be packed.
 //!
 //! All integers little-endian, nothing aligned. A number of rows names them by entity index,
-//! ascending.
+//! ascending. The log's:
 //!
 //!     block    u8 version = 1 | u8 compression = 0 | u16 tables | u32 bytes that follow | table*
 //!     table    u16 table id | u16 columns | u32 removed | u32 inserted
@@ -19,8 +20,20 @@
 //!              4 same: the rows of the column before; no count
 //!     encoding 0 raw: the cells one after another; a string is LEB128 bytes | UTF-8
 //!              1 constant: one cell that all rows have
-//!              2 byte planes, 3 bit pack, 4 two-class bit pack, 5 run length, 6 adaptive coder:
-//!              numbers kept, not written yet, and refused
+//!
+//! The wire's, where it is another:
+//!
+//!     block    u8 version = 2 | u8 compression = 0 | u16 tables | u32 bytes that follow | u64 reference | table*
+//!     table    u16 table id | LEB128 columns | u8 flags
+//!              [removed]  LEB128 count | rows
+//!              [left]     LEB128 count | rows
+//!              [inserted] LEB128 count | rows | [narrowed] bitmap of those that came into sight, lowest bit first
+//!                         | generations: cells of u32 | cells of each field, by field id
+//!              column*
+//!     column   u16 field id | u8 form | u8 encoding | [form != same] LEB128 count | names | values
+//!     flags    1 removed, 2 left, 4 inserted, 8 narrowed (only with 4)
+//!     encoding of `packing.zig`; bit 7: the values are differences to the cells of version `reference`. Of cells of an
+//!              inserted row's field also 15 hidden: no values, the reader keeps zeros and checks no rule on them
 //!
 //! Tables come by ascending id and columns by ascending field id. Table 0, the entities, is first,
 //! so a component row always finds its entity. A reader refuses anything else.
@@ -33,11 +46,26 @@ const Heap = @import("heap.zig").Heap;
 pub const version = 1;
 pub const header_bytes = 8;
 
+pub const wire_version = 2;
+pub const wire_header_bytes = 16;
+
+pub const flag_removed = 1;
+pub const flag_left = 2;
+pub const flag_inserted = 4;
+pub const flag_narrowed = 8;
+pub const flags_all = 15;
+
 pub const Form = enum(u8) { all, deltas, bitmap, ranges, same };
+/// Of the log.
 pub const Encoding = enum(u8) { raw, constant };
 
-/// Highest encoding number that is kept for later.
-pub const encoding_reserved = 6;
+/// Of the wire.
+pub const Packing = enum(u8) { raw, constant, planes, bits, two_class, runs, adaptive, hidden = 15, _ };
+
+/// In the byte of a packing: its values are differences to the reader's cells.
+pub const relative_bit = 0x80;
+
+pub const Packed = struct { packing: Packing, relative: bool };
 
 /// What a block got wrong; `failure.Info.reason`. Appended, never reused.
 pub const Reason = enum(u16) {
@@ -60,6 +88,9 @@ pub const Reason = enum(u16) {
     trailing,
     encoding_not_built,
     text,
+    flags,
+    reference,
+    packing,
 };
 
 pub const Item = struct { index: u32, row: u32 };
@@ -212,7 +243,7 @@ fn allEqual(cells: []const u8, width: usize) bool {
     return std.mem.eql(u8, cells[width..], cells[0 .. cells.len - width]);
 }
 
-fn varintBytes(value: u32) usize {
+pub fn varintBytes(value: u32) usize {
     var bytes: usize = 1;
     var left = value >> 7;
     while (left != 0) : (left >>= 7) bytes += 1;
@@ -244,7 +275,7 @@ pub const Reader = struct {
         return r.bytes[r.at..][0..n];
     }
 
-    fn varint(r: *Reader) error{BadBlock}!u32 {
+    pub fn varint(r: *Reader) error{BadBlock}!u32 {
         var value: u32 = 0;
         var shift: u6 = 0;
         while (true) {
@@ -281,9 +312,22 @@ pub const Reader = struct {
 
     pub fn encoding(r: *Reader) error{BadBlock}!Encoding {
         const number = try r.int(u8);
-        if (number > encoding_reserved) return r.fail(.encoding);
-        if (number > @intFromEnum(Encoding.constant)) return r.fail(.encoding_not_built);
+        if (number > @intFromEnum(Encoding.constant)) return r.fail(.encoding);
         return @enumFromInt(number);
+    }
+
+    /// The same on the wire.
+    pub fn wirePacking(r: *Reader) error{BadBlock}!Packed {
+        const number = try r.int(u8);
+        const packing: Packing = @enumFromInt(number & ~@as(u8, relative_bit));
+        const relative = number & relative_bit != 0;
+        switch (packing) {
+            .raw, .constant, .planes, .hidden => if (relative) return r.fail(.encoding),
+            .bits, .two_class, .runs => {},
+            .adaptive => return r.fail(.encoding_not_built),
+            _ => return r.fail(.encoding),
+        }
+        return .{ .packing = packing, .relative = relative };
     }
 
     /// Go over the names of `count` rows without looking at them.

@@ -15,6 +15,7 @@ const limits = @import("limits.zig");
 const section = @import("section.zig");
 const sparse = @import("sparse.zig");
 const view = @import("view.zig");
+const wire_section = @import("wire_section.zig");
 const Head = @import("head.zig").Head;
 const Heap = @import("heap.zig").Heap;
 const Item = block.Item;
@@ -59,10 +60,7 @@ pub const Encoder = struct {
         const start = cursor.*;
         errdefer cursor.* = start;
         const w: block.Writer = .{ .gpa = encoder.gpa, .out = &encoder.out };
-        try w.int(u8, block.version);
-        try w.int(u8, 0);
-        try w.int(u16, 0);
-        try w.int(u32, 0);
+        try beginBlock(w);
         cursor.rows = 0;
         var tables: u16 = 0;
         while (cursor.table < slot.tables.len) {
@@ -80,8 +78,7 @@ pub const Encoder = struct {
             cursor.table += 1;
         }
         cursor.done = @intFromBool(cursor.table >= slot.tables.len);
-        std.mem.writeInt(u16, encoder.out.items[2..4], tables, .little);
-        std.mem.writeInt(u32, encoder.out.items[4..8], @intCast(encoder.out.items.len - block.header_bytes), .little);
+        finishBlock(encoder.out.items, tables, 0);
     }
 
     /// Append one table's section; false when nothing of it changed. Sets `cursor.index` to where the
@@ -168,10 +165,23 @@ pub const Encoder = struct {
             .whole = from == 0 and end == std.math.maxInt(u64),
         };
         if (found.isEmpty()) return false;
-        cursor.rows += try found.write(w, a);
+        cursor.rows += try wire_section.write(&found, w, a);
         return true;
     }
 };
+
+/// The head of a block of the wire, which `finishBlock` fills in.
+pub fn beginBlock(w: block.Writer) error{OutOfMemory}!void {
+    try w.int(u8, block.wire_version);
+    try w.out.appendNTimes(w.gpa, 0, block.wire_header_bytes - 1);
+}
+
+/// `bytes` are the whole block. `reference` is the version that values in it are relative to, 0 for none.
+pub fn finishBlock(bytes: []u8, tables: u16, reference: u64) void {
+    std.mem.writeInt(u16, bytes[2..4], tables, .little);
+    std.mem.writeInt(u32, bytes[4..8], @intCast(bytes.len - block.wire_header_bytes), .little);
+    std.mem.writeInt(u64, bytes[8..16], reference, .little);
+}
 
 /// Walk the change sets of `(base, slot.version]`, newest first.
 const Sets = struct {

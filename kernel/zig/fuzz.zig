@@ -9,6 +9,7 @@
 
 const std = @import("std");
 const abi = @import("abi.zig");
+const block_file = @import("block.zig");
 const apply = @import("apply.zig");
 const catalogue = @import("catalogue.zig");
 const delta = @import("delta.zig");
@@ -253,7 +254,7 @@ fn offer(replica: *Store, block: []const u8) !void {
 fn weighed(replica: *Store, block: []const u8) !void {
     var weights: [8]weigh.Weight = undefined;
     const n = weigh.weigh(&replica.head.catalogue, block, &weights) catch return;
-    var sum: usize = 8;
+    var sum: usize = block_file.wire_header_bytes;
     for (weights[0..n]) |weight| sum += weight.bytes;
     try std.testing.expectEqual(block.len, sum);
 }
@@ -399,9 +400,10 @@ fn fuzzOne(_: void, smith: *std.testing.Smith) anyerror!void {
         @memcpy(block[0..length], world.block[0..length]);
         while (!smith.eos()) block[smith.index(length)] = smith.value(u8);
     } else {
-        length = 8 + smith.slice(block[8..]);
-        block[0..4].* = .{ 1, 0, smith.value(u8), 0 };
-        std.mem.writeInt(u32, block[4..8], @intCast(length - 8), .little);
+        length = 16 + smith.slice(block[16..]);
+        block[0..4].* = .{ 2, 0, smith.value(u8), 0 };
+        std.mem.writeInt(u32, block[4..8], @intCast(length - 16), .little);
+        std.mem.writeInt(u64, block[8..16], if (smith.value(bool)) replica.version else 0, .little);
     }
     try offer(replica, block[0..length]);
 }

@@ -585,7 +585,7 @@ pub const Head = struct {
                 if (field.default == null) return head.failCell(error.Required, table, f, keys[0], 0, 0);
                 continue;
             };
-            if (!field.constrained()) continue;
+            if (!field.constrained() or given.hidden) continue;
             const checks: u32 = if (given.stride == 0) 1 else n;
             for (0..checks) |i| {
                 head.checkCell(table, f, keys[i], given.at(i)[0..field.width]) catch |err| {
@@ -762,6 +762,8 @@ fn writeAny(
 pub const Strided = struct {
     base: [*]const u8,
     stride: usize,
+    /// Zeros in place of what may not be seen: no rule is about them.
+    hidden: bool = false,
 
     pub inline fn at(self: Strided, i: usize) [*]const u8 {
         return self.base + i * self.stride;

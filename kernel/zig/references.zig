@@ -204,6 +204,7 @@ pub fn check(head: *Head) Refused!void {
         const row = t.find(touched.key) orelse continue;
         if (touched.field >= limits.fields_max) {
             const u = touched.field - limits.fields_max;
+            if (t.hidesAny(t.spec.uniques[u])) continue;
             const other = t.combinedTwin(u, row) orelse continue;
             const err = head.failCell(error.Unique, touched.table, t.spec.uniques[u][0], touched.key, 0, other);
             head.info.reason = 1 + u;
@@ -213,6 +214,8 @@ pub fn check(head: *Head) Refused!void {
         const field = &t.spec.fields[f];
         const cell = t.columns[f].cell(row);
         const is_null = std.mem.allEqual(u8, cell, 0);
+        // Who sees it keeps the rule.
+        if (is_null and t.isHidden(f)) continue;
         if (field.referred and is_null) return head.failCell(error.Reference, touched.table, f, touched.key, 0, 0);
         if (field.unique and !(field.foreign_key and is_null)) {
             if (t.holder(f, cell, touched.key)) |other|

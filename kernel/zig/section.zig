@@ -2,6 +2,7 @@
 //! peer, or of the head for the log.
 
 const std = @import("std");
+const assert = std.debug.assert;
 const block = @import("block.zig");
 const catalogue = @import("catalogue.zig");
 const sparse = @import("sparse.zig");
@@ -23,20 +24,28 @@ pub const Section = struct {
     columns: []const Column,
     /// The block names every row of the table that it inserts, so that "all" may be said of the others.
     whole: bool,
+    /// On the wire only. Rows that went out of the reader's sight and may live on.
+    left: []const Item = &.{},
+    /// Of the inserted those that came into sight, a bit each; null where all are new.
+    narrowed: ?[]const u64 = null,
+    /// Of the fields those that the reader may not see, a bit each; none beyond its end. They are in no column.
+    hidden: []const u64 = &.{},
 
     pub fn isEmpty(section: *const Section) bool {
-        return section.removed.len == 0 and section.inserted.len == 0 and section.named() == 0;
+        return section.removed.len == 0 and section.left.len == 0 and section.inserted.len == 0 and section.named() == 0;
     }
 
-    fn named(section: *const Section) u16 {
+    pub fn named(section: *const Section) u16 {
         var count: u16 = 0;
         for (section.columns) |column| count += @intFromBool(column.items.len > 0);
         return count;
     }
 
-    /// Append it. Returns how many rows are named: removed, inserted, and of the longest column.
+    /// Append it as the log has it (`wire_section.zig` has the other). Returns how many rows are named: removed, inserted,
+    /// and of the longest column.
     pub fn write(section: *const Section, w: block.Writer, arena: std.mem.Allocator) error{OutOfMemory}!u32 {
         const spec = section.spec;
+        assert(section.left.len == 0 and section.narrowed == null and section.hidden.len == 0);
         try w.int(u16, spec.id);
         try w.int(u16, section.named());
         try w.int(u32, @intCast(section.removed.len));
@@ -83,7 +92,7 @@ pub const Section = struct {
     }
 };
 
-fn names(w: block.Writer, items: []const Item) error{OutOfMemory}!void {
+pub fn names(w: block.Writer, items: []const Item) error{OutOfMemory}!void {
     const form = block.Writer.pickForm(items);
     try w.int(u8, @intFromEnum(form));
     try w.names(form, items);

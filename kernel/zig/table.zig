@@ -48,6 +48,8 @@ pub const Table = struct {
     auto_told: u64 = 0,
     /// This table's place in the head's list of tables that a publication has to look at.
     noted: *bool,
+    /// Fields that have zeros in place of what may not be seen here, a bit each.
+    hidden: [limits.fields_max / 64]u64 = @splat(0),
     /// Somebody follows its changes: the undo log says whose cells a bulk operation wrote.
     journaled: bool = false,
 
@@ -93,6 +95,19 @@ pub const Table = struct {
         table.inserted.deinit(table.gpa);
         table.removed_aside.deinit(table.gpa);
         table.inserted_aside.deinit(table.gpa);
+    }
+
+    pub fn hide(table: *Table, field: usize) void {
+        table.hidden[field / 64] |= @as(u64, 1) << @intCast(field % 64);
+    }
+
+    pub fn isHidden(table: *const Table, field: usize) bool {
+        return table.hidden[field / 64] >> @intCast(field % 64) & 1 == 1;
+    }
+
+    pub fn hidesAny(table: *const Table, fields: []const u32) bool {
+        for (fields) |field| if (table.isHidden(field)) return true;
+        return false;
     }
 
     /// How many cells column `i` of `all` has.

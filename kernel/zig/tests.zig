@@ -52,4 +52,5 @@ comptime {
     _ = @import("segment.zig");
     _ = @import("segment_files.zig");
     _ = @import("weigh.zig");
+    _ = @import("wire_section.zig");
 }

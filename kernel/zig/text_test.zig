@@ -251,7 +251,7 @@ test "a peer whose blocks are refused leaves no texts behind" {
     const block = try cut(store, 0, 0, &cursor);
     defer gpa.free(block);
     // The last byte is a flag of the last row: cut off, all texts were read before it is missed.
-    std.mem.writeInt(u32, block[4..8], @intCast(block.len - 9), .little);
+    std.mem.writeInt(u32, block[4..8], @intCast(block.len - 17), .little);
     for (0..50) |_| {
         const refused = replica.applyBlocks(0, 1, 0, &.{.{ .bytes = block[0 .. block.len - 1], .last = true }});
         try std.testing.expectError(error.BadBlock, refused);

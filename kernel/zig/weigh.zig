@@ -1,4 +1,4 @@
-//! How many bytes of a block each table takes: for figures, not for applying.
+//! How many bytes of a block of the wire each table takes: for figures, not for applying.
 //!
 //! Bytes come from anywhere. A block is walked by its own counts and the catalogue's widths, every step is compared
 //! with what is left, and nothing is allocated. What it names is not looked at: that it walks to its end does not
@@ -10,15 +10,17 @@ const catalogue = @import("catalogue.zig");
 
 pub const Weight = extern struct { table: u32, bytes: u32 };
 
-/// One entry a table, in the block's order; the 8 bytes of the block's head belong to none.
+/// One entry a table, in the block's order; the 16 bytes of the block's head belong to none.
 pub fn weigh(cat: *const catalogue.Catalogue, bytes: []const u8, into: []Weight) error{BadBlock}!usize {
     var reader: block.Reader = .{ .bytes = bytes };
     const r = &reader;
     if (bytes.len > std.math.maxInt(u32)) return r.fail(.length);
-    if (try r.int(u8) != block.version) return r.fail(.version);
+    if (try r.int(u8) != block.wire_version) return r.fail(.version);
     if (try r.int(u8) != 0) return r.fail(.compression);
     const tables = try r.int(u16);
-    if (try r.int(u32) != bytes.len - r.at) return r.fail(.length);
+    const length = try r.int(u32);
+    _ = try r.int(u64);
+    if (length != bytes.len - r.at) return r.fail(.length);
     if (tables > into.len) return r.fail(.table_order);
     var before: i32 = -1;
     for (into[0..tables]) |*weight| {
@@ -35,35 +37,46 @@ pub fn weigh(cat: *const catalogue.Catalogue, bytes: []const u8, into: []Weight)
 }
 
 fn table(r: *block.Reader, spec: *const catalogue.Table) error{BadBlock}!void {
-    const columns = try r.int(u16);
-    const removed = try r.int(u32);
-    const inserted = try r.int(u32);
-    if (removed > 0) try r.passNames(try r.form(), removed);
-    if (inserted > 0) {
-        try r.passNames(try r.form(), inserted);
-        try values(r, try r.encoding(), 4, inserted);
-        for (spec.fields) |*field| try cells(r, try r.encoding(), field, inserted);
+    const columns = try r.varint();
+    const flags = try r.int(u8);
+    if (flags & ~@as(u8, block.flags_all) != 0) return r.fail(.flags);
+    for ([_]u8{ block.flag_removed, block.flag_left }) |flag| if (flags & flag != 0) {
+        const n = try r.varint();
+        try r.passNames(try r.form(), n);
+    };
+    if (flags & block.flag_inserted != 0) {
+        const n = try r.varint();
+        try r.passNames(try r.form(), n);
+        if (flags & block.flag_narrowed != 0) _ = try r.take((@as(usize, n) + 7) / 8);
+        try values(r, try r.encoding() == .constant, 4, n);
+        for (spec.fields) |*field| try cells(r, try r.wirePacking(), field, n);
     }
     var count: u32 = 0;
     for (0..columns) |_| {
         const number = spec.fieldIndex(try r.int(u16)) orelse return r.fail(.field_unknown);
         const form = try r.form();
-        const encoding = try r.encoding();
-        if (form != .same) count = try r.int(u32);
+        const packing = try r.wirePacking();
+        if (form != .same) count = try r.varint();
         // Of the column before, and of every row: no names.
         if (form != .same and form != .all) try r.passNames(form, count);
-        try cells(r, encoding, &spec.fields[number], count);
+        try cells(r, packing, &spec.fields[number], count);
     }
 }
 
-fn cells(r: *block.Reader, encoding: block.Encoding, field: *const catalogue.Field, count: u32) error{BadBlock}!void {
-    if (field.type != .string) return values(r, encoding, field.width, count);
+fn cells(r: *block.Reader, how: block.Packed, field: *const catalogue.Field, count: u32) error{BadBlock}!void {
+    switch (how.packing) {
+        .hidden => return,
+        .raw, .constant => {},
+        else => return r.fail(.encoding_not_built),
+    }
+    const constant = how.packing == .constant;
+    if (field.type != .string) return values(r, constant, field.width, count);
     // Each takes a byte at least, so a count from anywhere ends with the bytes.
-    for (0..if (encoding == .constant) 1 else count) |_| try r.passText();
+    for (0..if (constant) 1 else count) |_| try r.passText();
 }
 
-fn values(r: *block.Reader, encoding: block.Encoding, width: u32, count: u32) error{BadBlock}!void {
-    const n: u64 = if (encoding == .constant) 1 else count;
+fn values(r: *block.Reader, constant: bool, width: u32, count: u32) error{BadBlock}!void {
+    const n: u64 = if (constant) 1 else count;
     // In 64 bits: on wasm a product of two such numbers need not fit an address.
     if (n * width > r.bytes.len - r.at) return r.fail(.truncated);
     _ = try r.take(@intCast(n * width));

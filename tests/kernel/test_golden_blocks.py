@@ -50,7 +50,7 @@ def test_strings_are_in_a_block_as_the_page_says() -> None:
     # By ascending field id, which is the order of names, each with its encoding in front.
     assert full.endswith(b"\x01\x01" + b"\x00" + cells + b"\x01\x04none")
     # Ranges, constant, of 3 rows: one range, from 1 on, 2 more.
-    assert b"\x03\x01" + (3).to_bytes(4, "little") + b"\x01\x01\x02" + b"\x04same" in delta
+    assert b"\x03\x01\x03" + b"\x01\x01\x02" + b"\x04same" in delta
     assert delta.endswith(b"\x04king\x00")
 
 

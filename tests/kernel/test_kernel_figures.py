@@ -24,7 +24,7 @@ def test_a_block_weighs_what_its_tables_weigh_and_names_those_that_were_touched(
         count, length = struct.unpack_from("<HI", block, 2)
         assert len(ids) == count
         assert ids == sorted(set(ids))
-        assert sum(weight for _, weight in weights) == length == len(block) - 8
+        assert sum(weight for _, weight in weights) == length == len(block) - 16
         assert all(weight >= 12 for _, weight in weights)
         if base > 0:
             assert set(ids) <= set(pin.touched(base))
@@ -115,11 +115,11 @@ BLOCK = DRIVER.kernel.delta(DRIVER.kernel.acquire(), 3).block
 @settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.data())
 def test_any_bytes_weigh_what_they_are_or_are_refused(data: st.DataObject) -> None:
-    block = bytearray(data.draw(st.one_of(st.just(BLOCK), st.binary(max_size=80).map(lambda b: b"\x01\x00" + b))))
+    block = bytearray(data.draw(st.one_of(st.just(BLOCK), st.binary(max_size=80).map(lambda b: b"\x02\x00" + b))))
     for _ in range(data.draw(st.integers(0, 4))):
         block[data.draw(st.integers(0, len(block) - 1))] = data.draw(st.sampled_from([0, 1, 4, 0x7F, 0x80, 0xFF]))
     try:
         weights = DRIVER.kernel.block_tables(bytes(block))
     except RemoteProtocolError:
         return
-    assert sum(weight for _, weight in weights) == len(block) - 8
+    assert sum(weight for _, weight in weights) == len(block) - 16
