@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any
 
-from ecsnet.schema.builtin import ENTITIES_TABLE, SYSTEM_TABLES
+from ecsnet.schema.builtin import ENTITIES_TABLE, LWW_TABLES, SYSTEM_TABLES
 from ecsnet.schema.canonical import canonical_text
 from ecsnet.schema.fingerprint import fingerprint_of
 from ecsnet.schema.model import Schema, Table
@@ -48,6 +48,8 @@ def build_schema(
     """Put a schema together from its own tables, which the caller has checked. `entities` replaces the built-in
     registry where a schema says more about it (a bound on its rows)."""
     registry = ENTITIES_TABLE if entities is None else entities
-    everything = tuple(sorted((registry, *SYSTEM_TABLES, *tables), key=lambda table: table.id))
+    own = tuple(tables)
+    system = (*SYSTEM_TABLES, *LWW_TABLES) if any(table.conflict == "lww" for table in own) else SYSTEM_TABLES
+    everything = tuple(sorted((registry, *system, *own), key=lambda table: table.id))
     text = canonical_text(name, version, everything, interest)
     return Schema.checked(name, version, everything, text, fingerprint_of(text), doc, interest, classes)

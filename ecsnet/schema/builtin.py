@@ -121,4 +121,21 @@ SYSTEM_TABLES: Final = (
     ),
 )  # fmt: skip
 
-BUILTIN_NAMES: Final = frozenset({ENTITIES, *(table.name for table in SYSTEM_TABLES)})
+LWW_TABLES: Final = (
+    _system(
+        14, "lww_clocks", "node", "what of each other node's writes is here, of tables that several nodes write",
+        Field(0, "node", "u64", unique=True, doc="the other node"),
+        Field(0, "epoch", "u32", doc="the history that its counter belongs to"),
+        Field(0, "counter", "u64", doc="its version up to which everything is here"),
+    ),
+    _system(
+        15, "lww_tombstones", "row", "rows that were deleted from tables that several nodes write",
+        Field(0, "row", "bytes", 35, (35,), unique=True,
+              doc="u16 table id, u8 length, that many bytes of the primary key"),
+        Field(0, "hlc", "u64", doc="when: unix ms * 65536 + a count"),
+        Field(0, "node", "u64", doc="who deleted it"),
+    ),
+)  # fmt: skip
+"""Of a schema that has a table with `conflict = "lww"`; other schemas do not have them."""
+
+BUILTIN_NAMES: Final = frozenset({ENTITIES, *(table.name for table in (*SYSTEM_TABLES, *LWW_TABLES))})

@@ -48,6 +48,9 @@ def check_reference(field: Declared, tables: dict[str, Draft]) -> None:
     if target != draft.primary_key:
         reason = f'"{table}" is referenced by its primary key, not by "{shorten(target)}"'
         raise node.error("bad-reference", "foreign_key", reason, f'write foreign_key = "{table}.{draft.primary_key}"')
+    if draft.conflict == "lww" and field.on_delete == "restrict":
+        reason = f'another node may delete a row of "{table}" without asking who refers to it'
+        raise node.error("key-conflict", "on_delete", reason, 'write "set_null" or "cascade"')
     key = draft.field(target)
     assert key is not None
     if key.enum is not None:

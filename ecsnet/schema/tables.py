@@ -9,6 +9,7 @@ from ecsnet.errors import did_you_mean
 from ecsnet.limits import FIELDS_MAX, ROWS_MAX, SCHEMA_ID_MAX, SYSTEM_TABLE_IDS_MAX
 from ecsnet.schema.build import assign_ids
 from ecsnet.schema.builtin import BUILTIN_NAMES, ENTITIES_TABLE
+from ecsnet.schema.conflict import check_mergeable
 from ecsnet.schema.declared import Declared, Types
 from ecsnet.schema.fields import read_field, read_name
 from ecsnet.schema.indexes import read_group, read_spatial, read_uniques
@@ -79,11 +80,11 @@ def read_table(node: Node, name: str, types: Types) -> Draft:
         group=read_group(node),
         spatial=read_spatial(node, draft.fields),
         visible_to=read_table_roles(node),
-        conflict=_conflict(node, draft),
         tied=_tied(node, draft),
         owner=(owner := read_owner(node, draft.fields)),
         writers=read_writers(node, draft.fields, draft.kind, draft.primary_key, owner),
     )
+    draft = replace(draft, conflict=_conflict(node, draft))
     if draft.primary_key is not None and (primary := draft.field(draft.primary_key)) is not None:
         check_key_is_visible(primary)
     _check_field_ids(draft)
@@ -167,13 +168,7 @@ def _conflict(node: Node, draft: Draft) -> Conflict:
         raise node.error("unknown-value", "conflict", f'"{shorten(written)}" is not known', hint)
     if chosen == "authority":
         return chosen
-    if draft.primary_key is None:
-        reason = "several nodes must name a row alike, and an entity's number is one node's own"
-        raise node.error("key-conflict", "conflict", reason, "use a table with a primary key that the game gives")
-    key = draft.field(draft.primary_key)
-    if key is not None and key.auto_increment:
-        reason = f'"{key.name}" counts by itself, on each node alone: two rows would have one key'
-        raise node.error("key-conflict", "conflict", reason, "leave auto_increment out and give the key")
+    check_mergeable(node, draft.fields, draft.primary_key, combined=bool(draft.uniques))
     return chosen
 
 

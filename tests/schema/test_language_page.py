@@ -9,7 +9,7 @@ import pytest
 from ecsnet import limits
 from ecsnet.errors import SchemaError
 from ecsnet.schema import language, load, loads
-from ecsnet.schema.builtin import SYSTEM_TABLES
+from ecsnet.schema.builtin import LWW_TABLES, SYSTEM_TABLES
 from ecsnet.schema.types import SCALARS
 
 ROOT = Path(__file__).parents[2] / "schema"
@@ -51,7 +51,7 @@ def test_limits_and_system_tables_are_those_of_the_code() -> None:
     for name, number, _ in rows("## Limits"):
         assert getattr(limits, name.strip("`")) == int(number), name
     assert [(int(row[0]), row[1].strip("`")) for row in rows("## System tables")] == [
-        (table.id, table.name) for table in SYSTEM_TABLES
+        (table.id, table.name) for table in (*SYSTEM_TABLES, *LWW_TABLES)
     ]
 
 
