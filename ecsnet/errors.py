@@ -47,6 +47,7 @@ __all__ = [
     "SchemaError",
     "SchemaMismatchError",
     "StaleEntityError",
+    "StampAheadError",
     "StorageError",
     "TokenError",
     "UnknownNameError",
@@ -382,6 +383,23 @@ class RemoteProtocolError(ProtocolError):
     def __init__(self, message: str, reason: int | None = None) -> None:
         super().__init__(message)
         self.reason = reason
+
+
+class StampAheadError(RemoteProtocolError):
+    """Another node says that it wrote further in the future than the clocks of two nodes may differ. Nothing of what it
+    told was taken in: such a write would win over everything that is written until then. Set the clock of that node.
+
+    `node` is who wrote, `found_ms` when by its own clock, `most_ms` what would still have been taken (unix ms).
+    """
+
+    def __init__(self, table: str, node: int, found_ms: int, most_ms: int) -> None:
+        super().__init__(
+            f"{table}: node {node:#x} wrote {found_ms - most_ms} ms beyond what clocks may differ (at {found_ms}, at "
+            f"most {most_ms} unix ms); nothing was taken in. Set the clocks of both nodes"
+        )
+        self.node = node
+        self.found_ms = found_ms
+        self.most_ms = most_ms
 
 
 class ConnectError(EcsnetError):

@@ -52,6 +52,7 @@ STATUS: Final = {
     "Failed": -39,
     "SchemaDiffers": -40,
     "Unreachable": -41,
+    "StampAhead": -42,
 }
 """Names of `failure.zig`; appended, never reused."""
 
@@ -288,6 +289,16 @@ class ChunkOut(Structure):
     )
 
 
+class Merged(Structure):
+    __slots__ = ()
+    _fields_ = tuple((name, c_uint64) for name in ("cells", "taken", "inserted", "deleted", "tombstones", "newest"))
+
+
+class StampsCursor(Structure):
+    __slots__ = ()
+    _fields_ = tuple((name, c_uint32) for name in ("table", "row", "grave", "done"))
+
+
 class PumpOut(Structure):
     __slots__ = ()
     _fields_ = tuple((name, c_uint64) for name in ("results", "count", "keys", "key_count"))
@@ -437,6 +448,8 @@ STRUCTURES: Final[tuple[type[Structure], ...]] = (
     FoundOut,
     SpatialOut,
     ChunkOut,
+    Merged,
+    StampsCursor,
     PumpOut,
     Result,
     StepIn,
@@ -527,6 +540,19 @@ _SIGNATURES: Final[dict[str, tuple[Any, tuple[Any, ...]]]] = {
     "ecs_journal_watch": (c_int32, (c_void_p, c_void_p, c_uint32, c_uint64)),
     "ecs_journal_take": (c_void_p, (c_void_p, POINTER(ChunkOut))),
     "ecs_journal_next": (c_void_p, (c_void_p, POINTER(ChunkOut))),
+    "ecs_stamps_node": (c_int32, (c_void_p, c_uint64)),
+    "ecs_stamps_now": (c_int32, (c_void_p, c_uint64)),
+    "ecs_stamps_clock": (c_uint64, (c_void_p,)),
+    "ecs_stamps_merge": (c_int32, (c_void_p, c_char_p, c_uint64, POINTER(Merged))),
+    "ecs_stamps_cut": (
+        c_int32,
+        (
+            *(c_void_p, c_uint32, c_uint64, c_uint32, c_uint64),
+            *(POINTER(StampsCursor), c_uint32, c_void_p, _u64p, _u64p),
+        ),
+    ),
+    "ecs_stamps_digest": (c_int32, (c_void_p, c_uint32, c_void_p)),
+    "ecs_stamps_column": (c_uint64, (c_void_p, c_uint32, c_uint16, c_uint16)),
     "ecs_queue_limit": (None, (c_void_p, c_uint64, c_uint64)),
     "ecs_queue_put": (c_int32, (c_void_p, c_uint64, c_uint32, c_uint32, c_char_p, c_uint64)),
     "ecs_queue_waiting": (c_uint64, (c_void_p,)),

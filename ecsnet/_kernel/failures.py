@@ -21,6 +21,7 @@ from ecsnet.errors import (
     RemoteProtocolError,
     RowExistsError,
     StaleEntityError,
+    StampAheadError,
     StorageError,
 )
 from ecsnet.limits import CELL_BYTES_MAX
@@ -98,8 +99,15 @@ class Failures:
             return LimitExceededError(f"{table_name}.rows_max", limit)
         if status == codes["ReadOnly"] and table is None:
             return ArgumentError("this store was opened for reading only; nothing changed")
+        if status == codes["ReadOnly"] and info.reason == 1:
+            return ArgumentError(
+                f"{table_name}.{field_name} names the row on every node and is never changed: delete the row, and "
+                f"insert another; nothing changed"
+            )
         if status == codes["ReadOnly"]:
             why = "its cells are strings" if field and field.type == "string" else "it is unique or a reference"
+            if table is not None and table.conflict == "lww":
+                why = "several nodes write it, cell by cell"
             return ArgumentError(f"{table_name}.{field_name} is read-only as a column: {why}")
         if status == codes["EventRow"]:
             return ArgumentError(
@@ -113,6 +121,8 @@ class Failures:
             )
         if status == codes["HeapFull"]:
             return LimitExceededError("bytes of distinct strings", TEXT_BYTES_MAX)
+        if status == codes["StampAhead"]:
+            return StampAheadError(table_name, info.key, info.found, info.expected)
         if codes["Unreachable"] <= status <= codes["Io"] and self.of_disk is not None:
             return self.of_disk(status)
         return InternalError(

@@ -77,7 +77,12 @@ class FieldName:
             self.enum = field.enum
             together = any(field.name in names for names in table.table.uniques)
             self.lendable = not (
-                field.unique or field.foreign_key is not None or together or table.read_only or table.event
+                field.unique
+                or field.foreign_key is not None
+                or together
+                or table.read_only
+                or table.event
+                or table.table.conflict == "lww"
             )
         # A plain field's Python value goes to `struct.pack` as it is: that checks type and range well enough. A bool
         # would take anything for true, the others need converting.

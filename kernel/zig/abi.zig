@@ -29,6 +29,8 @@ const limits = @import("limits.zig");
 const operations = @import("operations.zig");
 const prepared = @import("prepared.zig");
 const queue = @import("queue.zig");
+const stamps = @import("stamps.zig");
+const stamps_cut = @import("stamps_cut.zig");
 const view = @import("view.zig");
 const weigh = @import("weigh.zig");
 const Store = @import("store.zig").Store;
@@ -46,6 +48,7 @@ comptime {
     _ = @import("abi_prepared.zig");
     _ = abi_relations;
     _ = @import("abi_redo.zig");
+    _ = @import("abi_stamps.zig");
     _ = @import("abi_tx.zig");
     _ = @import("abi_text.zig");
     _ = abi_spatial;
@@ -319,7 +322,7 @@ export fn ecs_tx_table(store: *Store, table: u16, out: *TableOut) i32 {
     const t = &store.head.tables[number];
     out.* = .{
         .rows = t.rows,
-        .columns = @intCast(t.columns.len),
+        .columns = t.spec.shown,
         .struct_seq = t.struct_seq,
         .keys = @intFromPtr(t.keys.head.ptr),
     };
@@ -427,11 +430,11 @@ export fn ecs_view_table(store: *Store, slot: u32, table: u16, out: *TableOut, c
     const of = s.tables[number];
     out.* = .{
         .rows = of.rows,
-        .columns = @intCast(of.columns.len),
+        .columns = store.head.tables[number].spec.shown,
         .struct_seq = of.struct_seq,
         .keys = @intFromPtr(of.keys.data.ptr),
     };
-    for (of.columns, 0..) |buffer, f| columns[f] = @intFromPtr(buffer.data.ptr);
+    for (of.columns[0..out.columns], 0..) |buffer, f| columns[f] = @intFromPtr(buffer.data.ptr);
     return 0;
 }
 
@@ -670,6 +673,8 @@ const manifest: []const u8 = text: {
         .{ "FoundOut", abi_spatial.FoundOut },
         .{ "SpatialOut", abi_spatial.SpatialOut },
         .{ "ChunkOut", abi_journal.ChunkOut },
+        .{ "Merged", stamps.Merged },
+        .{ "StampsCursor", stamps_cut.Cursor },
         .{ "PumpOut", abi_queue.PumpOut },
         .{ "Result", queue.Result },
         .{ "TextOut", disk_layouts.TextOut },

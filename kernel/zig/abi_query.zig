@@ -35,8 +35,9 @@ export fn ecs_rows(store: *Store, slot: i32, table: u32, keys: u64, n: u32, rows
 export fn ecs_view_cuts(store: *Store, slot: u32, table: u32, cuts: u64) i32 {
     const number = store.head.catalogue.tableIndex(abi.narrow(table)) orelse return failure.code(error.UnknownTable);
     const of = (abi.slotAt(store, slot) catch |err| return failure.code(err)).tables[number];
-    const into = abi.at(u64, cuts, of.columns.len) catch |err| return failure.code(err);
-    for (of.columns, into) |buffer, *cut| cut.* = buffer.cut;
+    const shown = of.columns[0..store.head.tables[number].spec.shown];
+    const into = abi.at(u64, cuts, shown.len) catch |err| return failure.code(err);
+    for (shown, into) |buffer, *cut| cut.* = buffer.cut;
     return 0;
 }
 

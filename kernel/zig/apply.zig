@@ -79,6 +79,11 @@ const Applier = struct {
     relative: bool = false,
     table_id: u16 = 0xffff,
 
+    /// The fields that a block of this origin speaks of: stamps are in the log only.
+    fn fieldsOf(a: *const Applier, spec: *const catalogue.Table) []const catalogue.Field {
+        return if (a.logged) spec.fields else spec.visible();
+    }
+
     /// Run, and say where it went wrong.
     fn runTold(a: *Applier) failure.Error!void {
         a.run() catch |err| {
@@ -136,7 +141,7 @@ const Applier = struct {
             if (flags & block.flag_inserted != 0)
                 fresh = try a.insert(number, try a.count(limit), limit, flags & block.flag_narrowed != 0);
         }
-        if (columns > t.spec.fields.len) return r.fail(.count);
+        if (columns > a.fieldsOf(t.spec).len) return r.fail(.count);
 
         var rows: []u32 = &.{};
         var have_rows = false;
@@ -146,6 +151,7 @@ const Applier = struct {
             if (field_id <= before) return r.fail(.field_order);
             before = field_id;
             const field = t.spec.fieldIndex(field_id) orelse return r.fail(.field_unknown);
+            if (field >= a.fieldsOf(t.spec).len) return r.fail(.field_unknown);
             const form = try r.form();
             const how = try a.packing();
             if (how.packing == .hidden) return r.fail(.encoding);
@@ -260,7 +266,9 @@ const Applier = struct {
             key.* = k.bits();
         }
         const cells_in = try a.arena.alloc(?head_file.Strided, t.spec.fields.len);
-        for (t.spec.fields, cells_in, 0..) |*field, *cell, f| {
+        @memset(cells_in, null);
+        const told = a.fieldsOf(t.spec);
+        for (told, cells_in[0..told.len], 0..) |*field, *cell, f| {
             cell.* = try a.column(field, try a.packing(), n);
             if (cell.*.?.hidden) t.hide(f);
         }
@@ -299,7 +307,7 @@ const Applier = struct {
         }
         const one = try a.arena.alloc(?head_file.Strided, t.spec.fields.len);
         for (fresh.items, places.items) |key, i| {
-            for (cells_in, one) |cell, *to| to.* = .{ .base = cell.?.at(i), .stride = 0, .hidden = cell.?.hidden };
+            for (cells_in, one) |cell, *to| to.* = if (cell) |c| .{ .base = c.at(i), .stride = 0, .hidden = c.hidden } else null;
             try head.insertMany(number, &.{key}, one);
         }
         return keys;
@@ -308,8 +316,9 @@ const Applier = struct {
     fn overwrite(a: *Applier, number: u16, row: u32, key: u64, cells_in: []const ?head_file.Strided, i: usize) failure.Error!void {
         const t = &a.head.tables[number];
         for (t.spec.fields, cells_in, 0..) |*field, cell, f| {
-            const bytes = cell.?.at(i)[0..field.width];
-            if (!cell.?.hidden) try a.head.checkCell(number, f, key, bytes);
+            const told = cell orelse continue;
+            const bytes = told.at(i)[0..field.width];
+            if (!told.hidden) try a.head.checkCell(number, f, key, bytes);
             try a.head.writeCell(number, row, f, key, bytes);
         }
     }

@@ -14,6 +14,9 @@ pub const Type = enum(u8) { u8, u16, u32, u64, i8, i16, i32, i64, f32, f64, bool
 /// The table of sessions; the others below `first_own_table` describe the schema.
 pub const sessions_table = 1;
 pub const first_own_table = 16;
+/// Of stores with lww tables (`stamps.zig`): what this node holds of each other, and what was deleted.
+pub const clocks_table = 14;
+pub const tombstones_table = 15;
 
 pub const Kind = enum(u8) {
     /// The registry of every living entity: table 0.
@@ -39,6 +42,13 @@ pub const flag_default = 16;
 pub const flag_minimum = 32;
 pub const flag_maximum = 64;
 pub const flag_rotation = 128;
+/// Of an lww table each field has a hidden companion: who wrote its cell last, and when (`stamps.zig`). Its id is this much
+/// above the field's.
+pub const stamp_ids: u16 = 0x8000;
+/// What a row of an lww table is named by between nodes is no wider, so that a tombstone has room for it.
+pub const stamped_key_bytes_max = 32;
+/// u16 table id | u8 length | that many bytes of the primary key, of a string its UTF-8, and zeros.
+pub const tombstone_name_bytes = 3 + stamped_key_bytes_max;
 
 /// How a caller describes a catalogue: addresses as u64, so that the layout is one everywhere.
 pub const FieldIn = extern struct {
@@ -165,10 +175,19 @@ pub const Table = struct {
     has_texts: bool,
     rows_max: u32,
     fields: []const Field,
+    /// How many of them anybody sees. Those behind are companions of these, in their order: part of the log, of snapshots and
+    /// of versions, of nothing that is sent or compared.
+    shown: u32,
     /// Combinations of fields, by place, whose values are unique together.
     uniques: []const []const u32 = &.{},
     group: u16 = 0,
     conflict: Conflict = .authority,
+    /// Of a table whose cells are stamped: the field that names a row between nodes.
+    lww_key: ?u32 = null,
+
+    pub fn visible(table: *const Table) []const Field {
+        return table.fields[0..table.shown];
+    }
 
     pub fn fieldIndex(table: *const Table, id: u16) ?u32 {
         // Ids are dense from 0 unless a schema chose its own, so try the place first.
@@ -184,6 +203,8 @@ pub const Catalogue = struct {
     entities_max: u32,
     /// Table id → position in `tables`, or 0xffff.
     by_id: []const u16,
+    /// Some table's cells are stamped.
+    has_lww: bool = false,
 
     pub fn tableIndex(catalogue: *const Catalogue, id: u16) ?u16 {
         if (id >= catalogue.by_id.len) return null;
@@ -214,25 +235,29 @@ pub const Catalogue = struct {
             if (from.field_count > limits.fields_max) return error.BadCatalogue;
             if (from.conflict > @intFromEnum(Conflict.lww) or (from.conflict != 0 and kind != .keyed)) return error.BadCatalogue;
             id_max = from.id;
-            const fields = try a.alloc(Field, from.field_count);
-            for (try slice(FieldIn, from.fields, from.field_count), fields, 0..) |*field_in, *field, f| {
+            const shown = from.field_count;
+            if (from.conflict == @intFromEnum(Conflict.lww) and shown > limits.fields_max / 2) return error.BadCatalogue;
+            const fields = try a.alloc(Field, if (from.conflict == @intFromEnum(Conflict.lww)) 2 * shown else shown);
+            for (try slice(FieldIn, from.fields, shown), fields[0..shown], 0..) |*field_in, *field, f| {
                 field.* = try copyField(a, heap, field_in);
                 if (f > 0 and field.id <= fields[f - 1].id) return error.BadCatalogue;
                 // Rows that nobody looks up, changes or counts on.
                 if (kind == .event and (field.unique or field.auto)) return error.BadCatalogue;
             }
+            for (fields[shown..], 0..) |*field, f| field.* = try companionOf(&fields[f]);
             to.* = .{
                 .id = from.id,
                 .kind = kind,
                 .replicated = from.replicated != 0 and kind != .event,
                 .told = from.replicated != 0 and kind == .event,
                 // Events live in one version, and what a store says of its own schema is its version 0.
-                .durable = kind != .event and (from.id <= sessions_table or from.id >= first_own_table),
+                .durable = kind != .event and (from.id <= sessions_table or from.id >= clocks_table),
                 .has_texts = for (fields) |*field| {
                     if (field.type == .string) break true;
                 } else false,
                 .rows_max = if (from.rows_max == 0) limits.rows_max else @min(from.rows_max, limits.rows_max),
                 .fields = fields,
+                .shown = shown,
                 .group = from.group,
                 .conflict = @enumFromInt(from.conflict),
             };
@@ -244,9 +269,66 @@ pub const Catalogue = struct {
         @memset(by_id, 0xffff);
         for (tables, 0..) |*table, i| by_id[table.id] = @intCast(i);
         try resolveTargets(tables, by_id);
-        return .{ .arena = arena, .tables = tables, .entities_max = in.entities_max, .by_id = by_id };
+        const has_lww = try checkStamped(tables, by_id);
+        return .{ .arena = arena, .tables = tables, .entities_max = in.entities_max, .by_id = by_id, .has_lww = has_lww };
     }
 };
+
+fn companionOf(field: *const Field) error{BadCatalogue}!Field {
+    if (field.id >= stamp_ids) return error.BadCatalogue;
+    return .{
+        .id = stamp_ids + field.id,
+        .type = .bytes,
+        .on_delete = .set_null,
+        .unique = false,
+        .foreign_key = false,
+        .optional = false,
+        .auto = false,
+        .has_minimum = false,
+        .has_maximum = false,
+        .width = nobody.len,
+        .count = nobody.len,
+        .minimum = 0,
+        .maximum = 0,
+        .enum_values = &.{},
+        .default = &nobody,
+    };
+}
+
+/// The stamp of a cell that nobody wrote.
+const nobody: [16]u8 = @splat(0);
+
+/// What cells of several writers can be merged in, one by one, without asking what the others hold. Whether there is any.
+fn checkStamped(tables: []Table, by_id: []const u16) error{BadCatalogue}!bool {
+    var any = false;
+    for (tables) |*table| if (table.conflict == .lww) {
+        if (table.kind != .keyed or table.uniques.len > 0 or table.group != 0) return error.BadCatalogue;
+        for (table.visible(), 0..) |*field, f| {
+            if (field.foreign_key or field.auto) return error.BadCatalogue;
+            if (field.unique) {
+                const length = if (field.type == .string) field.count else field.width;
+                if (table.lww_key != null or length > stamped_key_bytes_max) return error.BadCatalogue;
+                if (field.type == .f32 or field.type == .f64) return error.BadCatalogue;
+                table.lww_key = @intCast(f);
+            } else if (field.default == null) return error.BadCatalogue;
+        }
+        if (table.lww_key == null) return error.BadCatalogue;
+        any = true;
+    };
+    if (!any) return false;
+    for ([_]u16{ clocks_table, tombstones_table }) |id| if (id >= by_id.len or by_id[id] == 0xffff) return error.BadCatalogue;
+    const tombstones = &tables[by_id[tombstones_table]];
+    const widths = [_]u32{ 8, 8, tombstone_name_bytes };
+    if (tombstones.kind != .keyed or tombstones.fields.len != widths.len or !tombstones.fields[2].unique) return error.BadCatalogue;
+    for (tombstones.fields, widths, 0..) |*field, width, id| {
+        if (field.id != id or field.width != width) return error.BadCatalogue;
+    }
+    for (tables) |*table| for (table.fields) |*field| {
+        // What another node deletes is gone, whoever refers to it.
+        if (field.foreign_key and tables[field.target_table].lww_key != null and field.on_delete == .restrict) return error.BadCatalogue;
+    };
+    return true;
+}
 
 fn copyUniques(a: std.mem.Allocator, table: *const Table, in: *const TableIn) error{ OutOfMemory, BadCatalogue }![]const []const u32 {
     if (in.unique_count > limits.fields_max) return error.BadCatalogue;

@@ -118,7 +118,7 @@ pub const Encoder = struct {
         } else {
             if (!touched(slot, base, number)) return false;
             try collectKeys(a, slot, base, number, of, &removed, &inserted);
-            dirty = try collectDirty(a, slot, base, number, of, spec.fields.len);
+            dirty = try collectDirty(a, slot, base, number, of, spec.shown);
             for (inserted.items) |item| {
                 for (dirty) |bitmap| if (bitmap) |words| {
                     words[item.row / 64] &= ~(@as(u64, 1) << @intCast(item.row & 63));
@@ -151,8 +151,8 @@ pub const Encoder = struct {
         // A later list may have pulled the end in: what was clipped before it is clipped again.
         for (columns.items) |*column| column.items = below(column.items, end);
         if (end != std.math.maxInt(u64)) cursor.index = @intCast(end);
-        const cells = try a.alloc([]const u8, of.columns.len);
-        for (cells, of.columns) |*to, buffer| to.* = buffer.data;
+        const cells = try a.alloc([]const u8, spec.shown);
+        for (cells, of.columns[0..spec.shown]) |*to, buffer| to.* = buffer.data;
         const found: section.Section = .{
             .spec = spec,
             .heap = &head.heap,
@@ -215,7 +215,7 @@ pub fn touched(slot: *const view.Slot, base: u64, number: usize) bool {
     return false;
 }
 
-fn collectKeys(
+pub fn collectKeys(
     a: std.mem.Allocator,
     slot: *const view.Slot,
     base: u64,
@@ -247,7 +247,8 @@ fn collectKeys(
     }
 }
 
-fn collectDirty(
+/// By field, for the first `fields` of them, the rows whose cells changed; null where none did.
+pub fn collectDirty(
     a: std.mem.Allocator,
     slot: *const view.Slot,
     base: u64,
@@ -262,7 +263,7 @@ fn collectDirty(
     var sets = Sets.of(slot, base);
     while (sets.next()) |set| {
         const changed = set.of(number) orelse continue;
-        for (changed.columns, 0..) |*dirty, f| {
+        for (changed.columns[0..fields], 0..) |*dirty, f| {
             if (dirty.isEmpty()) continue;
             const bitmap = bitmaps[f] orelse fresh: {
                 const made = try a.alloc(u64, words);
@@ -290,7 +291,7 @@ const Room = struct {
         // An inserted row is its cells, a generation and a few bits of its name: `row` is above that.
         var row: u64 = 8;
         var strings: u64 = 0;
-        for (spec.fields) |*field| {
+        for (spec.visible()) |*field| {
             if (field.type == .string) strings += 1 else row += field.width;
         }
         row += 2 * strings; // LEB128 of a length
@@ -317,7 +318,7 @@ const Room = struct {
     fn needs(room: *const Room, row: u32) u64 {
         if (room.text == 0) return room.row;
         var bytes: u64 = 0;
-        for (room.spec.fields, room.table.columns) |*field, buffer| {
+        for (room.spec.visible(), room.table.columns[0..room.spec.shown]) |*field, buffer| {
             if (field.type != .string) continue;
             bytes += room.heap.get(@as([*]const u64, @ptrCast(buffer.data.ptr))[row]).len;
         }

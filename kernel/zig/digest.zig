@@ -71,7 +71,7 @@ pub fn scan(head: *const Head, slot: *const view.Slot) Digest {
         const keys = of.keyList();
         const row_seed = seedOf(table.spec.id, rows_field);
         for (keys) |key| digest.add(mix(row_seed ^ key));
-        for (table.spec.fields, of.columns) |*field, buffer| {
+        for (table.spec.visible(), of.columns[0..table.spec.shown]) |*field, buffer| {
             const seed = seedOf(table.spec.id, field.id);
             if (field.type == .string) {
                 for (keys, texts(buffer)[0..keys.len]) |key, cell| digest.add(textHash(mix(seed ^ key), head.heap.get(cell)));
@@ -169,7 +169,8 @@ pub const Follower = struct {
         changed: *const changes.TableChanges,
     ) void {
         const keys = new.keyList();
-        for (spec.fields, changed.columns, old.columns, new.columns) |*field, *dirty, was, is| {
+        const n = spec.shown;
+        for (spec.visible(), changed.columns[0..n], old.columns[0..n], new.columns[0..n]) |*field, *dirty, was, is| {
             if (dirty.isEmpty()) continue;
             const seed = seedOf(spec.id, field.id);
             var room: [128]u32 = undefined;
@@ -243,12 +244,12 @@ pub const Follower = struct {
         const words = (@as(usize, rows) + 63) / 64;
         try follower.places.resize(follower.gpa, words);
         const places = follower.places.items;
-        for (0..spec.fields.len + 1) |f| {
+        for (0..spec.shown + 1) |f| {
             @memset(places, 0);
             changed.keys.orInto(places, rows);
-            if (f < spec.fields.len) changed.columns[f].orInto(places, rows);
+            if (f < spec.shown) changed.columns[f].orInto(places, rows);
             for (kept..rows) |row| places[row / 64] |= @as(u64, 1) << @intCast(row & 63);
-            const seed = seedOf(spec.id, if (f < spec.fields.len) spec.fields[f].id else rows_field);
+            const seed = seedOf(spec.id, if (f < spec.shown) spec.fields[f].id else rows_field);
             for (places, 0..) |word, w| {
                 var left = word;
                 while (left != 0) : (left &= left - 1) {
@@ -264,7 +265,7 @@ pub const Follower = struct {
 /// What one cell adds; of the field behind the last, what the row itself adds.
 fn cellHash(heap: *const Heap, seed: u64, of: *const view.TableView, f: usize, spec: *const catalogue.Table, row: usize) u64 {
     const start = mix(seed ^ of.keyList()[row]);
-    if (f == spec.fields.len) return start;
+    if (f == spec.shown) return start;
     if (spec.fields[f].type == .string) return textHash(start, heap.get(texts(of.columns[f])[row]));
     const width = spec.fields[f].width;
     return wideCell(start, of.columns[f].data[row * width ..][0..width]);
@@ -281,15 +282,15 @@ fn dearer(head: *const Head, before: *const view.Slot, now: *const view.Slot) bo
         const new = now.tables[changed.number].rows;
         const rows = @max(old, new);
         const keys = changed.keys.count(rows) + (rows - @min(old, new));
-        marked += keys * (spec.fields.len + 1);
-        for (changed.columns) |*dirty| marked += dirty.count(rows);
-        cells += @as(usize, new) * (spec.fields.len + 1);
+        marked += keys * (spec.shown + 1);
+        for (changed.columns[0..spec.shown]) |*dirty| marked += dirty.count(rows);
+        cells += @as(usize, new) * (spec.shown + 1);
     }
     // The usual case does not ask the tables of which nothing changed for their rows.
     if (marked * 2 <= cells) return false;
     cells = 0;
     for (head.tables, now.tables) |*table, new| {
-        if (table.spec.replicated) cells += @as(usize, new.rows) * (table.spec.fields.len + 1);
+        if (table.spec.replicated) cells += @as(usize, new.rows) * (table.spec.shown + 1);
     }
     return marked * 2 > cells;
 }

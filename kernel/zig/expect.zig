@@ -20,13 +20,13 @@ pub fn changedSince(head: *Head, views: *const view.Views, table: u16, key: u64,
     const t = &head.tables[table];
     const row = t.find(key) orelse return true;
     for ([_][]const u64{ t.inserted.items, t.inserted_aside.items }) |keys| if (std.mem.indexOfScalar(u64, keys, key) != null) return true;
-    for (t.columns[0..t.spec.fields.len]) |*column| if (column.dirty.contains(row) or column.aside.contains(row)) return true;
+    for (t.columns[0..t.spec.shown]) |*column| if (column.dirty.contains(row) or column.aside.contains(row)) return true;
     var next = views.newest;
     while (next) |set| {
         if (set.version <= version) return false;
         if (set.of(table)) |of| {
             if (std.mem.indexOfScalar(u64, of.inserted, key) != null) return true;
-            for (of.columns[0..t.spec.fields.len]) |*dirty| if (dirty.contains(row)) return true;
+            for (of.columns[0..t.spec.shown]) |*dirty| if (dirty.contains(row)) return true;
         }
         if (set.version_before <= version) return false;
         next = if (set.cut > views.oldest_cut) set.prev else null;
@@ -39,7 +39,7 @@ fn differs(head: *Head, before: *const view.TableView, table: u16, key: u64) boo
     const row_now = t.find(key);
     const row_then = before.find(key);
     if (row_now == null or row_then == null) return (row_now == null) != (row_then == null);
-    for (t.columns[0..t.spec.fields.len], before.columns[0..t.spec.fields.len]) |*column, buffer| {
+    for (t.columns[0..t.spec.shown], before.columns[0..t.spec.shown]) |*column, buffer| {
         const then = buffer.data[@as(usize, row_then.?) * column.width ..][0..column.width];
         if (!std.mem.eql(u8, column.cell(row_now.?), then)) return true;
     }

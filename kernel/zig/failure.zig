@@ -46,6 +46,8 @@ pub const Error = error{
     SchemaDiffers,
     /// A moment to restore that is not kept.
     Unreachable,
+    /// A stamp is further in the future than clocks may differ.
+    StampAhead,
 };
 
 pub fn code(err: Error) i32 {
@@ -90,6 +92,7 @@ pub fn code(err: Error) i32 {
         error.Failed => -39,
         error.SchemaDiffers => -40,
         error.Unreachable => -41,
+        error.StampAhead => -42,
     };
 }
 

@@ -20,6 +20,7 @@ const limits = @import("limits.zig");
 const redo = @import("redo.zig");
 const references = @import("references.zig");
 const sparse = @import("sparse.zig");
+const stamps = @import("stamps.zig");
 const Heap = @import("heap.zig").Heap;
 const Column = @import("column.zig").Column;
 const Table = @import("table.zig").Table;
@@ -95,6 +96,8 @@ pub const Head = struct {
     /// which left its marks.
     kept_bytes: u64 = 0,
     undone_bytes: u64 = 0,
+    /// Of a store with lww tables: when this node writes.
+    clock: stamps.Clock = .{},
     info: failure.Info = .{},
     /// What refusals found that somebody has still to be told of: texts among it outlive a sweep.
     told: std.ArrayList(u64) = .empty,
@@ -183,10 +186,11 @@ pub const Head = struct {
     }
 
     pub fn fieldIndex(head: *Head, table: u16, id: u16) error{UnknownField}!u32 {
-        return head.tables[table].spec.fieldIndex(id) orelse {
-            head.info = .{ .table = head.tables[table].spec.id, .field = id };
-            return error.UnknownField;
-        };
+        const spec = head.tables[table].spec;
+        const found = spec.fieldIndex(id);
+        if (found != null and found.? < spec.shown) return found.?;
+        head.info = .{ .table = spec.id, .field = id };
+        return error.UnknownField;
     }
 
     // Failing, with where and what.
@@ -513,7 +517,7 @@ pub const Head = struct {
         assert(!t.spec.fields[field].indexed());
         t.note();
         const from = head.undo.items.len;
-        const key_bytes: usize = if (t.journaled) 8 else 0;
+        const key_bytes: usize = if (t.namesRows()) 8 else 0;
         try head.ensureUndo(rows.len * (4 + width + key_bytes));
         // Rows first, then their old cells: written in place, trimmed to what really changed.
         const area = head.undo.allocatedSlice()[from..];
@@ -528,7 +532,7 @@ pub const Head = struct {
         column.writes += 1;
         head.undo.items.len = from + n * (4 + width);
         // Rows may move before the transaction ends; who follows the changes needs to know whose cells these were.
-        if (t.journaled) for (0..n) |i| {
+        if (t.namesRows()) for (0..n) |i| {
             const row = std.mem.readInt(u32, area[i * 4 ..][0..4], .little);
             head.undo.appendSliceAssumeCapacity(std.mem.asBytes(&t.keyAt(row)));
         };
@@ -541,7 +545,7 @@ pub const Head = struct {
     pub fn saveCells(head: *Head, table: u16, field: usize, bitmap: []const u64) error{OutOfMemory}!void {
         const t = &head.tables[table];
         const column = &t.columns[field];
-        const key_bytes: usize = if (t.journaled) 8 else 0;
+        const key_bytes: usize = if (t.namesRows()) 8 else 0;
         var n: usize = 0;
         for (bitmap) |word| n += @popCount(word);
         if (n == 0) return;
@@ -559,7 +563,7 @@ pub const Head = struct {
                 head.undo.appendSliceAssumeCapacity(column.cell(@intCast(w * 64 + @ctz(left))));
             }
         }
-        if (t.journaled) for (bitmap, 0..) |word, w| {
+        if (t.namesRows()) for (bitmap, 0..) |word, w| {
             var left = word;
             while (left != 0) : (left &= left - 1) {
                 head.undo.appendSliceAssumeCapacity(std.mem.asBytes(&t.keyAt(@intCast(w * 64 + @ctz(left)))));
@@ -596,7 +600,7 @@ pub const Head = struct {
         }
         const before = head.mark();
         t.ensureRows(n) catch |err| return head.failKey(@as(failure.Error, err), table, keys[0]);
-        try head.ensureUndo(if (t.journaled) keys.len * 8 else 0);
+        try head.ensureUndo(if (t.namesRows()) keys.len * 8 else 0);
         const touched = head.references.touched.items.len;
         try head.references.touchRows(t.spec, table, keys);
         if (t.spec.kind == .event) try head.events.ensure(head.gpa);
@@ -640,8 +644,8 @@ pub const Head = struct {
         t.finishBulk(keys);
         if (t.spec.kind == .event) events.came(head, table, n, touched);
         if (t.has_auto) for (first..first + n) |row| noteAuto(t, @intCast(row));
-        if (t.journaled) head.undo.appendSliceAssumeCapacity(std.mem.sliceAsBytes(keys));
-        head.pushUndo(.insert_many, table, 0, n, first, if (t.journaled) keys.len * 8 else 0);
+        if (t.namesRows()) head.undo.appendSliceAssumeCapacity(std.mem.sliceAsBytes(keys));
+        head.pushUndo(.insert_many, table, 0, n, first, if (t.namesRows()) keys.len * 8 else 0);
         // Behind the insertion, which undoes itself: the placed keys are no longer this function's to take back.
         group.admit(head, table, keys) catch |err| {
             head.undoTo(before);
@@ -677,6 +681,7 @@ pub const Head = struct {
         assert(head.undo.items.len == 0);
         head.in_transaction = true;
         head.applied = false;
+        head.clock.merging = false;
     }
 
     /// Keep what was done. Deferred checks have passed.

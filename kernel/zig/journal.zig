@@ -398,7 +398,7 @@ const Net = struct {
             return .deleted;
         }
         if (!entry.existed) return .inserted;
-        for (0..net.table.spec.fields.len) |f| if (net.differs(at, f)) return .updated;
+        for (0..net.table.spec.shown) |f| if (net.differs(at, f)) return .updated;
         return .nothing;
     }
 
@@ -428,7 +428,7 @@ const Net = struct {
 
         const changed_bytes = (updated.len + 63) / 64 * 8;
         var bytes: usize = table_header_bytes + rows.len * 8;
-        for (t.spec.fields, 0..) |*field, f| {
+        for (t.spec.visible(), 0..) |*field, f| {
             const cells = if (field.type == .string)
                 rows.len * 8 + padded(net.textBytes(heap, rows, f))
             else
@@ -438,10 +438,10 @@ const Net = struct {
         try out.ensureUnusedCapacity(gpa, bytes);
         var w: Writer = .{ .to = out };
         w.int(u16, t.spec.id);
-        w.int(u16, @intCast(t.spec.fields.len));
+        w.int(u16, @intCast(t.spec.shown));
         for (counts) |count| w.int(u32, count);
         for (rows) |at| w.int(u64, net.entries.items[at].key);
-        for (t.spec.fields, 0..) |*field, f| {
+        for (t.spec.visible(), 0..) |*field, f| {
             w.int(u16, field.id);
             w.int(u16, 0);
             if (field.type == .string) {

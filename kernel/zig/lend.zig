@@ -23,7 +23,7 @@ pub fn lend(head: *Head, views: *const Views, table: u16, field: u32) failure.Er
     const col = &t.columns[field];
     const scratch = &col.scratch;
     const spec = &t.spec.fields[field];
-    if (spec.indexed() or spec.type == .string or t.spec.kind == .event)
+    if (spec.indexed() or spec.type == .string or t.spec.kind == .event or t.spec.lww_key != null)
         return head.failCell(error.ReadOnly, table, field, 0, 0, 0);
     if (scratch.lent) return col;
     const bytes = @max(@as(usize, t.rows) * col.width, 64);
@@ -85,7 +85,7 @@ pub fn settle(head: *Head, undoable: bool) failure.Error!void {
     };
     // Memory first, so that applying cannot fail in the middle.
     // Who follows a table's changes finds them in the log, so there old cells are kept in any case.
-    for (head.tables, 0..) |*t, i| if (undoable or t.journaled) for (t.columns, 0..) |*col, f| {
+    for (head.tables, 0..) |*t, i| if (undoable or t.namesRows()) for (t.columns, 0..) |*col, f| {
         if (col.scratch.lent) try save(head, @intCast(i), f);
     };
     for (head.tables) |*t| for (t.columns, t.spec.fields) |*col, *field| {

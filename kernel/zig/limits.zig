@@ -51,6 +51,10 @@ pub const operations_bytes = 256 << 10;
 /// Memory that applying keeps for the next time: what a delta of some ten thousand rows needs. A full sync's goes back.
 pub const scratch_bytes_kept = 256 << 10;
 
+/// How far in the future another node may say that it wrote, in ms: clocks that are set by NTP differ by far less, and a
+/// stamp that is believed wins over everything that is written until then.
+pub const stamp_ahead_ms_max = 60_000;
+
 /// Longest block a replica takes in one piece; longer ones travel as chunks (256 KiB each).
 pub const block_bytes_max = 64 << 20;
 

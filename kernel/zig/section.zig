@@ -15,7 +15,7 @@ pub const Column = struct { field: u32, items: []const Item, same: bool };
 pub const Section = struct {
     spec: *const catalogue.Table,
     heap: *const Heap,
-    /// By row, and the cells of each field by row.
+    /// By row, and the cells of each field that is told of, by row: of all, or of those before the stamps.
     keys: []const u64,
     cells: []const []const u8,
     removed: []const Item,
@@ -61,7 +61,7 @@ pub const Section = struct {
             }
             try w.int(u8, 0);
             try w.values(w.out.items.len - 1, 4, std.mem.sliceAsBytes(generations), places);
-            for (spec.fields, section.cells) |*field, cells| {
+            for (spec.fields[0..section.cells.len], section.cells) |*field, cells| {
                 try w.int(u8, 0);
                 try w.cells(w.out.items.len - 1, field, section.heap, cells, section.inserted);
             }

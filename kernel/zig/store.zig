@@ -13,6 +13,7 @@ const failure = @import("failure.zig");
 const lend = @import("lend.zig");
 const limits = @import("limits.zig");
 const redo = @import("redo.zig");
+const stamps = @import("stamps.zig");
 const sweep = @import("sweep.zig");
 const Head = @import("head.zig").Head;
 const Journal = @import("journal.zig").Journal;
@@ -127,6 +128,10 @@ pub const Store = struct {
     pub fn commit(store: *Store) failure.Error!void {
         try store.needTransaction();
         try store.head.checkDeferred();
+        if (store.head.catalogue.has_lww) {
+            defer _ = store.scratch.reset(.{ .retain_with_limit = limits.scratch_bytes_kept });
+            try stamps.stampWritten(&store.head, store.scratch.allocator());
+        }
         const bytes = if (store.head.logged) redo.bound(&store.head) else 0;
         // Before lent cells are applied, which nothing undoes.
         if (store.durable) |log| try log.reserve(log.context, bytes);

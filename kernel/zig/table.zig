@@ -50,7 +50,7 @@ pub const Table = struct {
     noted: *bool,
     /// Fields that have zeros in place of what may not be seen here, a bit each.
     hidden: [limits.fields_max / 64]u64 = @splat(0),
-    /// Somebody follows its changes: the undo log says whose cells a bulk operation wrote.
+    /// Somebody follows its changes.
     journaled: bool = false,
 
     pub fn init(gpa: std.mem.Allocator, spec: *const catalogue.Table, space: *entity.Space, noted: *bool, graph_columns: usize) error{OutOfMemory}!Table {
@@ -108,6 +108,11 @@ pub const Table = struct {
     pub fn hidesAny(table: *const Table, fields: []const u32) bool {
         for (fields) |field| if (table.isHidden(field)) return true;
         return false;
+    }
+
+    /// Whether the undo log says whose cells a bulk operation wrote: somebody will ask it.
+    pub inline fn namesRows(table: *const Table) bool {
+        return table.journaled or table.spec.lww_key != null;
     }
 
     /// How many cells column `i` of `all` has.

@@ -33,6 +33,7 @@ comptime {
     _ = @import("redo.zig");
     _ = @import("redo_test.zig");
     _ = @import("snapshot_test.zig");
+    _ = @import("stamps_test.zig");
     _ = @import("sparse.zig");
     _ = @import("storage.zig");
     _ = @import("power_loss.zig");

@@ -49,11 +49,12 @@ fn table(r: *block.Reader, spec: *const catalogue.Table) error{BadBlock}!void {
         try r.passNames(try r.form(), n);
         if (flags & block.flag_narrowed != 0) _ = try r.take((@as(usize, n) + 7) / 8);
         try values(r, try r.encoding() == .constant, 4, n);
-        for (spec.fields) |*field| try cells(r, try r.wirePacking(), field, n);
+        for (spec.visible()) |*field| try cells(r, try r.wirePacking(), field, n);
     }
     var count: u32 = 0;
     for (0..columns) |_| {
         const number = spec.fieldIndex(try r.int(u16)) orelse return r.fail(.field_unknown);
+        if (number >= spec.shown) return r.fail(.field_unknown);
         const form = try r.form();
         const packing = try r.wirePacking();
         if (form != .same) count = try r.varint();

@@ -66,7 +66,7 @@ fn inserted(section: *const Section, w: block.Writer, arena: std.mem.Allocator) 
     }
     try w.int(u8, 0);
     try w.values(w.out.items.len - 1, 4, std.mem.sliceAsBytes(generations), places);
-    for (section.spec.fields, section.cells, 0..) |*field, cells, f| {
+    for (section.spec.fields[0..section.cells.len], section.cells, 0..) |*field, cells, f| {
         if (isHidden(section.hidden, f)) {
             try w.int(u8, @intFromEnum(block.Packing.hidden));
             continue;
