@@ -12,6 +12,7 @@ from ecsnet._version import __version__
 if TYPE_CHECKING:
     from ecsnet import auth as auth
     from ecsnet import errors as errors
+    from ecsnet import interest as interest
     from ecsnet.data.restoring import restore as restore
     from ecsnet.embed import connect as connect
     from ecsnet.errors import EcsnetError as EcsnetError
@@ -100,6 +101,7 @@ _HOMES = {
     "i32": "ecsnet.schema.columns",
     "i64": "ecsnet.schema.columns",
     "i8": "ecsnet.schema.columns",
+    "interest": "",
     "max_": "ecsnet.expressions",
     "maybe": "ecsnet.store",
     "mean": "ecsnet.expressions",

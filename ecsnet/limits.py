@@ -337,6 +337,25 @@ ROLES_MAX: Final = 32
 INTEREST_RULES_MAX: Final = 32
 """Rules of interest of one schema: which of them are a session's is a bit mask of 32 bits in the kernel."""
 
+FOCUS_ENTITIES_MAX: Final = 64
+"""Entities that one client is focused on: its squad, not its army. The neighbours of each are looked for."""
+
+REVEALED_ENTITIES_MAX: Final = 4096
+"""Entities that one client is shown beside what rules find: what is more wants a rule."""
+
+BUDGET_BYTES_S_MIN: Final = 1024
+"""The least budget of a session: heads and acks of 10 Hz alone take that, and no row would ever fit beside them."""
+
+AUDIENCES_OFF_LOOP_MIN: Final = 200
+"""From so many sessions with views of their own on, these are looked for and encoded on a worker thread: fewer take
+less time than handing the work over and back, some 100 µs."""
+
+QUIET_NS_MAX: Final = 250 * NS_PER_MS
+"""How long a client of whose view nothing has changed is not told of newer versions: four small frames a second."""
+
+QUIET_VERSIONS_MAX: Final = 64
+"""The same in versions: a quarter of the cuts that change sets are kept for."""
+
 SCHEMA_TEXT_BYTES_MAX: Final = 512 * KIB
 """Canonical text of a schema: must fit one message to a client."""
 

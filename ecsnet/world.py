@@ -14,7 +14,7 @@ Invariants:
 import enum
 import inspect
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, TypeAlias, TypeVar, overload
@@ -22,8 +22,10 @@ from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, TypeAlia
 from ecsnet.auth.account import PLAYER, Authenticate, check_authenticate
 from ecsnet.errors import ArgumentError, LocalProtocolError, NotBuiltError, UnknownNameError
 from ecsnet.ids import ClientId, Entity, SessionId
+from ecsnet.interest import check_rules
 from ecsnet.limits import COMMAND_NAMES_MAX, COMMAND_PARAMETERS_MAX, HZ_DEFAULT, HZ_MAX, HZ_MIN, NAME_BYTES_MAX
-from ecsnet.schema import Schema
+from ecsnet.schema import InterestRule, Schema
+from ecsnet.sight import Sight, check_budget, check_staleness
 from ecsnet.wire.messages import CommandSignature, Parameter, ParameterKind
 
 if TYPE_CHECKING:
@@ -78,7 +80,7 @@ class Client:
     The game never makes one: hooks and commands are handed it. It may be kept for as long as the session lasts.
     """
 
-    __slots__ = ("_entity", "_key", "_transaction", "client_id", "name", "role", "session")
+    __slots__ = ("_entity", "_key", "_sight", "_transaction", "client_id", "name", "role", "session")
 
     def __init__(self, session: SessionId, client_id: ClientId, name: str, role: str = PLAYER) -> None:
         self.session = session
@@ -89,6 +91,7 @@ class Client:
         """What the schema's rules go by: the account's role, "player" unless authentication says otherwise."""
         self._key = 0
         self._entity = Entity(0)
+        self._sight = Sight()
         self._transaction: Transaction | None = None
 
     @property
@@ -115,6 +118,51 @@ class Client:
             )
         self._transaction.update(self._key, "sessions", entity=int(entity))
 
+    def focus(self, *entities: int) -> None:
+        """Let near rules look around these entities from now on, instead of around `client.entity`; without any, around
+        that again. One that is despawned has nothing around it.
+
+        This, `reveal`, `conceal` and `budget_bytes_s` may be called in hooks, commands, systems, and between ticks. A
+        command that is undone takes back what it said. They are not in the store: a session that goes on after the
+        node was started again begins as it did at first.
+
+        Raises:
+            ArgumentError: one is no entity. LimitExceededError: more than `FOCUS_ENTITIES_MAX`. Nothing changed.
+        """
+        self._sight = self._sight.focused(entities)
+
+    def reveal(self, *entities: int) -> None:
+        """Send these entities to the client whatever the rules find, until `conceal` or their end. A table or field
+        that its role may not see stays hidden. In a world without rules of interest nothing is to be revealed.
+
+        Raises:
+            ArgumentError: one is no entity. LimitExceededError: more than `REVEALED_ENTITIES_MAX`. Nothing changed.
+        """
+        self._sight = self._sight.revealing(entities)
+
+    def conceal(self, *entities: int) -> None:
+        """Take `reveal` back. An entity that a rule finds is sent nevertheless.
+
+        Raises:
+            ArgumentError: one is no entity. Nothing changed.
+        """
+        self._sight = self._sight.concealing(entities)
+
+    @property
+    def budget_bytes_s(self) -> int | None:
+        """How many bytes of rows a second this client is sent at most; None is no bound. What does not fit waits, the
+        important first, for at most the world's `staleness_max_s`: then a version is no longer sent whole, but row by
+        row, each row whole. Begins as the world's.
+
+        Raises:
+            ArgumentError: set to what is no number of bytes, or too few of them.
+        """
+        return self._sight.budget_bytes_s
+
+    @budget_bytes_s.setter
+    def budget_bytes_s(self, budget_bytes_s: int | None) -> None:
+        self._sight = self._sight._replace(budget_bytes_s=check_budget(budget_bytes_s))
+
     def __repr__(self) -> str:
         role = "" if self.role == PLAYER else f", role={self.role!r}"
         return f"Client({self.name!r}, session={self.session:#x}, client_id={self.client_id:#x}{role})"
@@ -129,10 +177,26 @@ class World:
         seed: with the tick and the function's name it seeds `tx.random`.
         on_error: "log" undoes, counts and logs what a system or command raised and goes on; "raise" undoes it and stops
             the tick with the game's own exception, which is what tests want.
+        interest: rules beside those of the schema; see `ecsnet.interest`. With any, a client is sent what those for its
+            role find, and nothing else.
+        budget_bytes_s: how many bytes of rows a second each client is sent at most; None is no bound. See
+            `Client.budget_bytes_s`.
+        staleness_max_s: with a budget, how long a row that changed waits at most, in seconds.
+
+    Raises:
+        SchemaError, QueryError: a rule names what the schema does not have, or is malformed. ArgumentError.
     """
 
     def __init__(
-        self, schema: Schema | str | Path, *, hz: int = HZ_DEFAULT, seed: int = 0, on_error: OnError = "log"
+        self,
+        schema: Schema | str | Path,
+        *,
+        hz: int = HZ_DEFAULT,
+        seed: int = 0,
+        on_error: OnError = "log",
+        interest: Sequence[InterestRule] = (),
+        budget_bytes_s: int | None = None,
+        staleness_max_s: float = 1.0,
     ) -> None:
         if isinstance(hz, bool) or not isinstance(hz, int):
             raise ArgumentError(f"hz is a whole number of ticks a second, not {hz!r}")
@@ -146,6 +210,10 @@ class World:
         self.hz = hz
         self.seed = seed
         self.on_error: OnError = on_error
+        self.interest = check_rules(self.schema, interest)
+        """The rules of the schema, and then those given here."""
+        self.budget_bytes_s = check_budget(budget_bytes_s)
+        self.staleness_max_s = check_staleness(staleness_max_s)
         self.commands: dict[str, CommandSpec] = {}
         self.systems: list[SystemSpec] = []
         self.join_hook: Callable[..., Any] | None = None

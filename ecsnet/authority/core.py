@@ -30,7 +30,14 @@ from ecsnet.authority.logins import Logins, Refusal
 from ecsnet.authority.resuming import going_on
 from ecsnet.authority.sessions import Session, Sessions, hash_of_key
 from ecsnet.authority.step import ACCEPTED, Step
-from ecsnet.errors import ArgumentError, ClosedError, EcsnetError, LimitExceededError, RemoteProtocolError
+from ecsnet.errors import (
+    ArgumentError,
+    ClosedError,
+    EcsnetError,
+    LimitExceededError,
+    NotBuiltError,
+    RemoteProtocolError,
+)
 from ecsnet.ids import EMPTY_VERSION, ClientId, Entity, Epoch, SessionId, Tick, Version
 from ecsnet.limits import (
     CLIENTS_MAX,
@@ -145,6 +152,7 @@ class Authority:
 
     Raises:
         LimitExceededError: a row of an event table may be too large for a message. ArgumentError: `linger_s`.
+        NotBuiltError: the world has rules of interest, or a budget.
     """
 
     def __init__(
@@ -161,6 +169,8 @@ class Authority:
         if not 0 <= linger_s <= LINGER_S_MAX:
             raise ArgumentError(f"linger_s is {linger_s!r}; it must be in [0, {LINGER_S_MAX:g}]")
         self.world = world
+        if world.interest or world.budget_bytes_s is not None:
+            raise NotBuiltError("interest and budgets", "leave interest and budget_bytes_s out: everybody is sent all")
         world.seal()
         self._owns_store = store is None
         self.store = Store(world.schema) if store is None else store

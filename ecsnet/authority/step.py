@@ -131,6 +131,7 @@ class Step:
         spec = None if pending.signature is None else self.world.commands[pending.signature.name]
         name = "write" if spec is None else spec.name
         tx = self._begin(scope, tick, name, 1, client.session, pending.sequence)
+        sight = client._sight
         client._transaction = tx
         try:
             tx.update(
@@ -178,6 +179,7 @@ class Step:
             return ACCEPTED
         finally:
             client._transaction = None
+        client._sight = sight
         self.record(scope, tick, session, pending.sequence, outcome)
         return outcome
 
