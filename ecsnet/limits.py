@@ -307,6 +307,14 @@ QUEUE_BYTES_MAX: Final = 64 * MIB
 CHANGES_BYTES_DEFAULT: Final = 16 * MIB
 """What is kept of the changes that somebody follows: a quarter of a minute of 1000 rows of 20 bytes at 60 Hz."""
 
+RETAIN_VERSIONS_DEFAULT: Final = 3600
+"""What changed in so many versions is kept for those who come back, unless their store says otherwise: a minute at 60
+Hz, twice the time that a session waits. What is older is merged, so that it takes some 80 change sets."""
+
+RETAIN_BYTES_DEFAULT: Final = 64 * MIB
+"""Of it: a world of a million rows of which everywhere some change takes half a MiB a set. Beyond it what is oldest is
+forgotten, and who comes back from before is sent a whole world."""
+
 TABLES_MAX: Final = 1024
 """Tables of one schema: ids are u16; a block names each changed table."""
 

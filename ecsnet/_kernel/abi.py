@@ -223,6 +223,9 @@ class Statistics(Structure):
             "slots_used",
             "buffers",
             "pressure",
+            "history_sets",
+            "history_bytes",
+            "oldest_base",
         )
     )
 
@@ -505,6 +508,7 @@ _SIGNATURES: Final[dict[str, tuple[Any, tuple[Any, ...]]]] = {
     "ecs_publish": (c_int32, (c_void_p, c_uint64, c_uint32, _u64p, _u64p)),
     "ecs_catch_up": (c_int32, (c_void_p, _u64p)),
     "ecs_view_limits": (c_int32, (c_void_p, c_uint32, c_uint32)),
+    "ecs_view_retain": (c_int32, (c_void_p, c_uint64, c_uint64)),
     "ecs_view_guard": (c_int32, (c_void_p,)),
     "ecs_view_acquire": (c_int32, (c_void_p,)),
     "ecs_view_release": (None, (c_void_p, c_uint32)),

@@ -549,6 +549,11 @@ class KernelStore:
         for them (3 or more). Beyond either publication is put off. Needs the baton."""
         self._check(self._library.ecs_view_limits(self._pointer, slots, buffers))
 
+    def retain(self, versions: int, bytes: int) -> None:
+        """Keep what changed in the newest `versions`, the older it is the more coarsely, for deltas from old bases; of
+        at most so many bytes beside what is kept for the newest 256. Needs the baton."""
+        self._check(self._library.ecs_view_retain(self._pointer, versions, bytes))
+
     @property
     def on_pressure(self) -> Callable[[Pressure], object] | None:
         """Called with the baton when held views put publication off, whenever that has become twice as bad, and when it

@@ -24,6 +24,9 @@ class Statistics:
 
     `deferred` counts publications that were put off for want of room, and `pressure` says what the newest one found
     none for: 1 versions, 2 buffers, 3 memory, 0 when it was not put off.
+
+    `change_sets` are those of the newest versions, one each; `history_sets` are of versions before, merged. Deltas can
+    be cut from `oldest_base` and all versions since.
     """
 
     version: int
@@ -40,6 +43,9 @@ class Statistics:
     slots_used: int
     buffers: int
     pressure: int
+    history_sets: int
+    history_bytes: int
+    oldest_base: int
 
 
 @dataclass(frozen=True, slots=True)

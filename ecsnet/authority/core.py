@@ -197,6 +197,7 @@ class Authority:
             hz=world.hz,
             name=world.schema.name,
         )
+        self.store.retain_for_clients()
         self._step = Step(world)
         self._kernel = self.store.kernel
         self._blocks = Blocks(self._kernel)

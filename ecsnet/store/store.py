@@ -19,7 +19,13 @@ from ecsnet._kernel.kernel import KernelStore
 from ecsnet.errors import ArgumentError, BusyError, ClosedError, DataError
 from ecsnet.expressions import Condition
 from ecsnet.ids import Tick, Version
-from ecsnet.limits import BATON_WAIT_S_DEFAULT, ENTITIES_MAX_DEFAULT, EVENT_BLOCK_BYTES
+from ecsnet.limits import (
+    BATON_WAIT_S_DEFAULT,
+    ENTITIES_MAX_DEFAULT,
+    EVENT_BLOCK_BYTES,
+    RETAIN_BYTES_DEFAULT,
+    RETAIN_VERSIONS_DEFAULT,
+)
 from ecsnet.schema.model import Schema
 from ecsnet.store.baton import Baton, checked_wait
 from ecsnet.store.changes import Change, History, Subscription, changes, new_history, subscribe
@@ -252,6 +258,7 @@ class Store(Keeping, Crowding):
         "_maker",
         "_on_events",
         "_places",
+        "_retained",
         "_tick",
         "_writer",
         "_writers",
@@ -275,6 +282,8 @@ class Store(Keeping, Crowding):
         data: str | Path | None = None,
         durability: str | None = None,
         changes_bytes: int | None = None,
+        retain_versions: int | None = None,
+        retain_bytes: int | None = None,
         wait_s: float = BATON_WAIT_S_DEFAULT,
         batch_ms: float | None = None,
         batch_size: int | None = None,
@@ -301,6 +310,10 @@ class Store(Keeping, Crowding):
                 transaction may ask for more than its store.
             changes_bytes: record what changes in every table from the beginning, and keep about so many bytes of it for
                 `changes` and `subscribe`. Without, a table is recorded from the first question about it on.
+            retain_versions, retain_bytes: for clients who come back: of how many of the newest versions is known which
+                rows changed, and in how many bytes; the older, the more coarsely. Of the newest 256 (8 MiB)
+                it always is. None: of no more, until an authority serves the store; then of those of a minute at 60 Hz
+                (3600), in 64 MiB.
             wait_s: how long a transaction waits at its first operation while another thread writes, unless it says so
                 itself: `store.transaction(wait_s=...)`.
             batch_ms, batch_size: a queued transaction waits for others, until the first has waited so many milliseconds
@@ -359,6 +372,7 @@ class Store(Keeping, Crowding):
         """The epochs before it, oldest first, each with its last version that this history has, too."""
         self.wait_s = checked_wait(wait_s)
         self._history = new_history(changes_bytes)
+        self._retained = _checked_retention(retain_versions, retain_bytes)
         self._events: EventEncoder | None = None
         self._on_events: OnEvents | None = None
         batching = Batching(batch_ms, batch_size)
@@ -388,6 +402,8 @@ class Store(Keeping, Crowding):
             self.baton.pump = self.producers.pump
         if changes_bytes is not None:
             self._history.follow(self, [table for table in self.names.tables.values() if not table.read_only])
+        if self._retained is not None:
+            self._retain(self._retained)
 
     @classmethod
     def open(cls, data: str | Path, **options: Any) -> Self:
@@ -684,6 +700,24 @@ class Store(Keeping, Crowding):
         level = self._level_of(durability)
         return self._writer if self.disk is None else self._writers[level]
 
+    def retain_for_clients(self) -> None:
+        """Keep what changed for clients who come back: as the store was told when it was made, or else as `limits`
+        says. From the next version on.
+
+        Raises:
+            BusyError: another thread held the baton for `wait_s`.
+        """
+        if self._retained is None:
+            self._retained = (RETAIN_VERSIONS_DEFAULT, RETAIN_BYTES_DEFAULT)
+            self._retain(self._retained)
+
+    def _retain(self, bounds: tuple[int, int]) -> None:
+        self.baton.take(self.wait_s)
+        try:
+            self.kernel.retain(*bounds)
+        finally:
+            self.baton.give()
+
     def follow_events(self, tell: OnEvents | None) -> None:
         """From the next version on, give the event rows of each that has some to `tell`, right before anybody can see
         it: the version, its tick, and blocks of rows in the order in which they were inserted. None: no longer. One
@@ -729,3 +763,23 @@ class Store(Keeping, Crowding):
             kernel.publish(self._tick, genesis=True)
         finally:
             kernel.release_baton()
+
+
+def _checked_retention(versions: int | None, bytes: int | None) -> tuple[int, int] | None:
+    """What of both was given, and of the other what it is by default.
+
+    Raises:
+        ArgumentError: below 0, or no number.
+    """
+    if versions is None and bytes is None:
+        return None
+    checked = []
+    for name, given, default in (
+        ("retain_versions", versions, RETAIN_VERSIONS_DEFAULT),
+        ("retain_bytes", bytes, RETAIN_BYTES_DEFAULT),
+    ):
+        number = default if given is None else given
+        if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number < 1 << 63:
+            raise ArgumentError(f"{name}: expected a number from 0, found {given!r}")
+        checked.append(number)
+    return checked[0], checked[1]

@@ -134,6 +134,10 @@ pub const Statistics = extern struct {
     buffers: u64,
     /// What the newest publication was put off for: a `view.Pressure`.
     pressure: u64,
+    /// Change sets that left the ring and were merged, their bytes, and the oldest version that deltas can be cut from.
+    history_sets: u64,
+    history_bytes: u64,
+    oldest_base: u64,
 };
 
 // Life.
@@ -186,6 +190,9 @@ export fn ecs_store_statistics(store: *Store, out: *Statistics) void {
         .slots_used = @popCount(store.views.taken),
         .buffers = buffers,
         .pressure = @intFromEnum(store.views.pressure),
+        .history_sets = store.views.history.spans.items.len,
+        .history_bytes = store.views.history.bytes,
+        .oldest_base = store.views.oldest_base,
     };
 }
 
@@ -398,6 +405,11 @@ export fn ecs_catch_up(store: *Store, published: *u64) i32 {
 
 export fn ecs_view_limits(store: *Store, slots_max: u32, buffers_max: u32) i32 {
     return status(store.limitViews(slots_max, buffers_max));
+}
+
+/// Keep what changed for deltas from older bases, merged. Needs the baton.
+export fn ecs_view_retain(store: *Store, versions: u64, bytes: u64) i32 {
+    return status(store.retain(versions, bytes));
 }
 
 /// Publish into pages that nobody can write to. Needs the baton.

@@ -172,6 +172,41 @@ pub const DirtySet = struct {
         other.words = &.{};
     }
 
+    /// The marks of two sealed sets in a new one, as if sealed: all, a list or a bitmap.
+    pub fn either(gpa: std.mem.Allocator, a: *const DirtySet, b: *const DirtySet) error{OutOfMemory}!DirtySet {
+        if (a.all or b.all) return .{ .all = true };
+        var set: DirtySet = .{};
+        if (a.isEmpty() and b.isEmpty()) return set;
+        const listed = a.list.items.len + b.list.items.len;
+        var words = @max(a.words.len, b.words.len);
+        for ([_]*const DirtySet{ a, b }) |of| {
+            const items = of.list.items;
+            if (items.len > 0) words = @max(words, items[items.len - 1] / 64 + 1);
+        }
+        if (a.words.len == 0 and b.words.len == 0 and listed * 4 < words * 8) {
+            try set.list.ensureTotalCapacityPrecise(gpa, listed);
+            var x = a.list.items;
+            var y = b.list.items;
+            while (x.len > 0 and y.len > 0) {
+                const row = @min(x[0], y[0]);
+                set.list.appendAssumeCapacity(row);
+                x = x[@intFromBool(x[0] == row)..];
+                y = y[@intFromBool(y[0] == row)..];
+            }
+            set.list.appendSliceAssumeCapacity(x);
+            set.list.appendSliceAssumeCapacity(y);
+            return set;
+        }
+        set.words = try gpa.alloc(u64, words);
+        @memset(set.words, 0);
+        for ([_]*const DirtySet{ a, b }) |of| {
+            for (set.words[0..of.words.len], of.words) |*to, from| to.* |= from;
+            for (of.list.items) |row| set.words[row / 64] |= @as(u64, 1) << @intCast(row & 63);
+        }
+        // How many rows there were is not known here, so a bitmap that has all of them stays one.
+        return set;
+    }
+
     fn coversAll(set: *const DirtySet, rows: u32) bool {
         if (rows == 0 or set.words.len * 64 < rows) return false;
         for (set.words[0 .. rows / 64]) |word| if (word != ~@as(u64, 0)) return false;
@@ -295,6 +330,13 @@ pub const TableChanges = struct {
     keys: DirtySet = .{},
 };
 
+/// Keys go by index first: that is the order in which blocks name rows.
+pub fn keyByIndex(_: void, a: u64, b: u64) bool {
+    const ai: u32 = @truncate(a);
+    const bi: u32 = @truncate(b);
+    return if (ai == bi) a < b else ai < bi;
+}
+
 /// Everything that changed in `(version_before, version]`.
 pub const ChangeSet = struct {
     /// Dense number of the cut; `version` may jump on a replica.
@@ -331,6 +373,44 @@ pub const ChangeSet = struct {
         gpa.destroy(set);
     }
 };
+
+test "either of two sealed sets has exactly the marks of both" {
+    const gpa = std.testing.allocator;
+    var prng = std.Random.DefaultPrng.init(8);
+    const random = prng.random();
+    for (0..200) |round| {
+        var sets: [2]DirtySet = .{ .{}, .{} };
+        defer for (&sets) |*set| set.deinit(gpa);
+        var model: [3000]bool = @splat(false);
+        for (&sets) |*set| {
+            const rows: u32 = 1 + random.uintLessThan(u32, model.len);
+            for (0..random.uintLessThan(u32, if (random.boolean()) 20 else 2000)) |_| {
+                const row = random.uintLessThan(u32, rows);
+                set.mark(gpa, row, rows);
+                model[row] = true;
+            }
+            if (round % 17 == 0) set.markAll(gpa);
+            set.seal(gpa, rows);
+            if (set.all) @memset(model[0..], true);
+        }
+        var both: DirtySet = try .either(gpa, &sets[0], &sets[1]);
+        defer both.deinit(gpa);
+        try std.testing.expect(both.words.len == 0 or both.list.items.len == 0);
+        var it = both.iterate(model.len);
+        var room: [64]u32 = undefined;
+        var next: u32 = 0;
+        while (true) {
+            const rows = it.fill(&room);
+            if (rows.len == 0) break;
+            for (rows) |row| {
+                for (model[next..row]) |marked| try std.testing.expect(!marked);
+                try std.testing.expect(model[row]);
+                next = row + 1;
+            }
+        }
+        for (model[next..]) |marked| try std.testing.expect(!marked);
+    }
+}
 
 test "a dirty set holds exactly what was marked, in any of its forms" {
     const gpa = std.testing.allocator;

@@ -183,19 +183,32 @@ pub fn finishBlock(bytes: []u8, tables: u16, reference: u64) void {
     std.mem.writeInt(u64, bytes[8..16], reference, .little);
 }
 
-/// Walk the change sets of `(base, slot.version]`, newest first.
-const Sets = struct {
+/// Walk the change sets of `(base, slot.version]`, newest first: those of the ring, then those that were merged. The last one
+/// may begin before `base`.
+pub const Sets = struct {
     next_set: ?*changes.ChangeSet,
     oldest_cut: u64,
     base: u64,
+    /// Beyond the ring.
+    older: []const *changes.ChangeSet,
+    in_ring: bool = true,
 
-    fn of(slot: *const view.Slot, base: u64) Sets {
-        return .{ .next_set = slot.newest, .oldest_cut = slot.oldest_cut, .base = base };
+    pub fn of(slot: *const view.Slot, base: u64) Sets {
+        return .{ .next_set = slot.newest, .oldest_cut = slot.oldest_cut, .base = base, .older = slot.older };
     }
-    fn next(sets: *Sets) ?*changes.ChangeSet {
+    pub fn next(sets: *Sets) ?*changes.ChangeSet {
         const set = sets.next_set orelse return null;
         if (set.version <= sets.base) return null;
-        sets.next_set = if (set.cut > sets.oldest_cut) set.prev else null;
+        if (sets.in_ring and set.cut > sets.oldest_cut) {
+            sets.next_set = set.prev;
+            return set;
+        }
+        sets.in_ring = false;
+        sets.next_set = null;
+        if (sets.older.len > 0) {
+            sets.next_set = sets.older[0];
+            sets.older = sets.older[1..];
+        }
         return set;
     }
 };

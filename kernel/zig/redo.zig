@@ -364,7 +364,8 @@ fn textBytes(head: *const Head, cell: []const u8) u64 {
 // Reading.
 
 /// Take in the body of a version, which follows the store's own. Its bytes come from a disk: it is taken in whole, or
-/// refused with nothing changed. Nothing is published until `finish`; until then keys are not handed out.
+/// refused with nothing changed. But for a snapshot that was loaded nothing is published until `finish`; until then keys
+/// are not handed out.
 ///
 /// Errors: `StaleVersion` and `BaseAhead` where it is not the next version; `BadBlock` with offset and reason in the
 /// head's `info` where it is no body of this catalogue, and whatever a transaction that breaks a rule is refused with.
@@ -375,12 +376,15 @@ pub fn replay(store: *Store, version: u64, tick: u64, body: []const u8) failure.
     if (head.in_transaction) return error.InTransaction;
     if (version <= store.version) return error.StaleVersion;
     if (version != store.version + 1) return error.BaseAhead;
+    try showLoaded(store);
     const was_replica = head.replica;
     head.replica = true;
     errdefer head.replica = was_replica;
     defer _ = store.scratch.reset(.{ .retain_with_limit = limits.scratch_bytes_kept });
     try takeIn(store, body);
-    for (head.tables) |*table| forgetHistory(table);
+    for (head.tables) |*table| if (forgetHistory(table)) {
+        store.views.floor = version;
+    };
     if (head.freed) for (head.spaces) |*space| space.cut(true);
     head.freed = false;
     head.pending = false;
@@ -472,15 +476,23 @@ fn readTables(head: *Head, r: *block.Reader, comptime pass: Pass, table_id: *u16
     if (r.at != r.bytes.len) return r.fail(.trailing);
 }
 
-/// Nothing was published since the empty world, so no delta asks what came and went meanwhile: a long log shall not
-/// keep lists of it. What is left is what there is.
-fn forgetHistory(table: *Table) void {
-    if (table.removed.items.len + table.inserted.items.len < history_keys_max + 2 * @as(usize, table.rows)) return;
+/// The first version of the log follows a snapshot: publish that by itself, so that the log's are one change set since,
+/// from which deltas can be cut for those who have seen some of them.
+fn showLoaded(store: *Store) failure.Error!void {
+    if (store.version == 0 or store.views.floor != store.version or store.publishedVersion() > 0) return;
+    try store.catchUp();
+}
+
+/// A long log shall not keep lists of what came and went meanwhile. What is left is what there is, and nobody can be told
+/// any more what has gone before: true is said then.
+fn forgetHistory(table: *Table) bool {
+    if (table.removed.items.len + table.inserted.items.len < history_keys_max + 2 * @as(usize, table.rows)) return false;
     table.removed.items.len = 0;
     // There is room: it was longer, or the removed were many and these few.
-    if (table.inserted.capacity < table.rows) return;
+    if (table.inserted.capacity < table.rows) return true;
     table.inserted.items.len = 0;
     table.inserted.appendSliceAssumeCapacity(table.keyList());
+    return true;
 }
 
 const history_keys_max = 1 << 16;

@@ -665,6 +665,8 @@ pub fn load(reader: *Reader, store: *Store) failure.Error!void {
     store.version = reader.header.version;
     store.tick = reader.header.tick;
     store.behind = true;
+    // Of versions before it nothing is known: neither what changed since, nor what is gone.
+    store.views.floor = store.version;
 }
 
 const Loader = struct {

@@ -278,6 +278,14 @@ pub const Store = struct {
         store.views.buffers_max = buffers_max;
     }
 
+    /// Keep change sets that leave the ring, merged: those of the newest `versions`, as long as they are at most `bytes`.
+    /// From now on; 0 keeps none.
+    pub fn retain(store: *Store, versions: u64, bytes: u64) error{NoBaton}!void {
+        try store.needBaton();
+        store.views.history.versions_max = versions;
+        store.views.history.bytes_max = @intCast(@min(bytes, std.math.maxInt(usize)));
+    }
+
     /// Publish into guarded buffers from now on (`guard.zig`). Those that there are stay as they are.
     pub fn guardViews(store: *Store) failure.Error!void {
         try store.needBaton();

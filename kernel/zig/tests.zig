@@ -32,6 +32,7 @@ comptime {
     _ = @import("queue_test.zig");
     _ = @import("redo.zig");
     _ = @import("redo_test.zig");
+    _ = @import("history_test.zig");
     _ = @import("snapshot_test.zig");
     _ = @import("stamps_test.zig");
     _ = @import("sparse.zig");

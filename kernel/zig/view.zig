@@ -22,12 +22,14 @@ const changes = @import("changes.zig");
 const column = @import("column.zig");
 const compat = @import("compat.zig");
 const guard = @import("guard.zig");
+const history_file = @import("history.zig");
 const limits = @import("limits.zig");
 const sparse = @import("sparse.zig");
 const Head = @import("head.zig").Head;
 const Table = @import("table.zig").Table;
 const Buffer = column.Buffer;
 const ChangeSet = changes.ChangeSet;
+const History = history_file.History;
 
 const count_bits = 48;
 const count_mask: u64 = (1 << count_bits) - 1;
@@ -79,15 +81,14 @@ pub const Slot = struct {
     /// The newest change set, and the oldest cut whose set this view may read.
     newest: ?*ChangeSet = null,
     oldest_cut: u64 = 0,
+    /// Those before it, merged: newest first.
+    older: []const *ChangeSet = &.{},
     /// The digest of its replicated tables, low and high, in a store that keeps it up to date.
     kept: ?[2]u64 = null,
 };
 
 /// Why a publication was put off. Appended, never reused.
 pub const Pressure = enum(u8) { none, slots, buffers, memory };
-
-/// A change set no longer in the ring, which views of the cuts up to `last` may still read.
-const RetiredSet = struct { set: *ChangeSet, last: u64 };
 
 /// A table's view that a newer one replaced, which views of the cuts up to `last` may still read.
 const RetiredTable = struct { view: *TableView, number: usize, last: u64 };
@@ -107,7 +108,13 @@ pub const Views = struct {
     ring: [limits.ring_cuts_max + 1]?*ChangeSet = @splat(null),
     oldest_cut: u64 = 1,
     ring_bytes: usize = 0,
-    retired_sets: std.ArrayList(RetiredSet) = .empty,
+    /// Those that left the ring, merged.
+    history: History = .{},
+    /// The oldest version that deltas to the newest can be cut from, but for 0.
+    oldest_base: u64 = 0,
+    /// The first publication says nothing of versions before this one: the store was loaded, and they never were here.
+    floor: u64 = 0,
+    retired_sets: std.ArrayList(history_file.Retired) = .empty,
     retired_tables: std.ArrayList(RetiredTable) = .empty,
     /// By table: a view that is nobody's, for the next publication.
     spare: []?*TableView = &.{},
@@ -134,6 +141,7 @@ pub const Views = struct {
         }
         for (views.retired_sets.items) |retired| retired.set.destroy(views.gpa);
         views.retired_sets.deinit(views.gpa);
+        views.history.deinit(views.gpa);
     }
 
     /// Pin the newest version. Never waits; call from any thread once something was published.
@@ -186,6 +194,7 @@ pub const Views = struct {
             if (slot.released.load(.acquire) != slot.acquired) continue;
             slot.state = .free;
             slot.tables = &.{};
+            slot.older = &.{};
             views.taken &= ~(@as(u64, 1) << @intCast(@ctz(left)));
             freed = true;
         }
@@ -214,10 +223,11 @@ pub const Views = struct {
             } else retired.set.destroy(views.gpa);
         }
         views.retired_sets.items.len = kept;
+        views.history.reclaim(views.gpa, views);
     }
 
     /// Whether any slot holds a cut in `[first, last]`.
-    fn readable(views: *const Views, first: u64, last: u64) bool {
+    pub fn readable(views: *const Views, first: u64, last: u64) bool {
         var left = views.taken;
         while (left != 0) : (left &= left - 1) {
             const cut = views.slots[@ctz(left)].cut;
@@ -314,7 +324,7 @@ pub const Views = struct {
             views.spare = try views.gpa.alloc(?*TableView, head.tables.len);
             @memset(views.spare, null);
         }
-        try views.retired_sets.ensureUnusedCapacity(views.gpa, limits.ring_cuts_max);
+        try views.history.ensure(views.gpa, views.ring.len, &views.retired_sets);
         try views.retired_tables.ensureUnusedCapacity(views.gpa, head.tables.len);
         const before = views.shown();
         if (before == null) @memset(head.noted, true);
@@ -323,7 +333,7 @@ pub const Views = struct {
         try head.graph.follow(head);
 
         // Seal first: a failure here leaves the marks open and nothing else changed.
-        const set = try views.seal(head, version, if (before) |b| b.version else 0);
+        const set = try views.seal(head, version, @max(views.floor, if (before) |b| b.version else 0));
         var done: usize = 0;
         errdefer {
             views.unfill(head, slot.room[0..done]);
@@ -379,6 +389,10 @@ pub const Views = struct {
         slot.state = .held;
         views.trimRing(head.open);
         slot.oldest_cut = views.oldest_cut;
+        views.history.settle(views.gpa, head.open, version, &views.retired_sets);
+        slot.older = views.history.list;
+        const oldest = if (slot.older.len > 0) slot.older[slot.older.len - 1] else views.ring[@intCast(views.oldest_cut % views.ring.len)].?;
+        views.oldest_base = @max(views.floor, oldest.version_before);
         views.held = at;
         views.pressure = .none;
         // The cut is sealed, whenever it is shown: a page of it is not written again, and what was freed in
@@ -518,7 +532,7 @@ pub const Views = struct {
             if (kept <= limits.ring_cuts_max and views.ring_bytes <= limits.ring_bytes_max) return;
             const oldest = views.ring[@intCast(views.oldest_cut % views.ring.len)].?;
             // Room was made before publication began: a set that stays in the ring would be lost.
-            views.retired_sets.appendAssumeCapacity(.{ .set = oldest, .last = newest_cut - 1 });
+            if (!views.history.take(oldest)) views.retired_sets.appendAssumeCapacity(.{ .set = oldest, .last = newest_cut - 1 });
             views.ring_bytes -= oldest.bytes;
             views.oldest_cut += 1;
         }
@@ -633,19 +647,12 @@ fn netKeys(gpa: std.mem.Allocator, table: *const Table, list: []const u64, prese
     return kept.toOwnedSlice(gpa);
 }
 
-/// By index first: that is the order in which blocks name rows.
-pub fn byIndex(_: void, a: u64, b: u64) bool {
-    const ai: u32 = @truncate(a);
-    const bi: u32 = @truncate(b);
-    return if (ai == bi) a < b else ai < bi;
-}
-
 pub fn sortUnique(list: *std.ArrayList(u64)) void {
     const items = list.items;
     if (items.len < 2) return;
     // Bulk removal goes through its keys backwards, so that no row has to move.
-    if (byIndex({}, items[items.len - 1], items[0])) std.mem.reverse(u64, items);
-    if (!std.sort.isSorted(u64, items, {}, byIndex)) std.sort.pdq(u64, items, {}, byIndex);
+    if (changes.keyByIndex({}, items[items.len - 1], items[0])) std.mem.reverse(u64, items);
+    if (!std.sort.isSorted(u64, items, {}, changes.keyByIndex)) std.sort.pdq(u64, items, {}, changes.keyByIndex);
     var kept: usize = 1;
     for (items[1..]) |key| {
         if (key == items[kept - 1]) continue;
