@@ -28,7 +28,8 @@ __all__ = ["ENTRY", "Batch"]
 
 ENTRY: Final = Struct("<QQQQQQIIIIII")
 """One delta for one place: place, session, entity, base, digest (low, high), command ack, flags, the number of its
-block, where in that it begins and how many bytes it has, zero. `kernel/zig/hub.zig` reads it where it lies."""
+block, where in that it begins and how many bytes it has, and the number of a block that goes before, plus 1 (0: none).
+`kernel/zig/hub.zig` reads it where it lies."""
 
 
 class Batch:
@@ -78,8 +79,10 @@ class Batch:
         told with it; (0, 0) is none."""
         place = link.place
         assert place is not None
+        first = 0
         if before:
             self.before[len(self.links)] = before
+            first = self.add_block(b"".join(before)) + 1
         server = link.server
         self.entries += ENTRY.pack(
             place,
@@ -93,7 +96,7 @@ class Batch:
             block,
             offset,
             length,
-            0,
+            first,
         )
         self.links.append(link)
         self.windows.append(window)

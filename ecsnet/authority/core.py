@@ -41,6 +41,7 @@ from ecsnet.errors import (
 from ecsnet.ids import EMPTY_VERSION, ClientId, Entity, Epoch, SessionId, Tick, Version
 from ecsnet.limits import (
     CLIENTS_MAX,
+    FRAME_HEADER_BYTES,
     HANDSHAKES_AT_ONCE_MAX,
     LINGER_S_DEFAULT,
     LINGER_S_MAX,
@@ -61,6 +62,7 @@ from ecsnet.session.server import (
 )
 from ecsnet.session.states import MAY_PASS
 from ecsnet.store import Store, TickScope
+from ecsnet.wire.codec import ACK_BYTES, ack_frame
 from ecsnet.wire.messages import Kind, Reason, Resume
 from ecsnet.world import Client, World
 
@@ -377,6 +379,21 @@ class Authority:
         except Exception:  # the last line: a bug in here must cost a link, not the node
             log.exception("a frame of kind %d from %s found a bug; its link is closed", kind, link.peer)
             self.receive_error(link, RemoteProtocolError("internal error", reason=Reason.INTERNAL), now_ns)
+
+    def receive_ack(self, link: Link, session: int, version: int, epoch: int, chunks: int, now_ns: int) -> None:
+        """The same for an ack that a hub has read already."""
+        server = link.server
+        if not link.transport_open or server.closed or link.cut:
+            return
+        if not server.take_ack_of(session, epoch, now_ns):
+            self.receive_frame(link, _ACK, ack_frame(session, version, epoch, chunks)[FRAME_HEADER_BYTES:], now_ns)
+            return
+        link.frames_received += 1
+        link.bytes_received += ACK_BYTES - FRAME_HEADER_BYTES
+        try:
+            link.window.ack_untrusted(version, chunks, now_ns)
+        except RemoteProtocolError as error:
+            self.receive_error(link, error, now_ns)
 
     def receive_error(self, link: Link, error: RemoteProtocolError, now_ns: int) -> None:
         """What arrived on the link are not frames, or not ours: tell the client why, and close."""

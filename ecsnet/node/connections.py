@@ -22,10 +22,10 @@ from ecsnet.config import LimitSettings
 from ecsnet.errors import ClosedError, LimitExceededError, RemoteProtocolError
 from ecsnet.limits import BLOCKED_NS_MAX, HANDSHAKES_AT_ONCE_MAX, NS_PER_S, RECEIVE_CHUNK_BYTES, SHUTDOWN_NS_MAX
 from ecsnet.node.connection import Connection
-from ecsnet.node.hub import Hub, Outgoing
+from ecsnet.node.hub import Acks, Hub, Outgoing
 from ecsnet.node.tcp import peer_of, send_parts, tune
 from ecsnet.node.waiting import linger
-from ecsnet.wire.codec import encode
+from ecsnet.wire.codec import ACK_BYTES, encode
 from ecsnet.wire.messages import Goodbye, Kind, Reason
 
 log = logging.getLogger("ecsnet.node")
@@ -141,7 +141,7 @@ class Connections:
 
     def drain(self) -> None:
         """Take in what has arrived at the hub."""
-        for ended in self._hub.drain(self._deliver):
+        for ended in self._hub.drain(self._deliver, self._take_acks):
             self._by_place[ended.place].scope.cancel()
 
     def fan_out(self) -> None:
@@ -222,8 +222,16 @@ class Connections:
         connection.link.place = None
         connection.work.set()
 
-    def _deliver(self, place: int, data: memoryview) -> None:
-        self._take_in(self._by_place[place], data)
+    def _deliver(self, place: int, data: memoryview) -> bool:
+        connection = self._by_place[place]
+        self._take_in(connection, data)
+        return not connection.broken and connection.reader.buffered_bytes == 0
+
+    def _take_acks(self, acks: Acks) -> None:
+        self.counts.bytes_received += len(acks) * ACK_BYTES
+        now_ns, by_place, receive_ack = self._clock(), self._by_place, self._authority.receive_ack
+        for place, session, version, epoch, chunks, *_ in acks.tolist():
+            receive_ack(by_place[place].link, session, version, epoch, chunks, now_ns)
 
     def _take_in(self, connection: Connection, data: memoryview) -> None:
         """Bytes from a client, cut into frames and handed to the authority."""

@@ -20,11 +20,18 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ecsnet.authority import Batch
 from ecsnet.limits import RECEIVE_CHUNK_BYTES
 from ecsnet.node.tcp import send_parts
 
 Part = bytes | bytearray | memoryview
+
+
+_SPREAD = 0x9E3779B1
+"""A step that spreads who is first evenly, so that nobody is late for many ticks in a row."""
 
 
 class Outgoing(NamedTuple):
@@ -41,10 +48,14 @@ class Ended(NamedTuple):
     error: int
 
 
+Acks = NDArray[np.void]
+"""Acks as numbers: `place`, `session`, `version`, `epoch` and `chunks` of each, in the order in which they came."""
+
+
 class Hub(Protocol):
     """A batch of connected, non-blocking sockets. A place is a number that is the hub's own to choose.
 
-    `PythonHub` is one; the same tests hold for any other.
+    `PythonHub` is one, `NativeHub` another; the same tests hold for both.
     """
 
     def add(self, connected: socket.socket) -> int:
@@ -73,13 +84,16 @@ class Hub(Protocol):
 
     def send_deltas(self, batch: Batch) -> Sequence[int]:
         """Offer the deltas of a tick, each to the place that its entry names, with what goes before it; every place is
-        armed. Returns what `send` returns, in the order of the entries."""
+        armed. Returns what `send` returns, in the order of the entries. Who is first is another one each time."""
         ...
 
-    def drain(self, deliver: Callable[[int, memoryview], None]) -> list[Ended]:
+    def drain(self, deliver: Callable[[int, memoryview], bool], take_acks: Callable[[Acks], None]) -> list[Ended]:
         """Read once from each socket that has something, at most `RECEIVE_CHUNK_BYTES`, and hand it to
         `deliver(place, data)`. `data` is valid during that call. What is left comes with the next drain, so a
         flood from one peer costs the others a bounded time.
+
+        `deliver` says whether a frame ended with these bytes: then a hub that can tell acks from all else may hand what
+        comes next from there to `take_acks`, if it is nothing but acks. What one place sent keeps its order.
 
         In the order in which the places were added, whatever order the system reports them in: which of two clients
         is heard first must not be a matter of chance.
@@ -87,6 +101,20 @@ class Hub(Protocol):
         Returns the places that have ended; they go on being reported until they are removed.
         """
         ...
+
+    def close(self) -> None:
+        """Give the hub's own descriptors back; every socket has been removed. Idempotent."""
+        ...
+
+
+def offer(connected: socket.socket, parts: Sequence[Part]) -> int:
+    """Offer parts of a frame to a socket: how many bytes it took, or minus an errno when the connection is gone."""
+    try:
+        return send_parts(connected, parts)
+    except BlockingIOError:
+        return 0
+    except OSError as error:
+        return -(error.errno or errno.EIO)
 
 
 class PythonHub:
@@ -98,6 +126,7 @@ class PythonHub:
         self._places = itertools.count(1)
         self._place_of: dict[int, int] = {}
         self._armed: set[int] = set()
+        self._turns = 0
         self._readable = _Readable()
         self._buffer = memoryview(bytearray(RECEIVE_CHUNK_BYTES))
 
@@ -133,18 +162,19 @@ class PythonHub:
         return [self._send(place, parts) for place, parts in batch]
 
     def send_deltas(self, batch: Batch) -> list[int]:
-        return [self._send(batch.place(number), (batch.frame(number),)) for number in range(len(batch))]
+        count = len(batch)
+        taken = [0] * count
+        self._turns += 1
+        first = self._turns * _SPREAD % count if count else 0
+        for number in itertools.chain(range(first, count), range(first)):
+            taken[number] = self._send(batch.place(number), (batch.frame(number),))
+        return taken
 
     def _send(self, place: int, parts: Sequence[Part]) -> int:
         assert place in self._armed, "two writers for one socket"
-        try:
-            return send_parts(self._sockets[place], parts)
-        except BlockingIOError:
-            return 0
-        except OSError as error:
-            return -(error.errno or errno.EIO)
+        return offer(self._sockets[place], parts)
 
-    def drain(self, deliver: Callable[[int, memoryview], None]) -> list[Ended]:
+    def drain(self, deliver: Callable[[int, memoryview], bool], take_acks: Callable[[Acks], None]) -> list[Ended]:
         ended = []
         place_of = self._place_of
         for place in sorted([place_of[descriptor] for descriptor in self._readable.ready()]):
@@ -162,7 +192,6 @@ class PythonHub:
         return ended
 
     def close(self) -> None:
-        """Give the hub's own descriptors back; every socket has been removed. Idempotent."""
         assert not self._sockets
         self._readable.close()
 

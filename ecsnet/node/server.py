@@ -34,8 +34,8 @@ from ecsnet.errors import ArgumentError, BusyError, ClosedError
 from ecsnet.limits import LINGER_S_DEFAULT
 from ecsnet.node.connections import Connections
 from ecsnet.node.control import Control
-from ecsnet.node.hub import PythonHub
 from ecsnet.node.in_process import open_pair
+from ecsnet.node.native_hub import best_hub
 from ecsnet.node.rates import Bucket, OncePerSecond
 from ecsnet.node.tcp import address_of, listen
 from ecsnet.node.ticker import SleepTicker
@@ -149,7 +149,7 @@ class AuthoritativeNode:
         self._is_durable = False
         self.addresses: tuple[str, ...] = ()
         """The URLs under which clients reach the node, once it runs."""
-        self._hub = PythonHub()
+        self._hub = best_hub()
         self._wakeup = Wakeup()
         self._accepting = Bucket(self._limits.accepts_per_s)
         self._connections = Connections(self.authority, self._hub, self._limits, clock)

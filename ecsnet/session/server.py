@@ -300,14 +300,18 @@ class ServerSession:
         if len(payload) != _ACK_PAYLOAD_BYTES or not self.live or type(payload) is not bytes:
             return None
         session, version, epoch, chunks = codec.read_ack_untrusted(payload)
-        if session != self.session or epoch != self._epoch:
-            return None
+        return (version, chunks) if self.take_ack_of(session, epoch, now_ns) else None
+
+    def take_ack_of(self, session: int, epoch: int, now_ns: int) -> bool:
+        """The same for an ack that was read before, by those of its numbers that are the session's matter."""
+        if not self.live or session != self.session or epoch != self._epoch:
+            return False
         if not self._byte_bucket.take(_ACK_PAYLOAD_BYTES, now_ns):
-            return None
+            return False
         self._frames_received += 1
         self._bytes_received += FRAME_HEADER_BYTES + _ACK_PAYLOAD_BYTES
         self._deadline_ns = now_ns + self._silence_ns_max
-        return version, chunks
+        return True
 
     def next_timeout_ns(self) -> int | None:
         """When `handle_timeout` wants to be called; None when never."""

@@ -269,6 +269,8 @@ class DeltaFrames:
 
 
 _ACK_RECORD: Final = Struct("<2Q2I")
+ACK_BYTES: Final = frames.HEAD_BYTES[frames.ACK]
+"""Of the whole frame of an Ack."""
 _ACK_PAYLOAD_BYTES: Final = frames.HEAD_BYTES[frames.ACK] - FRAME_HEADER_BYTES
 
 

@@ -59,6 +59,7 @@ comptime {
         _ = @import("abi_storage.zig");
         _ = @import("abi_disk.zig");
         _ = @import("abi_founding.zig");
+        _ = @import("abi_hub.zig");
     }
 }
 

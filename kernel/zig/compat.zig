@@ -1,7 +1,7 @@
 //! Everything the kernel takes from `std` that moves between Zig versions, and everything that
 //! differs between a process with libc and a bare wasm module. No other file may ask which target
-//! or which Zig it is built for, except `storage_os.zig`, which speaks to systems, and `crypto.zig`, which asks for
-//! instructions.
+//! or which Zig it is built for, except `storage_os.zig` and `hub.zig`, which speak to systems, and `crypto.zig`, which
+//! asks for instructions.
 
 const std = @import("std");
 const builtin = @import("builtin");

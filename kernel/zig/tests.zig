@@ -3,6 +3,7 @@
 comptime {
     _ = @import("abi.zig");
     _ = @import("abi_frame.zig");
+    _ = @import("abi_hub.zig");
     _ = @import("abi_journal.zig");
     _ = @import("abi_queue.zig");
     _ = @import("abi_text.zig");
@@ -45,6 +46,7 @@ comptime {
     _ = @import("view_test.zig");
     _ = @import("bytes.zig");
     _ = @import("horizon.zig");
+    _ = @import("hub.zig");
     _ = @import("log.zig");
     _ = @import("log_crash_test.zig");
     _ = @import("log_test.zig");

@@ -1,6 +1,7 @@
-"""A hub over real sockets. The same tests are to hold for a native one."""
+"""A hub over real sockets, the one in Python and the native one."""
 
 import socket
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -8,16 +9,23 @@ import pytest
 from ecsnet.authority import Batch, Link
 from ecsnet.ids import Entity, Epoch, Tick, Version
 from ecsnet.limits import RECEIVE_CHUNK_BYTES
-from ecsnet.node.hub import Ended, Hub, Outgoing, PythonHub
+from ecsnet.node.hub import Acks, Ended, Hub, Outgoing, PythonHub
 from ecsnet.node.in_process import open_pair
+from ecsnet.node.native_hub import NativeHub
 from ecsnet.session.server import Offer, ServerSession
+from ecsnet.wire.codec import ack_frame
 
 OFFER = Offer(fingerprint=b"f" * 32, canonical=b"", commands=(), hz=60, name="game")
 
 
-@pytest.fixture
-def hub() -> Iterator[PythonHub]:
-    hub = PythonHub()
+HUBS: list[type[PythonHub] | type[NativeHub]] = [PythonHub]
+if sys.platform == "linux":
+    HUBS.append(NativeHub)
+
+
+@pytest.fixture(params=HUBS)
+def hub(request: pytest.FixtureRequest) -> Iterator[Hub]:
+    hub: Hub = request.param()
     yield hub
     hub.close()
 
@@ -70,13 +78,22 @@ def batch_for(places: list[int], block: bytes = b"a block", before: tuple[bytes,
     return batch
 
 
-def _drain(hub: Hub) -> tuple[dict[int, bytes], list[Ended]]:
+def _drain(hub: Hub, *, at_frame: bool = True) -> tuple[dict[int, bytes], list[Ended]]:
+    """What came, acks as the bytes that they were."""
     arrived: dict[int, bytes] = {}
-    ended = hub.drain(lambda place, data: arrived.__setitem__(place, arrived.get(place, b"") + bytes(data)))
-    return arrived, ended
+
+    def deliver(place: int, data: memoryview) -> bool:
+        arrived[place] = arrived.get(place, b"") + bytes(data)
+        return at_frame
+
+    def take_acks(acks: Acks) -> None:
+        for place, session, version, epoch, chunks, *_ in acks.tolist():
+            arrived[place] = arrived.get(place, b"") + ack_frame(session, version, epoch, chunks)
+
+    return arrived, hub.drain(deliver, take_acks)
 
 
-def test_a_frame_arrives_whole_and_its_parts_in_order(hub: PythonHub) -> None:
+def test_a_frame_arrives_whole_and_its_parts_in_order(hub: Hub) -> None:
     peers = [Peer(hub) for _ in range(3)]
     block = b"block" * 100
 
@@ -89,7 +106,7 @@ def test_a_frame_arrives_whole_and_its_parts_in_order(hub: PythonHub) -> None:
         peer.leave()
 
 
-def test_a_batch_of_deltas_goes_to_the_places_that_its_entries_name(hub: PythonHub) -> None:
+def test_a_batch_of_deltas_goes_to_the_places_that_its_entries_name(hub: Hub) -> None:
     peers = [Peer(hub) for _ in range(3)]
     gone = Peer(hub)
     gone.theirs.close()
@@ -106,7 +123,7 @@ def test_a_batch_of_deltas_goes_to_the_places_that_its_entries_name(hub: PythonH
         peer.leave()
 
 
-def test_what_goes_before_a_delta_goes_out_with_it(hub: PythonHub) -> None:
+def test_what_goes_before_a_delta_goes_out_with_it(hub: Hub) -> None:
     peer = Peer(hub)
     batch = batch_for([peer.place], before=(b"e" * 64, b"f" * 72))
 
@@ -116,7 +133,7 @@ def test_what_goes_before_a_delta_goes_out_with_it(hub: PythonHub) -> None:
     peer.leave()
 
 
-def test_what_arrived_is_handed_over_by_place(hub: PythonHub) -> None:
+def test_what_arrived_is_handed_over_by_place(hub: Hub) -> None:
     first, second, silent = Peer(hub), Peer(hub), Peer(hub)
     first.theirs.send(b"one")
     second.theirs.send(b"two")
@@ -130,7 +147,7 @@ def test_what_arrived_is_handed_over_by_place(hub: PythonHub) -> None:
         peer.leave()
 
 
-def test_a_flood_from_one_costs_the_others_a_bounded_read(hub: PythonHub) -> None:
+def test_a_flood_from_one_costs_the_others_a_bounded_read(hub: Hub) -> None:
     """A stranger that sends without end must not hold up the tick."""
     flood, other = Peer(hub), Peer(hub)
     sent = 0
@@ -150,7 +167,7 @@ def test_a_flood_from_one_costs_the_others_a_bounded_read(hub: PythonHub) -> Non
     other.leave()
 
 
-def test_a_peer_that_hangs_up_is_reported_until_it_is_removed(hub: PythonHub) -> None:
+def test_a_peer_that_hangs_up_is_reported_until_it_is_removed(hub: Hub) -> None:
     peer = Peer(hub)
     peer.theirs.send(b"last")
     peer.theirs.close()
@@ -163,7 +180,7 @@ def test_a_peer_that_hangs_up_is_reported_until_it_is_removed(hub: PythonHub) ->
     assert _drain(hub) == ({}, [])
 
 
-def test_sending_to_a_peer_that_is_gone_gives_the_errno_and_disturbs_nobody(hub: PythonHub) -> None:
+def test_sending_to_a_peer_that_is_gone_gives_the_errno_and_disturbs_nobody(hub: Hub) -> None:
     gone, there = Peer(hub), Peer(hub)
     gone.theirs.close()
 
@@ -176,7 +193,7 @@ def test_sending_to_a_peer_that_is_gone_gives_the_errno_and_disturbs_nobody(hub:
     there.leave()
 
 
-def test_a_full_socket_takes_a_part_and_then_nothing_while_others_go_on(hub: PythonHub) -> None:
+def test_a_full_socket_takes_a_part_and_then_nothing_while_others_go_on(hub: Hub) -> None:
     """The three answers that the one-writer rule is about: whole, in part, nothing."""
     slow, quick = Peer(hub), Peer(hub)
     frame = b"f" * (1 << 20)
@@ -194,7 +211,7 @@ def test_a_full_socket_takes_a_part_and_then_nothing_while_others_go_on(hub: Pyt
     quick.leave()
 
 
-def test_a_disarmed_place_is_read_and_not_written(hub: PythonHub) -> None:
+def test_a_disarmed_place_is_read_and_not_written(hub: Hub) -> None:
     """While its own task sends the rest of a frame, the hub must not begin another in the middle of it."""
     peer = Peer(hub)
     hub.disarm(peer.place)
@@ -209,7 +226,7 @@ def test_a_disarmed_place_is_read_and_not_written(hub: PythonHub) -> None:
     peer.leave()
 
 
-def test_a_socket_may_not_be_closed_before_it_left(hub: PythonHub) -> None:
+def test_a_socket_may_not_be_closed_before_it_left(hub: Hub) -> None:
     """Its descriptor's next owner would be sent somebody else's world."""
     peer = Peer(hub)
     place, connected = peer.place, peer.ours
@@ -223,7 +240,7 @@ def test_a_socket_may_not_be_closed_before_it_left(hub: PythonHub) -> None:
     peer.theirs.close()
 
 
-def test_who_was_there_first_is_heard_first(hub: PythonHub) -> None:
+def test_who_was_there_first_is_heard_first(hub: Hub) -> None:
     """The system reports sockets in the order in which they became readable, and gives descriptors out again: neither
     may decide whose command runs first, or equal seeds would not give equal runs."""
     gone, first = Peer(hub), Peer(hub)
@@ -233,15 +250,76 @@ def test_who_was_there_first_is_heard_first(hub: PythonHub) -> None:
     second.theirs.send(b"2")
     first.theirs.send(b"1")
 
-    heard: list[int] = []
-    hub.drain(lambda place, data: heard.append(place))
+    arrived, _ = _drain(hub)
 
-    assert heard == [first.place, second.place]
+    assert list(arrived) == [first.place, second.place]
     first.leave()
     second.leave()
 
 
-def test_more_sockets_than_one_call_reports_by_default_are_all_heard(hub: PythonHub) -> None:
+@pytest.mark.skipif(sys.platform != "linux", reason="needs epoll")
+def test_acks_come_as_numbers_only_where_a_frame_may_begin() -> None:
+    """Forty-eight bytes in the middle of another frame may look like an ack and be none."""
+    hub = NativeHub()
+    peer = Peer(hub)
+    ack = ack_frame(5, 6, 7, 8)
+    as_bytes: list[bytes] = []
+    as_numbers: list[tuple[int, ...]] = []
+    whole = True
+
+    def deliver(place: int, data: memoryview) -> bool:
+        as_bytes.append(bytes(data))
+        return whole
+
+    def take_acks(acks: Acks) -> None:
+        as_numbers.extend(tuple(one)[:5] for one in acks.tolist())
+
+    peer.theirs.send(2 * ack)
+    hub.drain(deliver, take_acks)
+    assert as_numbers == 2 * [(peer.place, 5, 6, 7, 8)] and as_bytes == []
+
+    whole = False
+    peer.theirs.send(b"the beginning of a frame")
+    hub.drain(deliver, take_acks)
+    whole = True
+    peer.theirs.send(ack)
+    hub.drain(deliver, take_acks)
+    assert as_bytes == [b"the beginning of a frame", ack] and len(as_numbers) == 2
+
+    hub.disarm(peer.place)
+    hub.arm(peer.place)
+    peer.theirs.send(ack)
+    hub.drain(deliver, take_acks)
+    assert len(as_numbers) == 3, "its frame has ended, so it may be an ack again"
+    peer.leave()
+    hub.close()
+
+
+def test_who_is_sent_to_first_is_another_one_each_time(hub: Hub) -> None:
+    """Whoever is last waits for all others; nobody is to be last each time. Seen by what fits one pipe: the frames of
+    two places over the same stream."""
+    ours, theirs = open_pair()
+    doubles = [ours.dup() for _ in range(16)]
+    places = [hub.add(double) for double in doubles]
+    batch = batch_for(places, block=b"x")
+    first = set()
+    for _ in range(64):
+        taken = list(hub.send_deltas(batch))
+        assert taken == [batch.length(number) for number in range(len(batch))]
+        arrived = theirs.recv(1 << 20)
+        frames = [arrived[at : at + taken[0]] for at in range(0, len(arrived), taken[0])]
+        order = [frames.index(batch.frame(number)) for number in range(len(batch))]
+        assert sorted(order) == list(range(16))
+        first.add(order.index(0))
+    assert len(first) == 16
+    for place, double in zip(places, doubles, strict=True):
+        hub.remove(place)
+        double.close()
+    ours.close()
+    theirs.close()
+
+
+def test_more_sockets_than_one_call_reports_by_default_are_all_heard(hub: Hub) -> None:
     """epoll gives 1023 descriptors a call unless it is asked for more."""
     resource = pytest.importorskip("resource")
     if resource.getrlimit(resource.RLIMIT_NOFILE)[0] < 2400:
