@@ -31,6 +31,7 @@ enum Kind {
   resumed @15;
   goodbye @16;
   error @17;
+  peer @18;
 }
 
 enum Reason {
@@ -126,7 +127,19 @@ struct EnumValue {
   name @1 :Text;                      # its name, so that a client without the game's code may send by name
 }
 
-struct Auth {                         # both ways: a login in steps, for what does not fit Hello's token. Not built
+struct Peer {                         # both ways between nodes, the first frame of a link: who is there
+  wireMin @0 :UInt16;                 # as in Hello
+  wireMax @1 :UInt16;                 # as in Hello
+  messageBytesMax @2 :UInt32;         # bytes: largest payload this node takes; 0 = the default limit
+  features @3 :UInt64;                # bits of wire.md "Features"; none between nodes yet
+  node @4 :UInt64;                    # the node's number, which no other has, never 0: what stamps and clocks name it by
+  epoch @5 :UInt32;                   # the history that its versions belong to
+  fingerprint @6 :Data;               # 16 bytes: the schema that its rows are in; must be the other's
+  nonce @7 :Data;                     # 16 random bytes, others for each link: what the other proves the shared secret with
+  name @8 :Text;                      # what the node calls itself, for logs
+}
+
+struct Auth {                         # both ways: a login in steps. Between nodes the proof of Peer; for clients not built
   scheme @0 :UInt16;                  # which method; numbers are given when one is built
   step @1 :UInt16;                    # counts the messages of this login from 1
   data @2 :Data;                      # opaque here

@@ -59,6 +59,7 @@ from ecsnet.wire.messages import (
     EVENT_ROWS,
     KIND_OF,
     PARTIAL,
+    RELAYED,
     WIRE_VERSION,
     WRITE,
     Command,
@@ -785,8 +786,8 @@ class ClientSession:
             )
 
     def _check_built(self, delta: DeltaSync) -> None:
-        if delta.clock:
-            raise RemoteProtocolError("a clock: planned for links between nodes; send none", Reason.NOT_BUILT)
+        if delta.clock or delta.flags & RELAYED:
+            raise RemoteProtocolError("a clock: nodes tell each other, and clients none", Reason.NOT_BUILT)
         if delta.flags & PARTIAL:
             raise RemoteProtocolError("a partial delta: byte budgets are planned; send it whole", Reason.NOT_BUILT)
 

@@ -143,6 +143,7 @@ TRANSITIONS: Final[dict[State, _Steps]] = {
 
 NOT_BUILT: Final[dict[Kind, str]] = {
     Kind.AUTH: "logging in by several steps is planned; Hello carries a token",
+    Kind.PEER: "a link between nodes begins with it; this is a client's",
 }
 """Part of the protocol, decoded, and refused: what to do instead."""
 

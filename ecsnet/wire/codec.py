@@ -58,6 +58,7 @@ from ecsnet.wire.messages import (
     Message,
     Parameter,
     ParameterKind,
+    Peer,
     Ping,
     Pong,
     Reason,
@@ -73,6 +74,8 @@ from ecsnet.wire.messages import (
 FINGERPRINT_BYTES: Final = 16
 DELTA_HEAD_BYTES: Final = frames.HEAD_BYTES[frames.DELTA_SYNC]
 """Of a DeltaSync's frame, before its block."""
+
+PEER_NONCE_BYTES: Final = 16
 
 FLAG_LATEST: Final = 1 << 0
 FLAG_PREDICT: Final = 1 << 1
@@ -696,6 +699,32 @@ def _read_parameter(r: Any) -> Parameter:
     )
 
 
+def _write_peer(b: Any, m: Peer) -> None:
+    b.wireMin, b.wireMax, b.messageBytesMax, b.features = m.wire_min, m.wire_max, m.message_bytes_max, m.features
+    b.node, b.epoch, b.fingerprint, b.nonce, b.name = m.node, m.epoch, m.fingerprint, m.nonce, m.name
+
+
+def _read_peer(r: Any) -> Peer:
+    wire_min, wire_max, node, nonce = r.wireMin, r.wireMax, r.node, r.nonce
+    if wire_min > wire_max:
+        raise _malformed(Kind.PEER, f"wire versions from {wire_min} to {wire_max}")
+    if node == 0:
+        raise _malformed(Kind.PEER, "node 0 is nobody")
+    if len(nonce) != PEER_NONCE_BYTES:
+        raise _malformed(Kind.PEER, f"a nonce of {len(nonce)} bytes; it has {PEER_NONCE_BYTES}")
+    return Peer(
+        node=node,
+        epoch=r.epoch,
+        fingerprint=_fingerprint(Kind.PEER, r.fingerprint),
+        nonce=nonce,
+        name=_name(Kind.PEER, "name", r.name),
+        wire_min=wire_min,
+        wire_max=wire_max,
+        message_bytes_max=r.messageBytesMax,
+        features=r.features,
+    )
+
+
 def _write_auth(b: Any, m: Auth) -> None:
     b.scheme, b.step, b.data = m.scheme, m.step, m.data
 
@@ -829,6 +858,7 @@ _RARE_ENCODERS: Final[dict[Kind, tuple[str, Callable[[Any, Any], None]]]] = {
     Kind.HELLO: ("Hello", _write_hello),
     Kind.WELCOME: ("Welcome", _write_welcome),
     Kind.AUTH: ("Auth", _write_auth),
+    Kind.PEER: ("Peer", _write_peer),
     Kind.SCHEMA: ("Schema", _write_schema),
     Kind.DELTA_SYNC: ("DeltaSync", _write_delta_sync),
     Kind.RESUME: ("Resume", _write_resume),
@@ -840,6 +870,7 @@ _RARE_DECODERS: Final[dict[int, tuple[str, Callable[[Any], Message]]]] = {
     Kind.HELLO: ("Hello", _read_hello),
     Kind.WELCOME: ("Welcome", _read_welcome),
     Kind.AUTH: ("Auth", _read_auth),
+    Kind.PEER: ("Peer", _read_peer),
     Kind.SCHEMA: ("Schema", _read_schema),
     Kind.EVENT: ("Event", _read_event),
     Kind.PING: ("Ping", _read_ping),

@@ -27,10 +27,13 @@ WRITE: Final = 1 << 0
 COMMAND_FLAGS: Final = WRITE
 """The flags of a Command that have a meaning; another one set is a protocol error."""
 
+RELAYED: Final = 1 << 1
+"""DeltaSync flag, between nodes: what others wrote is in it too, as far as its clock says."""
+
 EVENT_ROWS: Final = 0
 """The subscription that every session has: to the rows of `Event` tables. No other is built."""
 
-DELTA_FLAGS: Final = PARTIAL
+DELTA_FLAGS: Final = PARTIAL | RELAYED
 """The flags of a DeltaSync that have a meaning; another one set is a protocol error."""
 
 
@@ -54,6 +57,7 @@ class Kind(IntEnum):
     RESUMED = 15
     GOODBYE = 16
     ERROR = 17
+    PEER = 18
 
 
 class Reason(IntEnum):
@@ -161,6 +165,18 @@ class Welcome(Message, frozen=True, kw_only=True):
     resume_key: bytes = b""
     name: str = ""
     commands: tuple[CommandSignature, ...] = ()
+
+
+class Peer(Message, frozen=True, kw_only=True):
+    node: int
+    epoch: int
+    fingerprint: bytes
+    nonce: bytes
+    name: str = ""
+    wire_min: int = WIRE_VERSION
+    wire_max: int = WIRE_VERSION
+    message_bytes_max: int = 0
+    features: int = 0
 
 
 class Auth(Message, frozen=True, kw_only=True):
@@ -339,4 +355,5 @@ KIND_OF: Final[dict[type[Message], Kind]] = {
     Resumed: Kind.RESUMED,
     Goodbye: Kind.GOODBYE,
     Error: Kind.ERROR,
+    Peer: Kind.PEER,
 }

@@ -93,6 +93,18 @@ VECTORS: dict[str, m.Message] = {
     ),
     "auth": m.Auth(scheme=1, step=2, data=b"opaque"),
     "auth-empty": m.Auth(),
+    "peer": m.Peer(
+        wire_min=1,
+        wire_max=2,
+        message_bytes_max=1 << 20,
+        features=1 << 63 | 5,
+        node=SESSION,
+        epoch=3,
+        fingerprint=FINGERPRINT,
+        nonce=bytes(range(16, 32)),
+        name="zürich-1",
+    ),
+    "peer-empty": m.Peer(node=1, epoch=0, fingerprint=FINGERPRINT, nonce=bytes(16)),
     "schema": m.Schema(revision=1, fingerprint=FINGERPRINT, canonical='[tables.größe]\nparent_table = "entities"\n'),
     "syncBegin": m.SyncBegin(session=SESSION, epoch=3, base=5, first_version=1000, tick=2000, rows=100_000, revision=1),
     "syncBegin-empty": m.SyncBegin(session=1, epoch=0, base=0, first_version=0, tick=0),
@@ -115,7 +127,14 @@ VECTORS: dict[str, m.Message] = {
         session=SESSION, epoch=3, base=1, version=2, tick=2, part=15, parts=16, flags=m.PARTIAL, block=BLOCK[:8]
     ),
     "deltaSync-clock": m.DeltaSync(
-        session=SESSION, epoch=3, base=1, version=2, tick=2, clock=((SESSION, 17), (1 << 63, 1 << 62)), block=BLOCK
+        session=SESSION,
+        epoch=3,
+        base=1,
+        version=2,
+        tick=2,
+        flags=m.RELAYED,
+        clock=((SESSION, 17), (1 << 63, 1 << 62)),
+        block=BLOCK,
     ),
     "ack": m.Ack(session=SESSION, epoch=3, version=1003, chunks=5),
     "ack-empty": m.Ack(session=1, epoch=0, version=0),
@@ -312,7 +331,7 @@ REFUSED: list[tuple[str, m.Kind, bytes]] = [
         _patched(_DELTA, 88, 0 << 2 | 1 | 7 << 32 | 1 << 35), 96, ((1 << 29) - 1) << 2
     )),
     ("a base after the version", m.Kind.DELTA_SYNC, _patched(_DELTA, 24, 1004)),
-    ("an unknown flag", m.Kind.DELTA_SYNC, _patched(_DELTA, 80, 1 << 16 | 2 << 32)),
+    ("an unknown flag", m.Kind.DELTA_SYNC, _patched(_DELTA, 80, 1 << 16 | 4 << 32)),
     ("part 1 of 1", m.Kind.DELTA_SYNC, _patched(_DELTA, 80, 1 | 1 << 16)),
     ("command 0", m.Kind.COMMAND, _message(struct.pack("<QQIHH", 1, 0, 0, 0, 0), [])),
     ("a name that is no UTF-8", m.Kind.HELLO, _message(struct.pack("<HHI", 1, 1, 0), [None, b"\xff\xfe\0"])),
