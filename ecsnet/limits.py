@@ -384,3 +384,30 @@ SCHEMA_ID_MAX: Final = 0xFFEF
 
 SYSTEM_TABLE_IDS_MAX: Final = 15
 """Ids 1 to 15 are tables of ecsnet's own; a schema's begin at the next. Five are in use."""
+
+PEERS_MAX: Final = 16
+"""Links to other nodes. Each is told what was written by itself, so n nodes that all know each other send n² deltas; a
+cluster of games has a handful, and more of them relay."""
+
+PEER_HANDSHAKE_NS_MAX: Final = 5 * NS_PER_S
+"""A node that was dialled, or that dials, says who it is within this."""
+
+PEER_PING_NS: Final = 3 * NS_PER_S
+PEER_SILENCE_NS_MAX: Final = 10 * NS_PER_S
+"""As between client and node: three pings may be lost."""
+
+PEER_BLOCK_BYTES: Final = 256 << 10
+"""About as many bytes one delta between nodes has; more go in several. As the chunks of a sync."""
+
+PEER_FRAMES_IN_FLIGHT_MAX: Final = 8
+"""Deltas on their way that are not acked: at 60 ticks a second and 100 ms there and back, six are."""
+
+PEER_WAITING_FRAMES_MAX: Final = 2 * PEER_FRAMES_IN_FLIGHT_MAX
+PEER_WAITING_BYTES_MAX: Final = 8 << 20
+"""What came of one node and waits for what another wrote before it. Twice what one may have sent."""
+
+PEER_WAIT_NS_MAX: Final = 5 * NS_PER_S
+"""... and for how long. What did not come by then may be lost: the one who knows it is asked for everything."""
+
+TOMBSTONES_AGE_S: Final = 7 * 24 * 3600
+"""How long it is remembered that a row was deleted. A node that was away for longer may bring it back."""

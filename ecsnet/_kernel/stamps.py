@@ -63,7 +63,7 @@ class Stamps:
     """The stamps of one store, which writes as one node from here on.
 
     Args:
-        kernel: the store. Its baton must be free, or whoever calls has it.
+        kernel: the store. Its baton must be had.
         node: a number that no other node has, of which there are copies of these tables.
 
     Raises:

@@ -27,6 +27,7 @@ from ecsnet.authority.datagram_link import DatagramLink
 from ecsnet.authority.event_log import EventLog, tells_of_events
 from ecsnet.authority.link import Link, Transmit
 from ecsnet.authority.logins import Logins, Refusal
+from ecsnet.authority.peering import Peering, PeeringSettings
 from ecsnet.authority.resuming import going_on
 from ecsnet.authority.sessions import Session, Sessions, hash_of_key
 from ecsnet.authority.step import ACCEPTED, Step
@@ -151,9 +152,11 @@ class Authority:
         digest_every_version: every delta carries a digest, for tests and simulations; else one a second does.
         linger_s: how long a session waits for a client that lost its link; 0 ends it with the link.
         authenticate: who strangers are; None is the world's own, and where that has none everybody is a player.
+        peering: who this node is among several that write the same tables; None where there is no other.
 
     Raises:
-        LimitExceededError: a row of an event table may be too large for a message. ArgumentError: `linger_s`.
+        LimitExceededError: a row of an event table may be too large for a message.
+        ArgumentError: `linger_s`; or the node's number, or no table of the schema is written by several nodes.
         NotBuiltError: the world has rules of interest, or a budget.
     """
 
@@ -167,6 +170,7 @@ class Authority:
         digest_every_version: bool = False,
         linger_s: float = LINGER_S_DEFAULT,
         authenticate: Authenticate | None = None,
+        peering: PeeringSettings | None = None,
     ) -> None:
         if not 0 <= linger_s <= LINGER_S_MAX:
             raise ArgumentError(f"linger_s is {linger_s!r}; it must be in [0, {LINGER_S_MAX:g}]")
@@ -202,6 +206,14 @@ class Authority:
         self.store.retain_for_clients()
         self._step = Step(world)
         self._kernel = self.store.kernel
+        self.peering: Peering | None = None
+        """The links to other nodes that write the same tables."""
+        if peering is not None:
+            self.store.baton.take()
+            try:
+                self.peering = Peering(self._kernel, peering, epoch=self.epoch, seed=self._secret("peering", 64))
+            finally:
+                self.store.baton.give()
         self._blocks = Blocks(self._kernel)
         self._events: EventLog | None = None
         if tells_of_events(world.schema):
@@ -464,6 +476,8 @@ class Authority:
         joins: list[Link] = []
         with self.store.tick(tick) as scope:
             self.tick_number = tick
+            if self.peering is not None:
+                self.peering.begin_tick(now_ns)
             leaving, self._leaving = self._leaving, []
             for session in leaving:
                 commands += self._run_commands(scope, tick, session)
@@ -493,6 +507,8 @@ class Authority:
             self._undated.clear()
             self._arrivals.extend((made, link) for link in joins)
         self._tell_what_is_there()
+        if self.peering is not None:
+            self.peering.end_tick()
         if self._disk is not None and version is not None and not self._disk.reached(made, level):
             self._disk.expect(made, level, self._on_durable)
         if self._next_timeout_ns is not None and self._next_timeout_ns <= now_ns:
@@ -539,6 +555,8 @@ class Authority:
         if self._closed:
             return
         self._closed = True
+        if self.peering is not None:
+            self.peering.close()
         self._blocks.close()
         if not self.store.closed:
             self.store.follow_events(None)
