@@ -46,8 +46,9 @@ KEYS = [
     "commands_applied_twice",
     "kills",
     "acked_lost",
+    "drops",
 ]
-PLANNED = ["--drop-client-every", "--interest", "--tls"]
+PLANNED = ["--interest", "--tls"]
 TINY = ["--seconds", "1.5", "--clients", "3", "--entities", "50"]
 linux = pytest.mark.skipif(sys.platform != "linux", reason="finds the children in /proc")
 
@@ -158,17 +159,22 @@ def test_entities_that_stand_are_not_sent_again() -> None:
 
 @pytest.mark.parametrize("option", PLANNED)
 def test_what_is_not_built_is_refused_by_name(option: str) -> None:
-    value = [] if option in ("--interest", "--tls") else ["1"]
-
-    done = ecsnet("demo", option, *value)
+    done = ecsnet("demo", option)
 
     assert done.returncode == 1
     assert option in done.stderr and "not built" in done.stderr
 
 
 def test_options_out_of_range_are_refused_before_anything_is_started() -> None:
-    for wrong in ({"clients": 0}, {"entities": -1}, {"hz": 0}, {"moving": 1.5}, {"seconds": float("nan")}):
-        with pytest.raises(ArgumentError, match=next(iter(wrong))):
+    for wrong in (
+        {"clients": 0},
+        {"entities": -1},
+        {"hz": 0},
+        {"moving": 1.5},
+        {"seconds": float("nan")},
+        {"drop_client_every": -1.0},
+    ):
+        with pytest.raises(ArgumentError, match=next(iter(wrong)).replace("_", "-")):
             Options(**wrong)  # type: ignore[arg-type]
 
 
@@ -186,6 +192,19 @@ def test_a_node_that_is_killed_again_and_again_loses_nothing_that_it_answered(tm
     assert figures.kills >= 2
     assert figures.resumes >= 2, "whoever was there came back"
     assert (figures.acked_lost, figures.commands_lost, figures.commands_applied_twice) == (0, 0, 0)
+    assert figures.commands_sent > 20
+
+
+def test_bots_that_lose_their_connections_are_sent_what_they_missed_and_lose_no_command() -> None:
+    demo = Demo(Options(seconds=3.0, clients=4, entities=50, drop_client_every=0.1))
+
+    figures = trio.run(demo.run)
+
+    assert figures.converged, demo.verdict
+    assert figures.drops >= 10
+    assert figures.resumes >= figures.drops / 2, "one that was cut again before it was back counts once"
+    assert figures.full_syncs == figures.joins, "who comes back is not sent the world again"
+    assert (figures.commands_lost, figures.commands_applied_twice) == (0, 0)
     assert figures.commands_sent > 20
 
 

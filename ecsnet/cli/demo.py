@@ -5,7 +5,7 @@ import io
 import signal
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -53,9 +53,8 @@ def demo(
         ),
     ] = 0.0,
     drop_client_every: Annotated[
-        float | None,
-        typer.Option(metavar="S", help="Cut a client's connection.", rich_help_panel=PLANNED, show_default=False),
-    ] = None,
+        float, typer.Option(metavar="S", help="Cut a bot's connection so often.", show_default=False)
+    ] = 0.0,
     interest: Annotated[
         bool, typer.Option("--interest", help="Send each client what is near it.", rich_help_panel=PLANNED)
     ] = False,
@@ -87,8 +86,12 @@ def demo(
     **--data DIR --kill-node-every 3** kills the node's process (SIGKILL) every three seconds and starts another one on
     the same data. **kills**: how often. **resumes**: sessions that went on after they had lost their connection.
     **acked_lost**: commands that clients were told to be accepted, and whose effect is not in the store in the end.
+
+    **--drop-client-every 2** cuts the connection of some bot every two seconds, without a goodbye; it comes back and
+    goes on with its session. **drops**: how often. **full_syncs** are those of **joins** alone: who comes back is sent
+    what was missed, and no more.
     """
-    _refuse_planned(drop_client_every, interest, tls)
+    _refuse_planned(interest, tls)
 
     import msgspec
     import trio
@@ -109,6 +112,7 @@ def demo(
         data="" if data is None else str(data.absolute()),
         durability=durability,
         kill_node_every=kill_node_every,
+        drop_client_every=drop_client_every,
     )
     if isinstance(sys.stdout, io.TextIOWrapper):
         # A terminal that lacks a sign shows another; it is no reason to fail.
@@ -132,14 +136,13 @@ def demo(
         raise typer.Exit(1)
 
 
-def _refuse_planned(drop_client_every: Any, interest: bool, tls: bool) -> None:
+def _refuse_planned(interest: bool, tls: bool) -> None:
     planned = {
-        "cutting clients (--drop-client-every)": drop_client_every,
         "interest management (--interest)": interest,
         "TLS (--tls)": tls,
     }
     for feature, given in planned.items():
-        if given is not None and given is not False:
+        if given:
             raise NotBuiltError(feature, "leave it out")
 
 

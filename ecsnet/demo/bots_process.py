@@ -16,7 +16,19 @@ import numpy as np
 import trio
 
 from ecsnet.demo.child import Parent, run_child
-from ecsnet.demo.messages import BotsStatus, Compare, Compared, End, Held, Play, Ready, Rest, SetUp, Trouble
+from ecsnet.demo.messages import (
+    BotsStatus,
+    Compare,
+    Compared,
+    Drop,
+    End,
+    Held,
+    Play,
+    Ready,
+    Rest,
+    SetUp,
+    Trouble,
+)
 from ecsnet.demo.options import CONVERGE_S, STATUS_S
 from ecsnet.demo.receipts import world_of
 from ecsnet.errors import EcsnetError, LimitExceededError, LocalProtocolError
@@ -70,6 +82,8 @@ class Bots:
         self._bytes_received = 0
         self._client_s = 0.0
         self._resumes = 0
+        self._drops = 0
+        self._random = np.random.default_rng((set_up.options.seed, set_up.first, set_up.count))
 
     async def run(self) -> None:
         async with trio.open_nursery() as nursery:
@@ -88,6 +102,8 @@ class Bots:
                     case Play():
                         self.playing = True
                         self.change()
+                    case Drop():
+                        self.drop_one()
                     case Rest():
                         self.playing = False
                         self.change()
@@ -103,6 +119,13 @@ class Bots:
         """Wake those who wait for the time to change its kind."""
         self.changed.set()
         self.changed = trio.Event()
+
+    def drop_one(self) -> None:
+        """Cut the connection of a bot that is live, if there is one."""
+        live = [bot.client for bot in self._bots if bot.client is not None and bot.client.state == "live"]
+        if live:
+            self._drops += 1
+            live[self._random.integers(len(live))].cut_connection()
 
     def count_stay(self, client: AsyncClient, live_s: float) -> None:
         """Add what a bot has seen in a stay that is over."""
@@ -141,6 +164,7 @@ class Bots:
                 answered=self.answered,
                 accepted=accepted,
                 resumes=resumes,
+                drops=self._drops,
             )
         )
 

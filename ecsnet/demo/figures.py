@@ -53,6 +53,7 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     commands_applied_twice: int
     kills: int
     acked_lost: int
+    drops: int
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
@@ -245,6 +246,7 @@ class Tally:
             commands_applied_twice=sum(count > 1 for count in self._applied.values()),
             kills=kills,
             acked_lost=self._without_effect() if self._has_receipts else 0,
+            drops=sum(log.newest.drops for log in self._bots.values() if log.newest is not None),
         )
 
     def _spans(self) -> list[tuple[BotsStatus, BotsStatus]]:

@@ -40,6 +40,10 @@ class Count(msgspec.Struct, tag=True, frozen=True):
     """To the node: tell every command that has had its effect, as the store has it."""
 
 
+class Drop(msgspec.Struct, tag=True, frozen=True):
+    """To a process of bots: cut the connection of one that is live, without a goodbye."""
+
+
 class End(msgspec.Struct, tag=True, frozen=True):
     """Leave in order."""
 
@@ -95,6 +99,8 @@ class BotsStatus(msgspec.Struct, tag=True, frozen=True, kw_only=True):
     """Commands that were answered as accepted: (session, sequence)."""
     resumes: int = 0
     """Sessions that went on over another connection so far."""
+    drops: int = 0
+    """Connections that were cut on purpose so far."""
 
 
 class Held(msgspec.Struct, tag=True, frozen=True):
@@ -126,5 +132,5 @@ class Trouble(msgspec.Struct, tag=True, frozen=True):
     what: str
 
 
-ToChild = SetUp | Play | Rest | Compare | Count | End
+ToChild = SetUp | Play | Drop | Rest | Compare | Count | End
 FromChild = Ready | NodeStatus | BotsStatus | Compared | Counted | Trouble

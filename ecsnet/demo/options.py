@@ -26,6 +26,12 @@ DURABILITIES = ("memory", "relaxed", "strict", "paranoid")
 KILL_EVERY_S_MIN = 1.0
 """A node needs about as long to start, and is to do something before it dies."""
 
+DROP_EVERY_S_MIN = 0.02
+"""More often there would be nobody left to cut."""
+
+AFTER_DROP_S = 0.5
+"""What is left of the play after the last cut."""
+
 AFTER_KILL_S = 1.5
 """What is left of the play after the last death."""
 
@@ -45,6 +51,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
         durability: of a world on disk, as `ecsnet serve` has it.
         kill_node_every: seconds between two deaths of the node's process, each followed by another node on the same
             data; 0 lets it live. The last comes early enough for the next node to be there in the end.
+        drop_client_every: seconds between two cuts of a bot's connection, one bot at a time; 0 cuts none. The last
+            comes early enough for the bot to be back in the end.
         liars: bots that report a digest which is not theirs. For tests: is a difference noticed?
     """
 
@@ -58,6 +66,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     data: str = ""
     durability: str = "relaxed"
     kill_node_every: float = 0.0
+    drop_client_every: float = 0.0
     liars: int = 0
 
     def __post_init__(self) -> None:
@@ -75,6 +84,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
             _check("kill-node-every", self.kill_node_every, KILL_EVERY_S_MIN, 86_400.0)
             if not self.data:
                 raise ArgumentError("killing the node loses a world in memory; give --data DIR with --kill-node-every")
+        if self.drop_client_every:
+            _check("drop-client-every", self.drop_client_every, DROP_EVERY_S_MIN, 86_400.0)
         assert 0 <= self.liars <= self.clients
 
     @property

@@ -2,7 +2,8 @@
 
     start      the node, then the bots; until every bot holds a whole world
     play       `seconds`: bots steer, attack, leave, come back; everything is measured. Where that was asked for, the
-               node's process is killed again and again, and another one goes on with its data
+               node's process is killed again and again, and another one goes on with its data, or bots lose their
+               connections
     rest       the world stands still; bots come back and wait for their last answers
     compare    the node names its version and digest; every bot must hold both, and have acked, within `CONVERGE_S` of
                the beginning of rest; a world on disk names every command that has had its effect
@@ -25,6 +26,7 @@ from ecsnet.demo.messages import (
     Compared,
     Count,
     Counted,
+    Drop,
     FromChild,
     Held,
     NodeStatus,
@@ -34,7 +36,7 @@ from ecsnet.demo.messages import (
     SetUp,
     Trouble,
 )
-from ecsnet.demo.options import AFTER_KILL_S, CONVERGE_S, STATUS_S, Options
+from ecsnet.demo.options import AFTER_DROP_S, AFTER_KILL_S, CONVERGE_S, STATUS_S, Options
 from ecsnet.demo.processes import Child, Children, children
 from ecsnet.errors import EcsnetError
 
@@ -152,12 +154,20 @@ class Demo:
         self._play_began = trio.current_time()
         options = self.options
         kill_at = self._play_began + (options.kill_node_every or math.inf)
+        drop_at = self._play_began + (options.drop_client_every or math.inf)
+        drops = 0
         ends_at = self._play_began + options.seconds
         while not self._hurry.is_set() and trio.current_time() < ends_at:
-            with trio.move_on_at(min(ends_at, trio.current_time() + STATUS_S / 2)):
+            with trio.move_on_at(min(ends_at, drop_at, trio.current_time() + STATUS_S / 2)):
                 await self._hurry.wait()
             self.played_s = trio.current_time() - self._play_began
             self._change()
+            if drop_at <= trio.current_time() <= ends_at - AFTER_DROP_S:
+                drop_at += options.drop_client_every
+                await bots[drops % len(bots)].tell(Drop())
+                drops += 1
+            elif drop_at <= trio.current_time():
+                drop_at = math.inf
             if kill_at <= trio.current_time() <= ends_at - AFTER_KILL_S:
                 kill_at += options.kill_node_every
                 node = await self._kill(started, node)

@@ -211,6 +211,11 @@ class BaseClient:
         self._sent()
         return ticket
 
+    def cut_connection(self) -> None:
+        """End the connection as a bad line does, at once and without a goodbye: for tests of what a game does then.
+        With `reconnect` the client comes back. Nothing happens while there is none."""
+        self._link.cut()
+
     def scene(self) -> NoReturn:
         """What to draw now: own entities predicted, others interpolated. Planned.
 

@@ -14,7 +14,9 @@ Invariants:
 - nothing of one connection reaches the next: neither half a frame that arrived nor the rest of one that was sent.
 """
 
+import contextlib
 import socket
+import struct
 import threading
 import time
 from collections.abc import Callable
@@ -155,6 +157,16 @@ class ReplicaLink:
         """End the session from our side; `flush` then sends the goodbye. Idempotent."""
         with self.lock:
             self.replica.close(self.clock(), reason)
+
+    def cut(self) -> None:
+        """End the connection as a bad line does: neither side says anything, what was on its way is gone. Whoever
+        drives the link finds out by reading."""
+        connected = self.socket
+        with contextlib.suppress(OSError):  # there is none
+            # Closed with unsent data the system drops those, and tells the other side by a reset.
+            connected.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        with contextlib.suppress(OSError):
+            connected.shutdown(socket.SHUT_RDWR)
 
     def _lost(self, reason: str) -> None:
         self._transport_open = False

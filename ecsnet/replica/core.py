@@ -147,6 +147,8 @@ class Replica:
         self.on_applied: Callable[[Version, Tick], None] | None = None
         """Called right after a version became visible, from within `receive_frame`."""
         self._session = self._new_session()
+        self._known = self._session
+        """The newest that the node has answered: between two links the one of before."""
         self._waits_for_transport = False
         self._reconnects = 0
         self._resumes = 0
@@ -231,11 +233,12 @@ class Replica:
 
     @property
     def session(self) -> SessionId:
-        return SessionId(self._session.session)
+        """0 before the first Welcome. Between two links it is the one that is to go on."""
+        return SessionId(self._known.session)
 
     @property
     def client_id(self) -> ClientId:
-        return ClientId(self._session.client_id)
+        return ClientId(self._known.client_id)
 
     @property
     def epoch(self) -> Epoch:
@@ -245,7 +248,7 @@ class Replica:
     @property
     def hz(self) -> int:
         """Ticks a second of the node; 0 before its Welcome."""
-        return self._session.hz
+        return self._known.hz
 
     @property
     def rtt_ns(self) -> int | None:
@@ -578,19 +581,37 @@ class Replica:
     def _take_welcome(self, message: Welcome) -> None:
         if self.schema is not None and message.fingerprint != self.schema.fingerprint:
             raise self._mismatch(message.fingerprint)
+        self._known = self._session
         if self._shown == EMPTY_VERSION:
             self._epoch = Epoch(message.epoch)
 
     def _take_resumed(self, message: Resumed) -> None:
         if message.accepted:
             self._resumes += 1
-            for number in self._tickets.keys() - self._session.pending_tickets():
-                self._lose_answer(number)
+            self._known = self._session
+            self._sort_tickets()
             if message.version != EMPTY_VERSION:
                 self._go_on(Version(message.events_from))
         else:
             # Another session begins on this link. What the one before was to answer, nobody will.
             self._forget_tickets()
+
+    def _sort_tickets(self) -> None:
+        """The session goes on: what is still to be answered, and what was accepted in a version that did not come."""
+        asked = self._session.pending_tickets()
+        for number in self._tickets.keys() - asked:
+            self._lose_answer(number)
+        early, self._early = self._early, []
+        for version, number, ticket in early:
+            if number in asked:
+                # The node is asked again whether it was.
+                ticket.sequence = ticket.version = None
+                self._tickets[number] = ticket
+            elif self._session.epoch == self._epoch:
+                # Nothing that was answered vanishes in an epoch: the version comes yet.
+                heapq.heappush(self._early, (version, number, ticket))
+            else:
+                ticket.reason = _ANSWER_FORGOTTEN
 
     def _go_on(self, events_from: Version) -> None:
         """The session goes on from what is shown: what follows is what was missed, and no more."""
@@ -868,11 +889,6 @@ class Replica:
             return
         if self._session.standing() is None:
             self._forget_tickets()
-        for _, number, ticket in self._early:
-            # Accepted in a version that did not come: the node is asked again whether it was.
-            ticket.sequence = ticket.version = None
-            self._tickets[number] = ticket
-        self._early.clear()
         self._waits_for_transport = True
         self._change_state("resuming", reason)
 

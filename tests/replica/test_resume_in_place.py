@@ -15,10 +15,10 @@ from ecsnet.limits import FRAME_HEADER_BYTES
 from ecsnet.replica import EpochChanged, Event, Replica, StateChanged
 from ecsnet.store import Store, Transaction
 from ecsnet.wire.codec import decode_untrusted, encode
-from ecsnet.wire.messages import Resumed
+from ecsnet.wire.messages import Kind, Resumed
 from ecsnet.world import World
 from tests.arena import arena
-from tests.helpers import Pair
+from tests.helpers import Pair, frames_of
 
 CROWD = 500
 
@@ -160,6 +160,38 @@ def test_lines_that_break_again_and_again_cost_one_full_sync(datagrams: bool) ->
         with pair.authority.store.view() as view:
             assert view[replica.entity, "health.hp"] == 0
         assert pair.authority.statistics().full_syncs == 1
+
+
+def test_who_looks_for_its_node_knows_who_it_is() -> None:
+    with playing() as pair:
+        replica = pair.replica
+        known = (replica.session, replica.client_id, replica.hz)
+        assert all(known)
+        pair.wire.lose(pair.now_ns)
+        assert (replica.session, replica.client_id, replica.hz) == known
+        pair.wires[0] = pair._wire(replica)
+        assert replica.state == "resuming"
+        assert (replica.session, replica.client_id, replica.hz) == known
+
+
+def test_a_command_that_was_accepted_in_a_version_that_did_not_come_is_told_of_with_that_version() -> None:
+    """Its answer overtook the version, one that refuses another came behind it, and then the line broke."""
+    with playing(latency_ticks=1) as pair:
+        replica = pair.replica
+        accepted = replica.send("hit", target=replica.entity)
+        refused = replica.send("hit", target=1 << 32 | 9999)
+        pair.wire.down.record = True
+        pair.step(2)
+        answers = [frame for frame in frames_of(pair.wire.down.written) if frame[0] == Kind.COMMAND_RESULT]
+        assert len(answers) == 2
+        for kind, payload in answers:
+            replica.receive_frame(kind, payload, pair.now_ns)
+        assert (accepted.status, refused.status) == ("pending", "rejected")
+        pair.wire.lose(pair.now_ns)
+        come_back(pair)
+        pair.step(3)
+        assert (accepted.status, refused.status) == ("accepted", "rejected")
+        assert accepted.version is not None and accepted.version <= replica.version
 
 
 def test_a_line_that_breaks_before_the_answer_changes_nothing() -> None:
