@@ -524,7 +524,11 @@ _SIGNATURES: Final[dict[str, tuple[Any, tuple[Any, ...]]]] = {
     "ecs_view_digest": (None, (c_void_p, c_uint32, c_void_p)),
     "ecs_encoder_create": (c_void_p, ()),
     "ecs_encoder_destroy": (None, (c_void_p,)),
-    "ecs_delta": (c_int32, (c_void_p, c_uint32, c_uint64, POINTER(Cursor), c_uint32, c_void_p, _u64p, _u64p)),
+    "ecs_view_digest_wire": (None, (c_void_p, c_uint32, c_void_p)),
+    "ecs_delta": (
+        c_int32,
+        (c_void_p, c_uint32, c_uint64, POINTER(Cursor), c_uint32, c_int32, c_uint32, c_void_p, _u64p, _u64p),
+    ),
     "ecs_events": (c_int32, (c_void_p, POINTER(Cursor), c_uint32, c_void_p, _u64p, _u64p)),
     "ecs_apply": (c_int32, (c_void_p, c_uint64, c_uint64, c_uint64, c_void_p, c_uint32)),
     "ecs_view_touched": (c_int32, (c_void_p, c_uint32, c_uint64, c_void_p)),

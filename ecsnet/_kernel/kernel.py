@@ -586,9 +586,20 @@ class KernelStore:
     # --- replication --------------------------------------------------------------------------------------------------
 
     def delta(
-        self, pin: Pin, base: int, cursor: tuple[int, int] | None = None, budget_bytes: int | None = None
+        self,
+        pin: Pin,
+        base: int,
+        cursor: tuple[int, int] | None = None,
+        budget_bytes: int | None = None,
+        reference: Pin | None = None,
+        planes: bool = False,
     ) -> Delta:
         """Cut `(base, pin.version]` into one block; with a budget, into about that many bytes from `cursor` on.
+
+        Args:
+            reference: a version that everybody who gets the block holds, just that one, when it comes: values may be
+                differences to it then. Only for a link that loses nothing.
+            planes: lay what is not packed in byte planes, since somebody is going to compress the block.
 
         Raises:
             HistoryGone: the change sets do not reach back to `base`; cut from 0.
@@ -597,8 +608,18 @@ class KernelStore:
             self._encoder = ctypes.c_void_p(self._library.ecs_encoder_create())
         where = abi.Cursor(*(cursor or (0, 0)), 0, 0)
         address, length = ctypes.c_uint64(), ctypes.c_uint64()
+        relative_to = -1 if reference is None else reference.slot
         status = self._library.ecs_delta(
-            self._pointer, pin.slot, base, where, budget_bytes or 0, self._encoder, address, length
+            self._pointer,
+            pin.slot,
+            base,
+            where,
+            budget_bytes or 0,
+            relative_to,
+            planes,
+            self._encoder,
+            address,
+            length,
         )
         if status == abi.STATUS["HistoryGone"]:
             raise HistoryGone(base)

@@ -149,11 +149,17 @@ class Pin:
             raise self._store._failures.missing(row, table_id, key)
         return row
 
-    def digest(self) -> bytes:
-        """16 bytes that equal another store's exactly when the replicated tables hold the same bits. Scans them."""
+    def digest(self, *, wire: bool = False) -> bytes:
+        """16 bytes that equal another store's exactly when the replicated tables hold the same bits. Scans them.
+
+        Args:
+            wire: of the cells as they travel, rounded as the schema says: what a replica's own digest is. The same
+                where the schema rounds nothing.
+        """
         out = (ctypes.c_uint64 * 2)()
         store = self._store
-        store._library.ecs_view_digest(store._handle.pointer, self.slot, ctypes.addressof(out))
+        scan = store._library.ecs_view_digest_wire if wire else store._library.ecs_view_digest
+        scan(store._handle.pointer, self.slot, ctypes.addressof(out))
         return bytes(out)
 
     def touched(self, base: int) -> tuple[int, ...]:

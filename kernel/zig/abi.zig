@@ -546,6 +546,13 @@ export fn ecs_view_digest(store: *Store, slot: u32, out: *[2]u64) void {
     out.* = .{ sum.low, sum.high };
 }
 
+/// The digest of a replica that was told all of a view.
+export fn ecs_view_digest_wire(store: *Store, slot: u32, out: *[2]u64) void {
+    out.* = .{ 0, 0 };
+    const s = slotAt(store, slot) catch return;
+    out.* = digest.scanWire(&store.head, s).halves();
+}
+
 // Replication.
 
 export fn ecs_encoder_create() ?*delta.Encoder {
@@ -559,18 +566,25 @@ export fn ecs_encoder_destroy(encoder: *delta.Encoder) void {
     compat.allocator.destroy(encoder);
 }
 
-/// Cut `(base, the view's version]` into the encoder's memory, which is valid until its next call.
+/// Cut `(base, the view's version]` into the encoder's memory, which is valid until its next call. `reference` is the slot
+/// of a version that values may be relative to, pinned like the other, or below zero; `planes` is 1 where somebody will
+/// compress the block.
 export fn ecs_delta(
     store: *Store,
     slot: u32,
     base: u64,
     cursor: *delta.Cursor,
     budget: u32,
+    reference: i32,
+    planes: u32,
     encoder: *delta.Encoder,
     bytes: *u64,
     length: *u64,
 ) i32 {
     const s = slotAt(store, slot) catch |err| return failure.code(err);
+    encoder.reference = if (reference < 0) null else slotAt(store, @intCast(reference)) catch |err| return failure.code(err);
+    defer encoder.reference = null;
+    encoder.wire.planes = planes != 0;
     encoder.cut(&store.head, s, base, cursor, budget) catch |err| return failure.code(err);
     bytes.* = @intFromPtr(encoder.out.items.ptr);
     length.* = encoder.out.items.len;
@@ -747,7 +761,7 @@ test "numbers that name nothing and addresses of nothing are refused" {
         var cursor: delta.Cursor = .{};
         var address: u64 = 0;
         var length: u64 = 0;
-        try std.testing.expectEqual(bad, ecs_delta(store, slot, 0, &cursor, 0, encoder, &address, &length));
+        try std.testing.expectEqual(bad, ecs_delta(store, slot, 0, &cursor, 0, -1, 0, encoder, &address, &length));
     }
     ecs_view_release(store, limits.slots_max);
     const with = [_]u16{16};

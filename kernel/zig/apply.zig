@@ -18,6 +18,7 @@ const failure = @import("failure.zig");
 const limits = @import("limits.zig");
 const sparse = @import("sparse.zig");
 const head_file = @import("head.zig");
+const wire_cells = @import("wire_cells.zig");
 const Head = head_file.Head;
 
 pub const Input = struct { bytes: []const u8, last: bool };
@@ -77,6 +78,8 @@ const Applier = struct {
     /// The version that is held, and whether values may be relative to it.
     held: u64 = 0,
     relative: bool = false,
+    /// Bytes of cells that were packed and of rows that are new.
+    unpacked: u64 = 0,
     table_id: u16 = 0xffff,
 
     /// The fields that a block of this origin speaks of: stamps are in the log only.
@@ -220,7 +223,7 @@ const Applier = struct {
         const head = a.head;
         const t = &head.tables[number];
         const spec = &t.spec.fields[field];
-        const from = try a.column(spec, how, rows.len);
+        const from = try a.column(number, field, how, rows.len, rows);
         if (spec.constrained()) for (rows[0..if (from.stride == 0) 1 else rows.len], 0..) |row, i| {
             try head.checkCell(number, field, t.keyAt(row), from.at(i)[0..spec.width]);
         };
@@ -231,14 +234,32 @@ const Applier = struct {
         for (rows, 0..) |row, i| try head.writeCell(number, row, field, t.keyAt(row), from.at(i)[0..spec.width]);
     }
 
-    /// The cells of `n` rows of a field. Texts are taken into the heap: should the block be refused, nothing refers to
-    /// them, and the next sweep forgets them.
-    fn column(a: *Applier, spec: *const catalogue.Field, how: block.Packed, n: usize) failure.Error!head_file.Strided {
+    /// The cells of `n` rows of a field; `rows` are the head's where they are there already. Texts are taken into the heap:
+    /// should the block be refused, nothing refers to them, and the next sweep forgets them.
+    fn column(
+        a: *Applier,
+        number: u16,
+        field: usize,
+        how: block.Packed,
+        n: usize,
+        rows: ?[]const u32,
+    ) failure.Error!head_file.Strided {
+        const t = &a.head.tables[number];
+        const spec = &t.spec.fields[field];
         if (how.packing == .hidden) return .{ .base = &hidden_cell, .stride = 0, .hidden = true };
-        if (how.packing != .raw and how.packing != .constant) return a.r.fail(.encoding_not_built);
+        if (spec.type != .string) {
+            if (how.relative and rows == null) return a.r.fail(.reference);
+            const base: ?wire_cells.Base = if (rows) |known| .{ .data = t.columns[field].head, .rows = known } else null;
+            // Packed cells take more memory than bytes, and how many rows are new is the sender's word.
+            if (how.packing != .raw and how.packing != .constant and rows == null) {
+                a.unpacked += n * spec.width;
+                if (a.unpacked > limits.block_bytes_max) return a.r.fail(.count);
+            }
+            return wire_cells.read(a.r, a.arena, spec, how, n, base);
+        }
+        if (how.packing != .raw and how.packing != .constant) return a.r.fail(.packing);
         const n_cells: usize = if (how.packing == .constant) 1 else n;
         const stride: usize = if (how.packing == .constant) 0 else spec.width;
-        if (spec.type != .string) return .{ .base = (try a.r.take(n_cells * spec.width)).ptr, .stride = stride };
         // Each takes a byte at least: memory for a count that cannot be true is not asked for.
         if (n_cells > a.r.bytes.len - a.r.at) return a.r.fail(.truncated);
         const references = try a.arena.alloc(u64, n_cells);
@@ -267,9 +288,8 @@ const Applier = struct {
         }
         const cells_in = try a.arena.alloc(?head_file.Strided, t.spec.fields.len);
         @memset(cells_in, null);
-        const told = a.fieldsOf(t.spec);
-        for (told, cells_in[0..told.len], 0..) |*field, *cell, f| {
-            cell.* = try a.column(field, try a.packing(), n);
+        for (cells_in[0..a.fieldsOf(t.spec).len], 0..) |*cell, f| {
+            cell.* = try a.column(number, f, try a.packing(), n, null);
             if (cell.*.?.hidden) t.hide(f);
         }
 

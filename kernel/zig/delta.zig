@@ -34,6 +34,10 @@ pub const Encoder = struct {
     gpa: std.mem.Allocator,
     out: std.ArrayList(u8) = .empty,
     arena: std.heap.ArenaAllocator,
+    /// A version that everybody who will read the next blocks holds, and nothing newer: values may be relative to it. It
+    /// stays pinned until they are cut.
+    reference: ?*const view.Slot = null,
+    wire: section.Wire = .{},
 
     pub fn init(gpa: std.mem.Allocator) Encoder {
         return .{ .gpa = gpa, .arena = .init(gpa) };
@@ -61,6 +65,7 @@ pub const Encoder = struct {
         errdefer cursor.* = start;
         const w: block.Writer = .{ .gpa = encoder.gpa, .out = &encoder.out };
         try beginBlock(w);
+        encoder.wire.relative = false;
         cursor.rows = 0;
         var tables: u16 = 0;
         while (cursor.table < slot.tables.len) {
@@ -78,7 +83,7 @@ pub const Encoder = struct {
             cursor.table += 1;
         }
         cursor.done = @intFromBool(cursor.table >= slot.tables.len);
-        finishBlock(encoder.out.items, tables, 0);
+        finishBlock(encoder.out.items, tables, if (encoder.wire.relative) encoder.reference.?.version else 0);
     }
 
     /// Append one table's section; false when nothing of it changed. Sets `cursor.index` to where the
@@ -163,6 +168,8 @@ pub const Encoder = struct {
             .columns = columns.items,
             // "all" may only be said when this block also says every inserted row of the table.
             .whole = from == 0 and end == std.math.maxInt(u64),
+            .reference = if (encoder.reference) |slot_before| slot_before.tables[number] else null,
+            .wire = &encoder.wire,
         };
         if (found.isEmpty()) return false;
         cursor.rows += try wire_section.write(&found, w, a);

@@ -24,6 +24,8 @@ const assert = std.debug.assert;
 const catalogue = @import("catalogue.zig");
 const changes = @import("changes.zig");
 const column = @import("column.zig");
+const limits = @import("limits.zig");
+const quantize = @import("quantize.zig");
 const view = @import("view.zig");
 const Heap = @import("heap.zig").Heap;
 const Views = view.Views;
@@ -65,6 +67,15 @@ pub fn ofSlot(head: *const Head, views: *const Views, slot: usize) Digest {
 
 /// The same for a slot that is known not to be given back.
 pub fn scan(head: *const Head, slot: *const view.Slot) Digest {
+    return scanAs(.held, head, slot);
+}
+
+/// The digest of a replica that was told all of it: of the cells as they are on the wire (`quantize.zig`).
+pub fn scanWire(head: *const Head, slot: *const view.Slot) Digest {
+    return scanAs(.wire, head, slot);
+}
+
+fn scanAs(comptime how: enum { held, wire }, head: *const Head, slot: *const view.Slot) Digest {
     var digest: Digest = .{};
     for (head.tables, slot.tables) |*table, of| {
         if (!table.spec.replicated) continue;
@@ -77,16 +88,35 @@ pub fn scan(head: *const Head, slot: *const view.Slot) Digest {
                 for (keys, texts(buffer)[0..keys.len]) |key, cell| digest.add(textHash(mix(seed ^ key), head.heap.get(cell)));
                 continue;
             }
-            switch (field.width) {
-                1 => narrow(u8, &digest, seed, keys, buffer.data),
-                2 => narrow(u16, &digest, seed, keys, buffer.data),
-                4 => narrow(u32, &digest, seed, keys, buffer.data),
-                8 => narrow(u64, &digest, seed, keys, buffer.data),
-                else => wide(field.width, &digest, seed, keys, buffer.data),
-            }
+            if (how == .wire and quantize.isRounded(field)) {
+                rounded(&digest, seed, field, keys, buffer.data);
+            } else fixed(&digest, seed, field.width, keys, buffer.data);
         }
     }
     return digest;
+}
+
+fn fixed(digest: *Digest, seed: u64, width: u32, keys: []const u64, data: []align(64) const u8) void {
+    switch (width) {
+        1 => narrow(u8, digest, seed, keys, data),
+        2 => narrow(u16, digest, seed, keys, data),
+        4 => narrow(u32, digest, seed, keys, data),
+        8 => narrow(u64, digest, seed, keys, data),
+        else => wide(width, digest, seed, keys, data),
+    }
+}
+
+/// Of what cells are on the wire, some at a time.
+fn rounded(digest: *Digest, seed: u64, field: *const catalogue.Field, keys: []const u64, data: []const u8) void {
+    var room: [2 * limits.cell_bytes_max]u8 align(64) = undefined;
+    const width = field.width;
+    const some = room.len / width;
+    var row: usize = 0;
+    while (row < keys.len) : (row += some) {
+        const n = @min(some, keys.len - row);
+        quantize.wireCells(field, data[row * width ..][0 .. n * width], room[0 .. n * width]);
+        fixed(digest, seed, width, keys[row..][0..n], room[0 .. n * width]);
+    }
 }
 
 fn narrow(comptime T: type, digest: *Digest, seed: u64, keys: []const u64, data: []align(64) const u8) void {

@@ -6,11 +6,20 @@ const assert = std.debug.assert;
 const block = @import("block.zig");
 const catalogue = @import("catalogue.zig");
 const sparse = @import("sparse.zig");
+const view = @import("view.zig");
 const Heap = @import("heap.zig").Heap;
 const Item = block.Item;
 
 /// The rows of one column, by ascending entity index. `same` are those of the column before.
 pub const Column = struct { field: u32, items: []const Item, same: bool };
+
+/// What is said of a whole block of the wire: how it is to be written, and what came of it.
+pub const Wire = struct {
+    /// Somebody will compress it.
+    planes: bool = false,
+    /// Values in it are relative to the reference.
+    relative: bool = false,
+};
 
 pub const Section = struct {
     spec: *const catalogue.Table,
@@ -30,6 +39,9 @@ pub const Section = struct {
     narrowed: ?[]const u64 = null,
     /// Of the fields those that the reader may not see, a bit each; none beyond its end. They are in no column.
     hidden: []const u64 = &.{},
+    /// The table as the reader of the whole block has it: what values may be relative to.
+    reference: ?*const view.TableView = null,
+    wire: ?*Wire = null,
 
     pub fn isEmpty(section: *const Section) bool {
         return section.removed.len == 0 and section.left.len == 0 and section.inserted.len == 0 and section.named() == 0;

@@ -57,4 +57,7 @@ comptime {
     _ = @import("segment_files.zig");
     _ = @import("weigh.zig");
     _ = @import("wire_section.zig");
+    _ = @import("wire_cells.zig");
+    _ = @import("packing.zig");
+    _ = @import("quantize.zig");
 }

@@ -7,6 +7,7 @@
 const std = @import("std");
 const block = @import("block.zig");
 const catalogue = @import("catalogue.zig");
+const wire_cells = @import("wire_cells.zig");
 
 pub const Weight = extern struct { table: u32, bytes: u32 };
 
@@ -48,8 +49,8 @@ fn table(r: *block.Reader, spec: *const catalogue.Table) error{BadBlock}!void {
         const n = try r.varint();
         try r.passNames(try r.form(), n);
         if (flags & block.flag_narrowed != 0) _ = try r.take((@as(usize, n) + 7) / 8);
-        try values(r, try r.encoding() == .constant, 4, n);
-        for (spec.visible()) |*field| try cells(r, try r.wirePacking(), field, n);
+        try generations(r, n);
+        for (spec.visible()) |*field| try wire_cells.pass(r, field, try r.wirePacking(), n);
     }
     var count: u32 = 0;
     for (0..columns) |_| {
@@ -60,25 +61,13 @@ fn table(r: *block.Reader, spec: *const catalogue.Table) error{BadBlock}!void {
         if (form != .same) count = try r.varint();
         // Of the column before, and of every row: no names.
         if (form != .same and form != .all) try r.passNames(form, count);
-        try cells(r, packing, &spec.fields[number], count);
+        try wire_cells.pass(r, &spec.fields[number], packing, count);
     }
 }
 
-fn cells(r: *block.Reader, how: block.Packed, field: *const catalogue.Field, count: u32) error{BadBlock}!void {
-    switch (how.packing) {
-        .hidden => return,
-        .raw, .constant => {},
-        else => return r.fail(.encoding_not_built),
-    }
-    const constant = how.packing == .constant;
-    if (field.type != .string) return values(r, constant, field.width, count);
-    // Each takes a byte at least, so a count from anywhere ends with the bytes.
-    for (0..if (constant) 1 else count) |_| try r.passText();
-}
-
-fn values(r: *block.Reader, constant: bool, width: u32, count: u32) error{BadBlock}!void {
-    const n: u64 = if (constant) 1 else count;
+fn generations(r: *block.Reader, count: u32) error{BadBlock}!void {
+    const n: u64 = if (try r.encoding() == .constant) 1 else count;
     // In 64 bits: on wasm a product of two such numbers need not fit an address.
-    if (n * width > r.bytes.len - r.at) return r.fail(.truncated);
-    _ = try r.take(@intCast(n * width));
+    if (n * 4 > r.bytes.len - r.at) return r.fail(.truncated);
+    _ = try r.take(@intCast(n * 4));
 }

@@ -4,6 +4,8 @@ const std = @import("std");
 const assert = std.debug.assert;
 const block = @import("block.zig");
 const section_file = @import("section.zig");
+const view = @import("view.zig");
+const wire_cells = @import("wire_cells.zig");
 const Item = block.Item;
 const Section = section_file.Section;
 
@@ -24,8 +26,10 @@ pub fn write(section: *const Section, w: block.Writer, arena: std.mem.Allocator)
     };
     if (section.inserted.len > 0) try inserted(section, w, arena);
 
+    const cells = cellsOf(section, w, arena);
     var longest: usize = 0;
     var before: ?[]const Item = null;
+    var rows: ?[]const u32 = null;
     for (section.columns) |column| {
         if (column.items.len == 0) continue;
         assert(!isHidden(section.hidden, column.field));
@@ -44,7 +48,15 @@ pub fn write(section: *const Section, w: block.Writer, arena: std.mem.Allocator)
         const packing_at = w.out.items.len - 1;
         if (form != .same) try w.varint(@intCast(column.items.len));
         try w.names(form, column.items);
-        try w.cells(packing_at, field, section.heap, section.cells[column.field], column.items);
+        if (section.reference) |reference| if (!same) {
+            rows = try rowsIn(reference, section.keys, column.items, arena);
+        };
+        const base: ?wire_cells.Base = if (rows) |known|
+            .{ .data = section.reference.?.columns[column.field].data, .rows = known }
+        else
+            null;
+        const written = try cells.write(packing_at, field, section.cells[column.field], column.items, base);
+        if (written.relative) section.wire.?.relative = true;
         before = column.items;
     }
     return @intCast(section.removed.len + section.left.len + section.inserted.len + longest);
@@ -66,14 +78,35 @@ fn inserted(section: *const Section, w: block.Writer, arena: std.mem.Allocator) 
     }
     try w.int(u8, 0);
     try w.values(w.out.items.len - 1, 4, std.mem.sliceAsBytes(generations), places);
-    for (section.spec.fields[0..section.cells.len], section.cells, 0..) |*field, cells, f| {
+    const cells = cellsOf(section, w, arena);
+    for (section.spec.fields[0..section.cells.len], section.cells, 0..) |*field, data, f| {
         if (isHidden(section.hidden, f)) {
             try w.int(u8, @intFromEnum(block.Packing.hidden));
             continue;
         }
         try w.int(u8, 0);
-        try w.cells(w.out.items.len - 1, field, section.heap, cells, items);
+        _ = try cells.write(w.out.items.len - 1, field, data, items, null);
     }
+}
+
+fn cellsOf(section: *const Section, w: block.Writer, arena: std.mem.Allocator) wire_cells.Writer {
+    const planes = if (section.wire) |wire| wire.planes else false;
+    return .{ .w = w, .arena = arena, .heap = section.heap, .planes = planes };
+}
+
+/// The rows that the keys of `items` have in the reference; null where one has none.
+fn rowsIn(reference: *const view.TableView, keys: []const u64, items: []const Item, arena: std.mem.Allocator) error{OutOfMemory}!?[]const u32 {
+    const rows = try arena.alloc(u32, items.len);
+    const before = reference.keyList();
+    for (rows, items) |*row, item| {
+        const key = keys[item.row];
+        // Mostly it is where it was.
+        row.* = if (item.row < before.len and before[item.row] == key)
+            item.row
+        else
+            reference.find(key) orelse return null;
+    }
+    return rows;
 }
 
 fn isHidden(hidden: []const u64, field: usize) bool {
