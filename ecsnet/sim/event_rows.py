@@ -2,7 +2,8 @@
 node's own views show, version by version, against what the players are told.
 
     made      12: hit 7, hit 8     13: nothing     15: noise 9
-    a player  began with 11, holds 15: is to be told hit 7, hit 8, noise 9, whatever versions it saw in between
+    a player  began with 11, holds 15: is to be told hit 7, hit 8, noise 9, whatever versions it saw in between, and
+              over however many links, but for what it was told that it would not be
 
 Rows of two tables may alternate within a version, which views do not show; each table's own order they do.
 
@@ -69,7 +70,21 @@ class EventsTold:
         self._first = version
         self._places = {}
         self._next = 0
-        while self._next < len(self._expected) and self._expected[self._next][0] <= version:
+        self.lost(version)
+
+    def go_on(self, epoch: int, held: int) -> None:
+        """The session goes on over another link, from the version that the player holds: of all up to that one it was
+        told, of later ones it still is to be."""
+        self.settled(held)
+        self._expected = self._made.of(epoch)
+        self._places = {}
+        self._next = 0
+        self.lost(held)
+
+    def lost(self, until: int) -> None:
+        """The player was told that nobody can tell it of versions up to this one."""
+        while self._next < len(self._expected) and self._expected[self._next][0] <= until:
+            self._places = {}
             self._next += 1
 
     def row(self, row: AnyRow, held: int) -> None:

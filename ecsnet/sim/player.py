@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, overload
 
 from ecsnet.ids import Entity, Tick, Version
 from ecsnet.limits import NS_PER_S
-from ecsnet.replica import CommandAnswered, Diverged, Event, EventRow, Replica, StateChanged, Ticket
+from ecsnet.replica import CommandAnswered, Diverged, Event, EventRow, EventRowsLost, Replica, StateChanged, Ticket
 from ecsnet.replica.event_rows import TypedRow
 from ecsnet.replica.events import ReplicaState
 from ecsnet.sim.checkers import Checkers
@@ -112,6 +112,10 @@ class Player:
         self._tickets: dict[int, int] = {}
         self._events: deque[Event] = deque(maxlen=EVENTS_KEPT)
         self._told = EventsTold(node.events, lambda what: checkers.event(self, what))
+        self._held = 0
+        """The newest version that it has applied."""
+        self.resumes_in_place = 0
+        """Links over which its session went on from the version that it held."""
 
     # --- what a game uses --------------------------------------------------------------------------------------------
 
@@ -290,6 +294,9 @@ class Player:
         self._retry_ns = min(2 * self._retry_ns, RETRY_NS_MAX)
 
     def _on_applied(self, version: Version, tick: Tick) -> None:
+        if not self.same_session:
+            self._note_resume()
+        self._held = version
         node = self._node
         incarnation, before = self._shown
         of_this_node = self.replica.epoch == node.epoch
@@ -327,6 +334,9 @@ class Player:
                     self._note_answer(event.ticket)
                 case Diverged():
                     self._checkers.diverged(self, event)
+                case EventRowsLost():
+                    self._note_resume()
+                    self._told.lost(event.until)
                 case EventRow() | TypedRow():
                     self._told.row(event, self.replica.version)
             self._events.append(event)
@@ -351,6 +361,7 @@ class Player:
         if event.new == "live":
             if event.old == "resuming":
                 self.reconnects += 1
+                self._note_resume()
                 if self._was is not None:
                     session, entity, incarnation = self._was
                     self._checkers.came_back(self, session, entity, may_lose=self._node.may_lose(incarnation))
@@ -361,6 +372,15 @@ class Player:
                 self.stays[-1][1] = self._now_ns
         if event.new == "closed" and not self.leaving and self.replica.error is not None:
             self._checkers.ended(self)
+
+    def _note_resume(self) -> None:
+        """Where the session goes on from the version that is held, nothing begins anew. Whatever of it is seen first
+        calls this: that the player is live again, a version, or that rows are lost."""
+        in_place = self.replica.statistics().resumed_in_place
+        if in_place > self.resumes_in_place:
+            self.same_session = True
+            self._told.go_on(self.replica.epoch, self._held)
+        self.resumes_in_place = in_place
 
     def sample(self, now_ns: int, second: int) -> None:
         """Once a tick: how far behind, how much is queued, how many bytes went by."""

@@ -93,3 +93,29 @@ def test_what_is_missing_or_comes_twice_or_too_late_or_never_was_is_found(
 def test_what_is_told_before_its_version_is_held_is_found() -> None:
     run = Run().tell(ALL[0], held=1)
     assert run.found == ["was told of version 2 and holds 1"]
+
+
+def test_a_session_that_goes_on_is_told_the_rest_and_nothing_again() -> None:
+    run = Run().tell(*ALL[:3], held=2)
+    run.told.go_on(EPOCH, 2)
+    run.tell(*ALL[3:])
+    run.told.settled(9)
+    assert run.found == []
+
+    run = Run().tell(*ALL[:3], held=2)
+    run.told.go_on(EPOCH, 2)
+    run.tell(ALL[2])
+    assert len(run.found) == 1, "what was told on the link before"
+
+    run = Run().tell(*ALL[:2], held=2)
+    run.told.go_on(EPOCH, 2)
+    assert len(run.found) == 1, "a row of a version that is held was not told"
+
+
+def test_what_a_player_is_told_that_it_will_not_be_told_is_not_missing() -> None:
+    run = Run().tell(*ALL[:3], held=2)
+    run.told.go_on(EPOCH, 2)
+    run.told.lost(4)
+    run.tell(ALL[4])
+    run.told.settled(9)
+    assert run.found == []
