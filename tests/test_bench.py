@@ -152,6 +152,21 @@ def test_replication_is_measured_beside_a_broadcast_and_bare_sends() -> None:
     assert {figure["goal"] for figure in figures} == {None}, "the goals are for 50 clients"
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="needs more sockets than select takes")
+def test_the_fan_out_is_measured_beside_bare_sends_and_a_task_for_each_client() -> None:
+    """A node, its clients in two processes, and three servers that send as much."""
+    plan = ["--clients", "6", "--windows", "1", "--window-s", "0.3", "--warm-up-s", "0.1"]
+
+    figures = figures_of("fanout", *plan)
+
+    by_metric = {figure["metric"]: figure for figure in figures}
+    assert {figure["peer"] for figure in figures} == {"bare sends", "bare sends and reads", "Trio tasks"}
+    assert {"server_cpu", "lag_last_p50", "lag_last_p99", "ticks_per_s", "frames_min"} <= by_metric.keys()
+    assert by_metric["delivered_share"]["value"] > 0.5  # type: ignore[operator]
+    assert by_metric["frame_bytes"]["value"] == pytest.approx(by_metric["frame_bytes"]["peer_value"], rel=0.05)
+    assert {figure["goal"] for figure in figures} == {None}, "the goals are for 1000 clients"
+
+
 def test_a_relative_goal_is_judged_beside_its_own_peer_only() -> None:
     """'Twice numpy' says nothing about esper."""
     goal = Goal("≤ {} × numpy alone", ratio=2, peer="numpy")

@@ -63,6 +63,16 @@ class Sink:
     def joined(self) -> bool:
         return self._held > 0
 
+    @property
+    def session(self) -> tuple[int, int]:
+        """Number and epoch, as acks name them."""
+        return self._session.session, self._session.epoch
+
+    @property
+    def at_frame(self) -> bool:
+        """Whether what comes next begins a frame."""
+        return not self._start and not self._skip
+
     def receive(self, buffer: memoryview) -> None:
         """Take in what has arrived, then answer it."""
         while True:

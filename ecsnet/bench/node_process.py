@@ -8,7 +8,7 @@ import sys
 import numpy as np
 
 from ecsnet.authority import TickReport
-from ecsnet.bench.workers import Counts, answer_marks
+from ecsnet.bench.workers import Counts, allow_descriptors, answer_marks
 from ecsnet.node import AuthoritativeNode, run
 from ecsnet.schema import Schema, loads
 from ecsnet.store import Transaction
@@ -55,6 +55,7 @@ def populate(tx: Transaction, n: int) -> None:
 
 def main(n: int, hz: int) -> None:
     """Serve until standard input ends."""
+    allow_descriptors()
     began: list[tuple[int, int]] = []
 
     def on_tick(report: TickReport, began_ns: int) -> None:

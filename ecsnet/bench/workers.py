@@ -20,7 +20,7 @@ from typing import Any, Self
 
 from ecsnet.errors import EcsnetError
 
-__all__ = ["CpuMeter", "Worker", "WorkerError", "answer_marks"]
+__all__ = ["CpuMeter", "Worker", "WorkerError", "allow_descriptors", "answer_marks"]
 
 Counts = dict[str, Any]
 
@@ -107,6 +107,15 @@ class CpuMeter:
         taken = {"cpu_s": cpu - self._cpu, "wall_s": wall - self._wall}
         self._cpu, self._wall = cpu, wall
         return taken
+
+
+def allow_descriptors() -> None:
+    """Let this process open as many sockets as it may at all: a thousand clients are more than many a default."""
+    if sys.platform != "win32":
+        import resource
+
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def answer_marks(ready: Counts, counts: Callable[[], Counts]) -> None:

@@ -130,6 +130,32 @@ def replication(
 
 
 @app.command()
+def fanout(
+    clients: Annotated[
+        list[int] | None,
+        typer.Option("--clients", min=1, metavar="N", help="Clients; may be given again. Default: 1000."),
+    ] = None,
+    hz: Annotated[int, typer.Option(min=1, help="Ticks a second.")] = 60,
+    entities: Annotated[int, typer.Option(min=1, help="All move in each tick; 40 make a frame of some 600 B.")] = 40,
+    windows: Annotated[int, typer.Option(min=1, help="Windows, of which medians are taken.")] = 5,
+    window_s: Annotated[float, typer.Option(min=0.1, metavar="SECONDS", help="Length of a window.")] = 1.2,
+    warm_up_s: Annotated[float, typer.Option(min=0.0, metavar="SECONDS", help="Not counted, before them.")] = 1.0,
+    as_json: _JSON = False,
+) -> None:
+    """A small frame for each of a thousand clients in every tick, beside the bare sends and a Trio task for each
+    client: server CPU, and the lag of the last client.
+
+    Every side runs in processes of its own, one after the other. Goals are for 1000 clients at 60 Hz.
+    """
+    from ecsnet.bench import fanout as benchmark
+    from ecsnet.bench.reporting import reporter
+
+    plan = benchmark.Plan(hz=hz, entities=entities, warm_up_s=warm_up_s, windows=windows, window_s=window_s)
+    with reporter("ecsnet bench fanout", as_json) as report:
+        _print(report, benchmark.run(clients or benchmark.CLIENTS_DEFAULT, plan, note=_note, progress=report.progress))
+
+
+@app.command()
 def simulation(
     n: Annotated[
         list[int] | None,

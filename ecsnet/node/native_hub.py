@@ -44,6 +44,11 @@ class NativeHub:
     def __len__(self) -> int:
         return len(self._sockets)
 
+    @property
+    def descriptor(self) -> int:
+        """Can be read while one of the sockets can: for whoever waits for input between two drains."""
+        return self._kernel.descriptor
+
     def add(self, connected: socket.socket) -> int:
         place = self._kernel.add(connected.fileno())
         self._sockets[place] = connected
