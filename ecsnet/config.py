@@ -75,10 +75,17 @@ class NodeSettings:
 
 @dataclass(frozen=True, slots=True)
 class LimitSettings:
-    """Limits against strangers that a node may lower. The defaults, which are also the greatest values, and the reasons
-    for them are in `ecsnet.limits`; the cores hold to those in any case."""
+    """Limits against strangers that a node may lower. The defaults, which are also the greatest values but for
+    `links_per_address_max`, and the reasons for them are in `ecsnet.limits`; the cores hold to those in any case."""
 
     clients_max: int = _setting(int, limits.CLIENTS_MAX, "clients at once", minimum=1, maximum=limits.CLIENTS_MAX)
+    links_per_address_max: int = _setting(
+        int,
+        limits.LINKS_PER_ADDRESS_MAX,
+        "links of one address; more where a proxy stands before the node",
+        minimum=1,
+        maximum=limits.CLIENTS_MAX,
+    )
     accepts_per_s: int = _setting(
         int, limits.ACCEPTS_PER_S_MAX, "new links a second", minimum=1, maximum=limits.ACCEPTS_PER_S_MAX
     )
@@ -101,6 +108,14 @@ class AuthSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class TlsSettings:
+    """What a node proves itself with to clients of tls://. Files in PEM."""
+
+    certificate: str | None = _setting(str, None, "file with the certificate, and after it those that signed it")
+    key: str | None = _setting(str, None, "file with its private key; without one it is in the certificate's file")
+
+
+@dataclass(frozen=True, slots=True)
 class LogSettings:
     """What is logged, on standard error."""
 
@@ -114,6 +129,7 @@ class Settings:
     node: NodeSettings = field(default_factory=NodeSettings)
     limits: LimitSettings = field(default_factory=LimitSettings)
     auth: AuthSettings = field(default_factory=AuthSettings)
+    tls: TlsSettings = field(default_factory=TlsSettings)
     log: LogSettings = field(default_factory=LogSettings)
 
 
@@ -121,6 +137,7 @@ _SECTIONS: dict[str, type[Any]] = {
     "node": NodeSettings,
     "limits": LimitSettings,
     "auth": AuthSettings,
+    "tls": TlsSettings,
     "log": LogSettings,
 }
 

@@ -28,6 +28,7 @@ from ecsnet.node.in_process import Connectable
 from ecsnet.node.reconnect import Reconnector, same_way
 from ecsnet.node.replica_link import OnVersion, ReplicaLink
 from ecsnet.node.tcp import connect as connect_tcp
+from ecsnet.node.tcp import context_for
 from ecsnet.node.wakeup import Wakeup
 from ecsnet.replica import Event, Replica
 from ecsnet.schema import Schema
@@ -216,7 +217,8 @@ class _Network:
     def _wait_away(self, wait_s: float) -> None:
         attempt = self._reconnector.socket
         if attempt is not None:
-            self._selector.register(attempt, selectors.EVENT_WRITE)
+            wants_input = self._reconnector.wants_input
+            self._selector.register(attempt, selectors.EVENT_READ if wants_input else selectors.EVENT_WRITE)
         self._selector.select(wait_s)
         if attempt is not None:
             self._selector.unregister(attempt)
@@ -247,6 +249,7 @@ def connect(
     *,
     name: str = "",
     token: Token | None = None,
+    ca: str | Path | None = None,
     wait_s: float = 5.0,
     threaded: bool = True,
     reconnect: bool = False,
@@ -261,6 +264,7 @@ def connect(
         name: what the client calls itself; not a proof of anything.
         token: what proves who the client is, to a node that asks: text, bytes, or a function that gets a new one for
             each session that begins.
+        ca: of tls://, a file in PEM of the authorities to believe in, in place of those that the system believes.
         wait_s: seconds for all of it.
         threaded: whether the network has a thread of its own. Without, it runs in `poll`, and a game that does not poll
             for some seconds is taken for dead by the node.
@@ -273,15 +277,16 @@ def connect(
 
     Raises:
         ConnectError: nobody answers there, or the node did not let us in. AuthenticationError: it does not believe who
-        we say we are. SchemaMismatchError: it has another schema.
-        RemoteProtocolError: it does not speak our protocol. NotBuiltError: a transport other than tcp://. Nothing is
-        left open.
+        we say we are. UntrustedNodeError: it cannot prove who it is. CertificateError: `ca` is no file of certificates.
+        SchemaMismatchError: it has another schema. RemoteProtocolError: it does not speak our protocol.
+        NotBuiltError: a transport other than tcp:// and tls://. Nothing is left open.
     """
     address = node if isinstance(node, str) else "in-process"
     deadline_ns = time.monotonic_ns() + int(wait_s * NS_PER_S)
     replica = Replica(world, name=name, token=token, reconnects=reconnect)
     try:
-        connected = connect_tcp(node, wait_s) if isinstance(node, str) else node.connect_in_process()
+        context = context_for(node, ca) if isinstance(node, str) else None
+        connected = connect_tcp(node, wait_s, context) if isinstance(node, str) else node.connect_in_process()
     except BaseException:
         replica.release()
         raise
@@ -291,7 +296,7 @@ def connect(
         connected.close()
         replica.release()
         raise
-    network = _Network(link, Reconnector(link, same_way(node, connected), Random()))
+    network = _Network(link, Reconnector(link, same_way(node, connected, context), Random()))
     try:
         network.run_while(lambda: replica.state == "joining", deadline_ns)
         if replica.state == "joining":

@@ -16,6 +16,7 @@ __all__ = [
     "AuthenticationError",
     "BorrowError",
     "BusyError",
+    "CertificateError",
     "ClosedError",
     "ConfigError",
     "ConflictError",
@@ -51,6 +52,7 @@ __all__ = [
     "StorageError",
     "TokenError",
     "UnknownNameError",
+    "UntrustedNodeError",
 ]
 
 
@@ -413,6 +415,20 @@ class ConnectError(EcsnetError):
 
 class AuthenticationError(ConnectError):
     """The node does not believe who we say we are, or there is no token to be had that would tell it."""
+
+
+class UntrustedNodeError(ConnectError):
+    """The node's certificate does not prove that it is the one that was asked for: it has expired, is for another name,
+    or is of an authority that is not believed. Nothing was sent to it."""
+
+
+class CertificateError(EcsnetError):
+    """A certificate or a key cannot be used. `path` is the file, `reason` why."""
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(f"{path}: {reason}" if path else reason)
+        self.path = path
+        self.reason = reason
 
 
 class ListenError(EcsnetError):

@@ -205,6 +205,17 @@ ACCEPTS_PER_S_MAX: Final = 200
 """New links a second of the whole node, in a bucket that holds as many: a full node of 1000 is back in five
 seconds after a restart, and a flood costs less than a tenth of a core."""
 
+LINKS_PER_ADDRESS_MAX: Final = 64
+"""Links of one address, unless configured: a household, a school, most of a carrier's players behind one. A node behind
+a proxy sees one address alone, and is told to allow it more."""
+
+HANDSHAKES_PER_ADDRESS_MAX: Final = 32
+"""Of those, not done with their handshake: an eighth of what the node has for all."""
+
+REFUSALS_PER_ACCEPT: Final = 10
+"""So many links that are turned away for their address cost as much of the accept rate as one that is served: less, or
+whoever floods would keep everybody else out; not nothing, or it would keep a core busy."""
+
 CLIENTS_MAX: Final = 4096
 """Sessions with a link on one node: beyond the 1000 we measure, below a process's usual limit of descriptors."""
 
@@ -213,6 +224,13 @@ PING_INTERVAL_NS: Final = 1 * NS_PER_S
 
 SILENCE_NS_MAX: Final = 10 * NS_PER_S
 """A link that said nothing for so long, pings unanswered, is dead. A phone that changes its cell is away 2 to 5 s."""
+
+TLS_RECORD_BYTES_MAX: Final = 17 * KIB
+"""One record of TLS as bytes: 16 KiB and what is added to them, rounded up."""
+
+TLS_HANDSHAKE_BYTES_MAX: Final = 32 * KIB
+"""Bytes of a stranger before its TLS handshake is done. A client that shows no certificate has some hundreds; 256 of
+them at once hold 8 MiB."""
 
 # --- links and slow readers -------------------------------------------------------------------------------------------
 

@@ -48,7 +48,7 @@ KEYS = [
     "acked_lost",
     "drops",
 ]
-PLANNED = ["--interest", "--tls"]
+PLANNED = ["--interest"]
 TINY = ["--seconds", "1.5", "--clients", "3", "--entities", "50"]
 linux = pytest.mark.skipif(sys.platform != "linux", reason="finds the children in /proc")
 
@@ -155,6 +155,14 @@ def test_entities_that_stand_are_not_sent_again() -> None:
     assert figures.converged
     assert figures.bytes_per_client_s is not None
     assert figures.bytes_per_client_s < 30 * 100 * 8, "less than a tenth moves, the rest is heads and acks"
+
+
+@pytest.mark.parametrize("line", [[], ["--link-profile", "lan"]], ids=["this machine's own", "a line between"])
+def test_a_demo_under_tls_converges(line: list[str]) -> None:
+    done = ecsnet("demo", *TINY, "--tls", "--json", *line)
+
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.splitlines()[-1])["converged"] is True
 
 
 @pytest.mark.parametrize("option", PLANNED)

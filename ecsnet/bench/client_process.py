@@ -6,6 +6,7 @@ that 50 clients do not take the cores that the node needs.
 """
 
 import selectors
+import socket
 import sys
 import time
 from struct import Struct
@@ -43,7 +44,9 @@ class Sink:
     version alone."""
 
     def __init__(self, url: str) -> None:
-        self.socket = connect(url, 5.0)
+        connected = connect(url, 5.0)
+        assert isinstance(connected, socket.socket), "a sink speaks tcp://"
+        self.socket = connected
         self.deltas = 0
         self.delta_bytes = 0
         self._session = ClientSession(name="sink", fingerprint=moving_schema().fingerprint)

@@ -4,6 +4,7 @@ import contextlib
 import io
 import signal
 import sys
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -58,7 +59,9 @@ def demo(
     interest: Annotated[
         bool, typer.Option("--interest", help="Send each client what is near it.", rich_help_panel=PLANNED)
     ] = False,
-    tls: Annotated[bool, typer.Option("--tls", help="Encrypt the links.", rich_help_panel=PLANNED)] = False,
+    tls: Annotated[
+        bool, typer.Option("--tls", help="Put the links under TLS, by a certificate of the moment.")
+    ] = False,
 ) -> None:
     """Run a node and bots in processes of their own over real sockets, show what happens, and check the outcome.
 
@@ -69,6 +72,9 @@ def demo(
     **--link-profile 4g** puts a simulated line between each bot and the node, over the same real sockets: later,
     unevenly, and with everything held up while something that was lost is sent again. The names are those of
     `ecsnet proxy`.
+
+    **--tls** makes an authority and a certificate of the moment, in a folder that goes with the demo; every bot
+    checks that the node has it.
 
     What --json prints:
 
@@ -91,16 +97,20 @@ def demo(
     goes on with its session. **drops**: how often. **full_syncs** are those of **joins** alone: who comes back is sent
     what was missed, and no more.
     """
-    _refuse_planned(interest, tls)
+    _refuse_planned(interest)
 
     import msgspec
     import trio
     from rich.console import Console
 
+    from ecsnet.demo.certificate import make_certificate
     from ecsnet.demo.options import Options
     from ecsnet.demo.run import Demo
     from ecsnet.demo.screen import Screen, print_result, troubles_of
 
+    folder = tempfile.TemporaryDirectory(prefix="ecsnet-demo-") if tls else None
+    if folder is not None:
+        make_certificate(Path(folder.name))
     options = Options(
         seconds=seconds,
         clients=clients,
@@ -113,12 +123,15 @@ def demo(
         durability=durability,
         kill_node_every=kill_node_every,
         drop_client_every=drop_client_every,
+        tls="" if folder is None else folder.name,
     )
     if isinstance(sys.stdout, io.TextIOWrapper):
         # A terminal that lacks a sign shows another; it is no reason to fail.
         sys.stdout.reconfigure(errors="replace")
     console = Console()
     with contextlib.ExitStack() as stack:
+        if folder is not None:
+            stack.enter_context(folder)
         show = None if as_json else stack.enter_context(Screen(console))
         running = Demo(options, show)
         trio.run(_run_until_signal, running)
@@ -136,10 +149,9 @@ def demo(
         raise typer.Exit(1)
 
 
-def _refuse_planned(interest: bool, tls: bool) -> None:
+def _refuse_planned(interest: bool) -> None:
     planned = {
         "interest management (--interest)": interest,
-        "TLS (--tls)": tls,
     }
     for feature, given in planned.items():
         if given:

@@ -34,7 +34,8 @@ def serve(
         str | None,
         typer.Option(
             metavar="URL",
-            help="Where to listen. tcp://0.0.0.0:7777 is every IPv4 interface; port 0 is any that is free. "
+            help="Where to listen. tcp://0.0.0.0:7777 is every IPv4 interface, tls:// the same under TLS; port 0 is "
+            "any that is free. "
             f"Default: {SETTINGS['node.listen'].default}.",
             show_default=False,
         ),
@@ -82,6 +83,22 @@ def serve(
             show_default=False,
         ),
     ] = None,
+    certificate: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="For --listen tls://...: the certificate, and those that signed it, in PEM.",
+            show_default=False,
+        ),
+    ] = None,
+    key: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Its private key in PEM. Default: it is in the certificate's file.",
+            show_default=False,
+        ),
+    ] = None,
     config: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Settings to read in place of ecsnet.toml.", show_default=False),
@@ -116,6 +133,8 @@ def serve(
         "node.durability": durability,
         "node.linger_s": linger,
         "auth.secret_file": None if auth_secret_file is None else str(auth_secret_file),
+        "tls.certificate": None if certificate is None else str(certificate),
+        "tls.key": None if key is None else str(key),
         "log.level": log_level,
     }
     settings = resolve(overrides, file=config)
@@ -153,6 +172,8 @@ def serve(
         durability=settings.node.durability,
         linger_s=settings.node.linger_s,
         authenticate=authenticate,
+        certificate=settings.tls.certificate,
+        key=settings.tls.key,
         limits=settings.limits,
         on_start=announce,
     )

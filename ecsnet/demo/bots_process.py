@@ -11,10 +11,12 @@ Invariants:
 import contextlib
 import math
 import time
+from pathlib import Path
 
 import numpy as np
 import trio
 
+from ecsnet.demo.certificate import files_in
 from ecsnet.demo.child import Parent, run_child
 from ecsnet.demo.messages import (
     BotsStatus,
@@ -66,6 +68,7 @@ class Bots:
     def __init__(self, parent: Parent, set_up: SetUp) -> None:
         self.options = set_up.options
         self.address = set_up.address
+        self.ca = files_in(Path(set_up.options.tls)).ca if set_up.options.tls else None
         self.world = world_of(set_up.options)
         self.proxy = _proxy(set_up)
         self.playing = False
@@ -89,7 +92,8 @@ class Bots:
         async with trio.open_nursery() as nursery:
             if self.proxy is not None:
                 await nursery.start(self.proxy.run)
-                self.address = self.proxy.addresses[0]
+                # The line carries bytes; who the node is, is proven from end to end.
+                self.address = self.proxy.addresses[0].replace("tcp://", "tls://" if self.ca else "tcp://")
             for bot in self._bots:
                 nursery.start_soon(bot.live_for_ever)
             nursery.start_soon(self._report_for_ever)
@@ -192,7 +196,9 @@ def _proxy(set_up: SetUp) -> Proxy | None:
         return None
     # Bots of several processes are no twins.
     seed = f"{options.seed}/{set_up.first}"
-    return Proxy("tcp://127.0.0.1:0", set_up.address, profile(options.link_profile), seed=seed)
+    return Proxy(
+        "tcp://127.0.0.1:0", set_up.address.replace("tls://", "tcp://"), profile(options.link_profile), seed=seed
+    )
 
 
 class Bot:
@@ -244,7 +250,13 @@ class Bot:
             async with bots.joining:
                 client = await stack.enter_async_context(
                     open_client(
-                        bots.address, bots.world, name=self.name, wait_s=JOIN_S, reconnect=True, on_version=on_version
+                        bots.address,
+                        bots.world,
+                        name=self.name,
+                        ca=bots.ca,
+                        wait_s=JOIN_S,
+                        reconnect=True,
+                        on_version=on_version,
                     )
                 )
             self.client = client

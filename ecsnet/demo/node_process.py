@@ -2,10 +2,12 @@
 
 import logging
 import time
+from pathlib import Path
 
 import numpy as np
 import trio
 
+from ecsnet.demo.certificate import files_in
 from ecsnet.demo.child import Parent, run_child
 from ecsnet.demo.messages import Compare, Compared, Count, Counted, End, Held, NodeStatus, Play, Ready, Rest, SetUp
 from ecsnet.demo.options import STATUS_S, Options
@@ -48,8 +50,9 @@ async def main(parent: Parent) -> None:
         if store.version == 0:
             populate(store, options)
         watch = Watch(world, store)
-        listen = set_up.address or "tcp://127.0.0.1:0"
-        async with open_node(world, listen=listen, store=store, on_tick=watch.on_tick) as node:
+        listen = set_up.address or ("tls://127.0.0.1:0" if options.tls else "tcp://127.0.0.1:0")
+        certificate = files_in(Path(options.tls)).certificate if options.tls else None
+        async with open_node(world, listen=listen, store=store, certificate=certificate, on_tick=watch.on_tick) as node:
             parent.tell(Ready(node.addresses[0]))
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(_report_for_ever, parent, node, watch)

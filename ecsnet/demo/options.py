@@ -53,6 +53,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
             data; 0 lets it live. The last comes early enough for the next node to be there in the end.
         drop_client_every: seconds between two cuts of a bot's connection, one bot at a time; 0 cuts none. The last
             comes early enough for the bot to be back in the end.
+        tls: the directory with a certificate of `make_certificate`: the links are under TLS by it. Empty for plain TCP.
         liars: bots that report a digest which is not theirs. For tests: is a difference noticed?
     """
 
@@ -67,6 +68,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     durability: str = "relaxed"
     kill_node_every: float = 0.0
     drop_client_every: float = 0.0
+    tls: str = ""
     liars: int = 0
 
     def __post_init__(self) -> None:

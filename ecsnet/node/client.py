@@ -6,6 +6,7 @@ polled stays as it is until the next poll.
 
 import contextlib
 import socket
+import ssl
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -20,7 +21,8 @@ from ecsnet.node.client_base import BaseClient, no_world_in_time, raise_why_not_
 from ecsnet.node.in_process import Connectable
 from ecsnet.node.reconnect import Reconnector, same_way
 from ecsnet.node.replica_link import OnVersion, ReplicaLink
-from ecsnet.node.tcp import parse_url, tune, why_not_connected
+from ecsnet.node.tcp import context_for, parse_url, tune, why_not_connected, why_not_secured
+from ecsnet.node.tls import TlsSocket, Transport
 from ecsnet.node.waiting import linger, unwrapping
 from ecsnet.replica import Event, Replica
 from ecsnet.schema import Schema
@@ -93,7 +95,11 @@ class AsyncClient(BaseClient):
                 with trio.move_on_after(again.timeout_s()):
                     if again.socket is None:
                         await trio.sleep_forever()
-                    await trio.lowlevel.wait_writable(again.socket)
+                    await (
+                        trio.lowlevel.wait_readable(again.socket)
+                        if again.wants_input
+                        else trio.lowlevel.wait_writable(again.socket)
+                    )
         finally:
             again.close()
 
@@ -148,6 +154,7 @@ async def open_client(
     *,
     name: str = "",
     token: Token | None = None,
+    ca: str | Path | None = None,
     wait_s: float = 5.0,
     reconnect: bool = False,
     on_version: OnVersion | None = None,
@@ -163,6 +170,7 @@ async def open_client(
         name: what the client calls itself; not a proof of anything.
         token: what proves who the client is, to a node that asks: text, bytes, or a function that gets a new one for
             each session that begins.
+        ca: of tls://, a file in PEM of the authorities to believe in, in place of those that the system believes.
         wait_s: seconds for all of it.
         reconnect: when the connection is lost, or the node ends it for a reason that may pass (it is restarted, it is
             full), go on trying to join it again. Meanwhile the state is `resuming`: the last version stays in view, and
@@ -174,20 +182,22 @@ async def open_client(
 
     Raises:
         ConnectError: nobody answers there, or the node did not let us in. AuthenticationError: it does not believe who
-        we say we are. SchemaMismatchError: it has another schema.
-        RemoteProtocolError: it does not speak our protocol. Nothing is left open.
+        we say we are. UntrustedNodeError: it cannot prove who it is. CertificateError: `ca` is no file of certificates.
+        SchemaMismatchError: it has another schema. RemoteProtocolError: it does not speak our protocol. Nothing is left
+        open.
     """
     address = node if isinstance(node, str) else "in-process"
+    context = context_for(node, ca) if isinstance(node, str) else None
     replica = Replica(world, name=name, token=token, reconnects=reconnect)
     deadline = trio.current_time() + wait_s
-    connected = await _connect(node, deadline) if isinstance(node, str) else node.connect_in_process()
+    connected = await _connect(node, deadline, context) if isinstance(node, str) else node.connect_in_process()
     try:
         link = ReplicaLink(replica, connected, on_version, clock=clock)
     except BaseException:
         connected.close()
         replica.release()
         raise
-    client = AsyncClient(link, Reconnector(link, same_way(node, connected), Random(seed)))
+    client = AsyncClient(link, Reconnector(link, same_way(node, connected, context), Random(seed)))
     try:
         with unwrapping():
             async with trio.open_nursery() as nursery:
@@ -210,7 +220,7 @@ async def open_client(
         client._let_go()
 
 
-async def _connect(url: str, deadline: float) -> socket.socket:
+async def _connect(url: str, deadline: float, context: ssl.SSLContext | None) -> Transport:
     address = parse_url(url)
     with trio.move_on_at(deadline):
         try:
@@ -219,5 +229,25 @@ async def _connect(url: str, deadline: float) -> socket.socket:
             raise ConnectError(url, why_not_connected(error)) from error
         connected = socket.socket(fileno=stream.socket.detach())
         tune(connected)
-        return connected
+        if context is None:
+            return connected
+        return await _secure(url, TlsSocket(connected, context, address.host), deadline)
     raise ConnectError(url, why_not_connected(TimeoutError()))
+
+
+async def _secure(url: str, secured: TlsSocket, deadline: float) -> TlsSocket:
+    """The handshake of TLS, in time."""
+    try:
+        with trio.move_on_at(deadline):
+            while not secured.shake_hands():
+                if secured.wants_room:
+                    await trio.lowlevel.wait_writable(secured)
+                else:
+                    await trio.lowlevel.wait_readable(secured)
+            return secured
+        raise TimeoutError
+    except BaseException as error:
+        secured.close()
+        if isinstance(error, OSError):
+            raise why_not_secured(url, error) from error
+        raise

@@ -4,7 +4,6 @@ Invariant: `hub_writes` is true exactly while the hub has the connection armed a
 is empty: who writes is never in doubt, and every writer begins at the beginning of a frame.
 """
 
-import socket
 from collections.abc import Sequence
 
 import trio
@@ -12,6 +11,7 @@ import trio
 from ecsnet.authority import Link
 from ecsnet.limits import MESSAGE_TO_NODE_BYTES_MAX
 from ecsnet.node.hub import Part
+from ecsnet.node.tls import TlsSocket, Transport
 from ecsnet.wire.framing import FrameReader
 
 
@@ -22,7 +22,9 @@ class Connection:
         "broken",
         "finishing",
         "hub_writes",
+        "is_secured",
         "link",
+        "network",
         "place",
         "reader",
         "rest",
@@ -31,9 +33,13 @@ class Connection:
         "work",
     )
 
-    def __init__(self, connected: socket.socket, link: Link) -> None:
+    def __init__(self, connected: Transport, link: Link, network: str | None = None) -> None:
         self.socket = connected
         self.link = link
+        self.network = network
+        """What its address is counted under."""
+        self.is_secured = isinstance(connected, TlsSocket)
+        """Its frames are encrypted one by one, so its own task writes them and reads its input, and never the hub."""
         self.reader = FrameReader(MESSAGE_TO_NODE_BYTES_MAX)
         self.scope = trio.CancelScope()
         """Cancelled to cut the connection. It may be, before the task that enters it has begun."""

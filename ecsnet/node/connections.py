@@ -12,6 +12,7 @@ Invariants:
 import logging
 import math
 import socket
+import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -20,10 +21,20 @@ import trio
 from ecsnet.authority import Authority, Batch
 from ecsnet.config import LimitSettings
 from ecsnet.errors import ClosedError, LimitExceededError, RemoteProtocolError
-from ecsnet.limits import BLOCKED_NS_MAX, HANDSHAKES_AT_ONCE_MAX, NS_PER_S, RECEIVE_CHUNK_BYTES, SHUTDOWN_NS_MAX
+from ecsnet.limits import (
+    BLOCKED_NS_MAX,
+    HANDSHAKES_AT_ONCE_MAX,
+    HANDSHAKES_PER_ADDRESS_MAX,
+    NS_PER_S,
+    RECEIVE_CHUNK_BYTES,
+    SHUTDOWN_NS_MAX,
+)
+from ecsnet.node.admission import Addresses, network_of
 from ecsnet.node.connection import Connection
 from ecsnet.node.hub import Acks, Hub, Outgoing
+from ecsnet.node.rates import OncePerSecond
 from ecsnet.node.tcp import peer_of, send_parts, tune
+from ecsnet.node.tls import TlsSocket
 from ecsnet.node.waiting import linger
 from ecsnet.wire.codec import ACK_BYTES, encode
 from ecsnet.wire.messages import Goodbye, Kind, Reason
@@ -43,6 +54,7 @@ class Counts:
 
     accepted: int = 0
     refused: int = 0
+    refused_address: int = 0
     handshakes_failed: int = 0
     frames_sent: int = 0
     sends_partial: int = 0
@@ -64,6 +76,8 @@ class Connections:
         self._by_place: dict[int, Connection] = {}
         # Those before their Welcome, oldest first.
         self._half_open: dict[int, Connection] = {}
+        self._addresses = Addresses(limits.links_per_address_max, HANDSHAKES_PER_ADDRESS_MAX)
+        self._noted = OncePerSecond()
         self._all_gone = trio.Event()
         self._nursery: trio.Nursery | None = None
 
@@ -85,30 +99,54 @@ class Connections:
             task_status.started()
             await trio.sleep_forever()
 
-    def admit(self, accepted: socket.socket) -> None:
-        """Begin to serve a socket, or refuse it."""
+    def admit(self, accepted: socket.socket, context: ssl.SSLContext | None = None) -> bool:
+        """Begin to serve a socket, or refuse it. False if it was its address that spoke against it.
+
+        Args:
+            context: what the node proves itself with; None is a link without TLS.
+        """
         assert self._nursery is not None
         self.counts.accepted += 1
         tune(accepted)
+        peer = peer_of(accepted)
+        network = network_of(peer)
+        if not self._addresses.has_room(network):
+            self.counts.refused_address += 1
+            self._note("%s has too many links (links_per_address_max is %d)", peer, self._addresses.links_max)
+            accepted.close()
+            return False
         if len(self._half_open) >= HANDSHAKES_AT_ONCE_MAX:
             # Under a flood the oldest is the one least likely to be a client: an honest handshake takes a round trip.
             oldest = next(iter(self._half_open.values()))
             self.counts.handshakes_failed += 1
+            self._note("%s is pushed out of its handshake: there are too many", oldest.link.peer)
             self._forget_handshake(oldest)
             oldest.scope.cancel()
             self._authority.close_link(oldest.link, self._clock())
         try:
             if len(self._by_link) >= self._limits.clients_max:
                 raise LimitExceededError("clients_max", self._limits.clients_max, len(self._by_link) + 1)
-            link = self._authority.open_link(self._clock(), peer=peer_of(accepted))
+            link = self._authority.open_link(self._clock(), peer=peer)
         except (LimitExceededError, ClosedError) as error:
             self.counts.refused += 1
-            self._nursery.start_soon(self._refuse, accepted, str(error))
-            return
-        connection = Connection(accepted, link)
+            self._note("%s is refused: %s", peer, error)
+            if context is not None:
+                accepted.close()  # to tell it why would take the handshake, which is the dear part
+            else:
+                self._nursery.start_soon(self._refuse, accepted, str(error))
+            return True
+        transport = accepted if context is None else TlsSocket(accepted, context)
+        connection = Connection(transport, link, network)
+        self._addresses.opened(network)
         self._by_link[link.number] = connection
         self._half_open[link.number] = connection
         self._nursery.start_soon(self._serve, connection)
+        return True
+
+    def _note(self, text: str, *about: object) -> None:
+        """Say what strangers do, once a second at most; all of it is counted."""
+        if (times := self._noted.add(1)) is not None:
+            log.info(text + " (%d such events since the last)", *about, times)
 
     async def _refuse(self, accepted: socket.socket, message: str) -> None:
         try:
@@ -126,6 +164,8 @@ class Connections:
         for connection in self._by_link.values():
             if connection.hub_writes:
                 self._hand_to_task(connection)
+            if isinstance(connection.socket, TlsSocket) and not connection.socket.is_done:
+                connection.scope.cancel()  # it could not be told
             connection.work.set()
         with trio.CancelScope(shield=True), trio.move_on_after(SHUTDOWN_NS_MAX / NS_PER_S):
             while self._by_link:
@@ -252,6 +292,8 @@ class Connections:
     async def _serve(self, connection: Connection) -> None:
         try:
             with connection.scope:
+                if isinstance(connection.socket, TlsSocket):
+                    await self._secure(connection, connection.socket)
                 async with trio.open_nursery() as tasks:
                     tasks.start_soon(self._receive_until_joined, connection)
                     await self._write(connection)
@@ -272,17 +314,43 @@ class Connections:
         connection.socket.close()
         self._authority.close_link(connection.link, self._clock())
         del self._by_link[connection.link.number]
+        self._addresses.closed(connection.network)
         if not self._by_link:
             self._all_gone.set()
 
-    async def _receive_until_joined(self, connection: Connection) -> None:
-        """Read a connection's input until its client holds a whole world; from then on the hub does."""
+    async def _secure(self, connection: Connection, secured: TlsSocket) -> None:
+        """The handshake of TLS; a connection that fails in it ends without a word, as nobody could read one."""
         with trio.move_on_after(self._limits.handshake_deadline_s) as deadline:
-            while connection.link.state == "handshake" and await self._receive(connection):
+            try:
+                while not secured.shake_hands():
+                    if secured.wants_room:
+                        await trio.lowlevel.wait_writable(secured)
+                    else:
+                        await trio.lowlevel.wait_readable(secured)
+                if early := secured.read_decrypted(RECEIVE_CHUNK_BYTES):
+                    # The first frames may have come with the end of the handshake; the socket has no more to say.
+                    self._take_in(connection, memoryview(early))
+                    connection.work.set()
+                return
+            except OSError as error:
+                self._note("the TLS handshake of %s failed: %s", connection.link.peer, _words(error))
+        if deadline.cancelled_caught:
+            self._note("the TLS handshake of %s took too long", connection.link.peer)
+        self.counts.handshakes_failed += 1
+        connection.scope.cancel()
+        await trio.lowlevel.checkpoint()
+
+    async def _receive_until_joined(self, connection: Connection) -> None:
+        """Read a connection's input until its client holds a whole world; from then on the hub does, but for one that
+        is secured."""
+        with trio.move_on_after(self._limits.handshake_deadline_s) as deadline:
+            while connection.link.state == "handshake":
                 if (login := connection.link.login) is not None:
                     said = await self._authority.log_in(login)
                     self._authority.settle_login(connection.link, said, self._clock())
                     connection.work.set()
+                elif not await self._receive(connection):
+                    break
         if deadline.cancelled_caught:
             self.counts.handshakes_failed += 1
             late = RemoteProtocolError(
@@ -291,10 +359,11 @@ class Connections:
             self._authority.receive_error(connection.link, late, self._clock())
             connection.work.set()
         self._forget_handshake(connection)
-        while connection.link.base == 0 and await self._receive(connection):
+        while (connection.is_secured or connection.link.base == 0) and await self._receive(connection):
             pass
-        if connection.link.base == 0 or connection.finishing:
+        if connection.is_secured or connection.link.base == 0 or connection.finishing:
             return
+        assert isinstance(connection.socket, socket.socket)
         connection.place = self._hub.add(connection.socket)
         self._hub.disarm(connection.place)
         self._by_place[connection.place] = connection
@@ -393,4 +462,10 @@ class Connections:
             connection.hub_writes = False
 
     def _forget_handshake(self, connection: Connection) -> None:
-        self._half_open.pop(connection.link.number, None)
+        if self._half_open.pop(connection.link.number, None) is not None:
+            self._addresses.shook_hands(connection.network)
+
+
+def _words(error: OSError) -> str:
+    """What a person may make of an error of TLS."""
+    return (error.reason if isinstance(error, ssl.SSLError) else error.strerror) or str(error)

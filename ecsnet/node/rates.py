@@ -26,6 +26,10 @@ class Bucket:
                 return
             await trio.sleep((1.0 - self._level) / self._rate)
 
+    def give_back(self, share: float) -> None:
+        """A part of what was taken was not needed."""
+        self._level = min(float(self._rate), self._level + share)
+
 
 class OncePerSecond:
     """Sums what is to be logged, and gives the sum at most once a second."""

@@ -1,7 +1,7 @@
 """Another connection for a client that lost its own: when to try, and the attempt that is under way. Never waits.
 
-Whoever drives the link waits, for `socket` to become writable where there is one, else for `timeout_s`, and then calls
-`step`, until that says that it is done:
+Whoever drives the link waits, for `socket` to become writable where there is one (readable, where `wants_input`), else
+for `timeout_s`, and then calls `step`, until that says that it is done:
 
     lost ── pause ──► attempt ──► connected ──► attached: the link goes on
               ▲          │
@@ -14,7 +14,8 @@ Invariants:
 - a connection is attached at most once, and an attempt that nobody wants any more is closed.
 """
 
-import socket
+import logging
+import ssl
 from collections.abc import Callable
 from random import Random
 
@@ -22,7 +23,8 @@ from ecsnet.errors import ClosedError, ConnectError
 from ecsnet.limits import NS_PER_S
 from ecsnet.node.in_process import Connectable
 from ecsnet.node.replica_link import ReplicaLink
-from ecsnet.node.tcp import is_connected, start_connect
+from ecsnet.node.tcp import is_connected, parse_url, start_connect, wants_input
+from ecsnet.node.tls import TlsSocket, Transport
 
 PAUSE_S = 0.1
 """Before the first attempt. A node that is restarted takes longer; a connection that was merely reset does not."""
@@ -33,12 +35,15 @@ PAUSE_S_MAX = 2.0
 ATTEMPT_S = 3.0
 """For the handshake of TCP: one lost packet costs the system a second, two cost three."""
 
-Open = Callable[[], socket.socket]
+log = logging.getLogger("ecsnet.node")
+
+Open = Callable[[], Transport]
 """Begin to connect. Raises OSError or ConnectError: not now. ClosedError: never again."""
 
 
-def same_way(node: str | Connectable, connected: socket.socket) -> Open:
-    """How to reach the node of `connected` again: at the address that answered, which is not looked up again."""
+def same_way(node: str | Connectable, connected: Transport, context: ssl.SSLContext | None = None) -> Open:
+    """How to reach the node of `connected` again: at the address that answered, which is not looked up again. Under TLS
+    it must prove itself again by `context`, for the name that it was asked by at first."""
     if not isinstance(node, str):
         return node.connect_in_process
     try:
@@ -46,10 +51,13 @@ def same_way(node: str | Connectable, connected: socket.socket) -> Open:
     except OSError:
         # Lost already, and so before there was a world: whoever opens the link is told, and wants no other.
         return _nowhere
-    return lambda: start_connect(family, where)
+    if context is None:
+        return lambda: start_connect(family, where)
+    hostname = parse_url(node).host
+    return lambda: TlsSocket(start_connect(family, where), context, hostname)
 
 
-def _nowhere() -> socket.socket:
+def _nowhere() -> Transport:
     raise ClosedError("the connection was lost before it was used")
 
 
@@ -59,7 +67,7 @@ class Reconnector:
     __slots__ = ("_at_ns", "_deadline_ns", "_link", "_open", "_pause_s", "_random", "_versions_before", "socket")
 
     def __init__(self, link: ReplicaLink, open: Open, random: Random) -> None:
-        self.socket: socket.socket | None = None
+        self.socket: Transport | None = None
         """The attempt under way. Belongs to this object."""
         self._link = link
         self._open = open
@@ -76,6 +84,11 @@ class Reconnector:
             self._pause_s = PAUSE_S
         self._versions_before = versions
         self._pause()
+
+    @property
+    def wants_input(self) -> bool:
+        """The attempt goes on when `socket` is readable; else when it is writable."""
+        return self.socket is not None and wants_input(self.socket)
 
     def timeout_s(self) -> float:
         """Seconds until `step` is due, if `socket` does not become writable before."""
@@ -102,7 +115,9 @@ class Reconnector:
             self._deadline_ns = now_ns + round(ATTEMPT_S * NS_PER_S)
         try:
             connected = is_connected(self.socket)
-        except OSError:
+        except OSError as error:
+            if isinstance(error, ssl.SSLCertVerificationError):
+                log.warning("the node that answers cannot prove itself: %s", error.verify_message)
             self._fail()
             return False
         if not connected:

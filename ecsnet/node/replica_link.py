@@ -24,6 +24,7 @@ from collections.abc import Callable
 from ecsnet.errors import RemoteProtocolError
 from ecsnet.ids import Tick, Version
 from ecsnet.limits import MESSAGE_TO_CLIENT_BYTES_MAX, NS_PER_S, RECEIVE_CHUNK_BYTES
+from ecsnet.node.tls import TlsSocket, Transport
 from ecsnet.replica import Replica
 from ecsnet.wire.framing import FrameReader
 
@@ -43,7 +44,7 @@ class ReplicaLink:
     def __init__(
         self,
         replica: Replica,
-        connected: socket.socket,
+        connected: Transport,
         on_version: OnVersion | None = None,
         *,
         clock: Callable[[], int] = time.monotonic_ns,
@@ -60,7 +61,7 @@ class ReplicaLink:
             replica.on_applied = on_applied
         self._begin(connected)
 
-    def _begin(self, connected: socket.socket) -> None:
+    def _begin(self, connected: Transport) -> None:
         self.socket = connected
         self._reader = FrameReader(MESSAGE_TO_CLIENT_BYTES_MAX)
         self._out: memoryview | None = None
@@ -80,7 +81,7 @@ class ReplicaLink:
         """Whether `flush` waits for the socket to have room."""
         return self._out is not None
 
-    def attach(self, connected: socket.socket) -> bool:
+    def attach(self, connected: Transport) -> bool:
         """Begin another session over `connected`, which is this object's then; the socket before it was closed. False
         if the replica wants none any more: it stays the caller's."""
         with self.lock:
@@ -161,12 +162,12 @@ class ReplicaLink:
     def cut(self) -> None:
         """End the connection as a bad line does: neither side says anything, what was on its way is gone. Whoever
         drives the link finds out by reading."""
-        connected = self.socket
+        raw = self.socket.raw if isinstance(self.socket, TlsSocket) else self.socket
         with contextlib.suppress(OSError):  # there is none
             # Closed with unsent data the system drops those, and tells the other side by a reset.
-            connected.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         with contextlib.suppress(OSError):
-            connected.shutdown(socket.SHUT_RDWR)
+            raw.shutdown(socket.SHUT_RDWR)
 
     def _lost(self, reason: str) -> None:
         self._transport_open = False

@@ -18,27 +18,30 @@ import logging
 import secrets
 import signal
 import socket
+import ssl
 import threading
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import trio
 
 from ecsnet.auth.account import Authenticate
 from ecsnet.authority import Authority, AuthorityStatistics, TickReport
 from ecsnet.config import LimitSettings
-from ecsnet.errors import ArgumentError, BusyError, ClosedError
-from ecsnet.limits import LINGER_S_DEFAULT
+from ecsnet.errors import ArgumentError, BusyError, ClosedError, ListenError
+from ecsnet.limits import LINGER_S_DEFAULT, REFUSALS_PER_ACCEPT
 from ecsnet.node.connections import Connections
 from ecsnet.node.control import Control
 from ecsnet.node.in_process import open_pair
 from ecsnet.node.native_hub import best_hub
 from ecsnet.node.rates import Bucket, OncePerSecond
-from ecsnet.node.tcp import address_of, listen
+from ecsnet.node.tcp import address_of, listen, parse_url
 from ecsnet.node.ticker import SleepTicker
+from ecsnet.node.tls import server_context
 from ecsnet.node.waiting import unwrapping
 from ecsnet.node.wakeup import Wakeup
 from ecsnet.store import Store
@@ -64,6 +67,8 @@ class NodeStatistics:
     accepted: int
     refused: int
     """Turned away at once: the node was full."""
+    refused_address: int
+    """Likewise: one address had too many links, or too many unfinished handshakes."""
     handshakes_failed: int
     """Not finished in time, or pushed out by newer ones."""
     ticks: int
@@ -96,6 +101,8 @@ class AuthoritativeNode:
             that it survives the loss of power, and nobody sees it before.
         linger_s: how long a session waits for a client that lost its connection; 0 ends it with that.
         authenticate: who strangers are, in place of the world's own: see `World.authenticate`.
+        certificate: a file in PEM that the node proves itself with to clients of `tls://`, and after it those that
+            signed it; key: one with its private key, where that is not in the same file.
         limits: limits against strangers.
         on_tick: see `OnTick`.
         clock: nanoseconds that never run backwards, in step with Trio's clock.
@@ -103,7 +110,8 @@ class AuthoritativeNode:
             it must be where strangers are.
 
     Raises:
-        ArgumentError: `store` and `data` together, or a number out of range. DataError, SchemaMismatchError: `data`
+        ArgumentError: `store` and `data` together, or a number out of range. CertificateError: the certificate or its
+        key cannot be used. DataError, SchemaMismatchError: `data`
         cannot be opened; nothing there was changed.
     """
 
@@ -117,6 +125,8 @@ class AuthoritativeNode:
         durability: str = "relaxed",
         linger_s: float = LINGER_S_DEFAULT,
         authenticate: Authenticate | None = None,
+        certificate: str | Path | None = None,
+        key: str | Path | None = None,
         limits: LimitSettings | None = None,
         on_tick: OnTick | None = None,
         clock: Callable[[], int] = time.monotonic_ns,
@@ -126,6 +136,9 @@ class AuthoritativeNode:
             raise ArgumentError("store and data are two places for one world; give one of them")
         self._limits = LimitSettings() if limits is None else limits
         self._listen = (listen,) if isinstance(listen, str) else tuple(listen)
+        if certificate is None and key is not None:
+            raise ArgumentError("key is given, and no certificate that it is of")
+        self._tls = None if certificate is None else server_context(certificate, key)
         self._on_tick = on_tick
         self._clock = clock
         self._own_store = Store(world.schema, data=data, durability=durability) if data is not None else None
@@ -223,11 +236,14 @@ class AuthoritativeNode:
             ListenError: an address cannot be listened on. Nothing was started.
             Exception: what the game raised, in a world with `on_error="raise"`.
         """
-        listeners: list[socket.socket] = []
+        listeners: list[Listener] = []
         try:
             for url in self._listen:
-                listeners += listen(url)
-            self.addresses = tuple(address_of(listener) for listener in listeners)
+                secured = parse_url(url).scheme == "tls"
+                if secured and self._tls is None:
+                    raise ListenError(url, "a node proves itself with a certificate: give certificate=, and its key=")
+                listeners += [Listener(one, self._tls if secured else None) for one in listen(url)]
+            self.addresses = tuple(one.address for one in listeners)
             with unwrapping():
                 await self._run(listeners, task_status)
         finally:
@@ -236,7 +252,7 @@ class AuthoritativeNode:
             finally:
                 self._stopped.set()
 
-    async def _run(self, listeners: list[socket.socket], task_status: trio.TaskStatus[None]) -> None:
+    async def _run(self, listeners: "list[Listener]", task_status: trio.TaskStatus[None]) -> None:
         async with trio.open_nursery() as all_tasks:
             await all_tasks.start(self._connections.hold)
             try:
@@ -252,8 +268,8 @@ class AuthoritativeNode:
                     services.cancel_scope.cancel()
             finally:
                 for listener in listeners:
-                    trio.lowlevel.notify_closing(listener)
-                    listener.close()
+                    trio.lowlevel.notify_closing(listener.socket)
+                    listener.socket.close()
                 unasked = "the node failed" if self._failed else "the node shuts down"
                 await self._connections.say_goodbye(self._stop_reason or unasked)
                 self._connections.cut_all()
@@ -267,11 +283,11 @@ class AuthoritativeNode:
         """Wait until the node has ended and every descriptor is closed."""
         await self._stopped.wait()
 
-    def _close(self, listeners: list[socket.socket]) -> None:
+    def _close(self, listeners: "list[Listener]") -> None:
         with self._state_lock:
             self._ended = True
         for listener in listeners:
-            listener.close()
+            listener.socket.close()
         while self._handed_in:
             self._handed_in.popleft().close()
         assert not self._connections
@@ -342,12 +358,12 @@ class AuthoritativeNode:
 
     # --- accepting ---------------------------------------------------------------------------------------------------
 
-    async def _accept(self, listener: socket.socket) -> None:
+    async def _accept(self, listener: "Listener") -> None:
         while True:
-            await trio.lowlevel.wait_readable(listener)
+            await trio.lowlevel.wait_readable(listener.socket)
             await self._accepting.wait_take()
             try:
-                accepted, _ = listener.accept()
+                accepted, _ = listener.socket.accept()
             except BlockingIOError:
                 continue
             except OSError as error:
@@ -356,7 +372,20 @@ class AuthoritativeNode:
                     log.error("cannot accept a connection: %s; raise the limit of open files (ulimit -n)", error)
                     await trio.sleep(0.1)
                 continue  # anything else is about the one that gave up while it waited
-            self._connections.admit(accepted)
+            if not self._connections.admit(accepted, listener.context):
+                self._accepting.give_back(1 - 1 / REFUSALS_PER_ACCEPT)
+
+
+class Listener(NamedTuple):
+    """A listening socket, and what the node proves itself with to those who come there."""
+
+    socket: socket.socket
+    context: ssl.SSLContext | None
+
+    @property
+    def address(self) -> str:
+        """The URL for clients."""
+        return address_of(self.socket, "tcp" if self.context is None else "tls")
 
 
 @contextlib.asynccontextmanager
@@ -369,6 +398,8 @@ async def open_node(
     durability: str = "relaxed",
     linger_s: float = LINGER_S_DEFAULT,
     authenticate: Authenticate | None = None,
+    certificate: str | Path | None = None,
+    key: str | Path | None = None,
     limits: LimitSettings | None = None,
     on_tick: OnTick | None = None,
     clock: Callable[[], int] = time.monotonic_ns,
@@ -389,6 +420,8 @@ async def open_node(
         durability=durability,
         linger_s=linger_s,
         authenticate=authenticate,
+        certificate=certificate,
+        key=key,
         limits=limits,
         on_tick=on_tick,
         clock=clock,
@@ -413,6 +446,8 @@ def run(
     durability: str = "relaxed",
     linger_s: float = LINGER_S_DEFAULT,
     authenticate: Authenticate | None = None,
+    certificate: str | Path | None = None,
+    key: str | Path | None = None,
     limits: LimitSettings | None = None,
     on_tick: OnTick | None = None,
     on_start: Callable[[AuthoritativeNode], None] | None = None,
@@ -439,6 +474,8 @@ def run(
                     durability=durability,
                     linger_s=linger_s,
                     authenticate=authenticate,
+                    certificate=certificate,
+                    key=key,
                     limits=limits,
                     on_tick=on_tick,
                 )

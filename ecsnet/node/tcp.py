@@ -8,13 +8,18 @@ Invariants:
 
 import errno
 import os
+import selectors
 import socket
+import ssl
 import sys
+import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from ecsnet.errors import ArgumentError, ConnectError, ListenError, NotBuiltError
 from ecsnet.limits import TCP_NOTSENT_LOWAT_BYTES
+from ecsnet.node.tls import TlsSocket, Transport, client_context, why_not_trusted
 
 PORT_DEFAULT = 7777
 """The port of an address that names none."""
@@ -23,7 +28,6 @@ BACKLOG = 1024
 """Connections that the system keeps until they are accepted: a full node's worth that comes back at once."""
 
 _PLANNED = {
-    "tls": "TLS",
     "ws": "WebSocket",
     "wss": "WebSocket over TLS",
     "udp": "UDP",
@@ -41,13 +45,28 @@ class Address(NamedTuple):
     host: str
     port: int
 
+    @property
+    def scheme(self) -> str:
+        return "tcp"
+
     def __str__(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"tcp://{host}:{self.port}"
+        return f"{self.scheme}://{host}:{self.port}"
+
+
+class TlsAddress(Address):
+    """The same, under TLS."""
+
+    __slots__ = ()
+
+    @property
+    def scheme(self) -> str:
+        return "tls"
 
 
 def parse_url(url: str) -> Address:
-    """Read `tcp://host:port`. The port is 7777 when left out; an IPv6 address is written in brackets.
+    """Read `tcp://host:port`, or `tls://host:port`. The port is 7777 when left out; an IPv6 address is written in
+    brackets.
 
     Raises:
         NotBuiltError: a transport that is planned.
@@ -59,15 +78,15 @@ def parse_url(url: str) -> Address:
     if not separator:
         raise ArgumentError(f"{url!r} names no transport; write it as 'tcp://{url}'")
     if scheme in _PLANNED:
-        raise NotBuiltError(f"the transport {_PLANNED[scheme]} ({url})", "use tcp://")
-    if scheme != "tcp":
-        raise ArgumentError(f"{url!r}: unknown transport {scheme!r}; known: tcp")
+        raise NotBuiltError(f"the transport {_PLANNED[scheme]} ({url})", "use tcp:// or tls://")
+    if scheme not in ("tcp", "tls"):
+        raise ArgumentError(f"{url!r}: unknown transport {scheme!r}; known: tcp, tls")
     if "/" in rest or "@" in rest or "?" in rest:
-        raise ArgumentError(f"{url!r}: only a host and a port follow tcp://")
+        raise ArgumentError(f"{url!r}: only a host and a port follow {scheme}://")
     host, port = _split_port(url, rest)
     if not host:
         raise ArgumentError(f"{url!r} names no host; 0.0.0.0 is every IPv4 interface")
-    return Address(host, port)
+    return TlsAddress(host, port) if scheme == "tls" else Address(host, port)
 
 
 def _split_port(url: str, rest: str) -> tuple[str, int]:
@@ -156,19 +175,68 @@ def _why_not_listening(error: OSError, address: Address) -> str:
     return str(error.strerror or error)
 
 
-def connect(url: str, wait_s: float) -> socket.socket:
-    """Connect to a node within `wait_s` seconds: blocks.
+def context_for(url: str, ca: str | Path | None) -> ssl.SSLContext | None:
+    """What a client of `url` believes: see `tls.client_context`. None for one without TLS.
 
     Raises:
-        ConnectError: nobody answers there.
+        ArgumentError: `ca` is given and the URL is not `tls://`. CertificateError: `ca` is no file of certificates.
+    """
+    if parse_url(url).scheme == "tls":
+        return client_context(ca)
+    if ca is not None:
+        raise ArgumentError(f"ca is given, and {url!r} proves nothing; write tls://")
+    return None
+
+
+def connect(url: str, wait_s: float, context: ssl.SSLContext | None = None) -> Transport:
+    """Connect to a node within `wait_s` seconds: blocks.
+
+    Args:
+        context: from `context_for`.
+
+    Raises:
+        ConnectError: nobody answers there. UntrustedNodeError: it cannot prove that it is who we asked for.
     """
     address = parse_url(url)
+    deadline_s = time.monotonic() + wait_s
     try:
         connected = socket.create_connection(address, timeout=wait_s)
     except (OSError, UnicodeError) as error:
         raise ConnectError(url, why_not_connected(error)) from error
     tune(connected)
-    return connected
+    if context is None:
+        return connected
+    secured = TlsSocket(connected, context, address.host)
+    try:
+        with selectors.DefaultSelector() as selector:
+            selector.register(secured, selectors.EVENT_READ)
+            while not secured.shake_hands():
+                selector.modify(secured, selectors.EVENT_WRITE if secured.wants_room else selectors.EVENT_READ)
+                if not selector.select(max(0.0, deadline_s - time.monotonic())):
+                    raise TimeoutError
+    except BaseException as error:
+        secured.close()
+        if isinstance(error, OSError):
+            raise why_not_secured(url, error) from error
+        raise
+    return secured
+
+
+def why_not_secured(url: str, error: OSError) -> ConnectError:
+    """The error of a TLS handshake that failed, for a person."""
+    if isinstance(error, ssl.SSLError):
+        if (untrusted := why_not_trusted(url, error)) is not None:
+            return untrusted
+        if error.reason in ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE"):
+            return ConnectError(url, "what answers there does not speak TLS; is it a node that listens on tcp://?")
+        return ConnectError(url, f"the TLS handshake failed: {error.reason or error}")
+    if isinstance(error, TimeoutError):
+        return ConnectError(url, "no TLS handshake in time; is it a node that listens on tls://?")
+    return ConnectError(
+        url,
+        f"the node ended the connection before the TLS handshake was done ({error.strerror}); "
+        "does it listen on tls://, or is it full?",
+    )
 
 
 def start_connect(family: int, where: Any) -> socket.socket:
@@ -189,13 +257,15 @@ def start_connect(family: int, where: Any) -> socket.socket:
     return connecting
 
 
-def is_connected(connecting: socket.socket) -> bool:
+def is_connected(connecting: Transport) -> bool:
     """What became of `start_connect`; False while it is under way, in which case the socket becomes writable when it
-    is not any more.
+    is not any more, or readable where it `wants_input`.
 
     Raises:
         OSError: it failed. The socket is the caller's to close.
     """
+    if isinstance(connecting, TlsSocket):
+        return is_connected(connecting.raw) and connecting.shake_hands()
     error = connecting.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
     if error:
         raise OSError(error, os.strerror(error))
@@ -210,6 +280,11 @@ def is_connected(connecting: socket.socket) -> bool:
         # to itself. It would also keep the port from the node that is about to come back.
         raise ConnectionRefusedError(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED))
     return True
+
+
+def wants_input(connecting: Transport) -> bool:
+    """Whether an attempt goes on when something arrives, and not when there is room."""
+    return isinstance(connecting, TlsSocket) and connecting.wants_input
 
 
 def why_not_connected(error: Exception) -> str:
@@ -238,7 +313,7 @@ def tune(connected: socket.socket) -> None:
         pass
 
 
-def peer_of(connected: socket.socket) -> str:
+def peer_of(connected: Transport) -> str:
     """The peer's address, for logs and statistics."""
     try:
         where = connected.getpeername()
@@ -247,15 +322,16 @@ def peer_of(connected: socket.socket) -> str:
     return f"{where[0]}:{where[1]}" if isinstance(where, tuple) else "in-process"
 
 
-def address_of(listener: socket.socket) -> str:
+def address_of(listener: socket.socket, scheme: str = "tcp") -> str:
     """The URL under which a listening socket is reached."""
     where = listener.getsockname()
-    return str(Address(str(where[0]), int(where[1])))
+    kind = TlsAddress if scheme == "tls" else Address
+    return str(kind(str(where[0]), int(where[1])))
 
 
 if sys.platform != "win32":
 
-    def send_parts(connected: socket.socket, parts: Sequence[bytes | bytearray | memoryview]) -> int:
+    def send_parts(connected: Transport, parts: Sequence[bytes | bytearray | memoryview]) -> int:
         """Send as much of `parts`, one after the other, as the socket takes now; the number of bytes taken.
 
         Raises:
@@ -266,7 +342,7 @@ if sys.platform != "win32":
 
 else:
 
-    def send_parts(connected: socket.socket, parts: Sequence[bytes | bytearray | memoryview]) -> int:
+    def send_parts(connected: Transport, parts: Sequence[bytes | bytearray | memoryview]) -> int:
         """Send as much of `parts`, one after the other, as the socket takes now; the number of bytes taken.
 
         Raises:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import trio
 
 from ecsnet.limits import RECEIVE_CHUNK_BYTES
+from ecsnet.node.tls import Transport
 
 # What was on its way when the peer was told is far less; a flood is not worth reading for the sake of good manners.
 _LINGER_READS_MAX = 64
@@ -30,7 +31,7 @@ def unwrapping() -> Iterator[None]:
         raise error from error.__cause__
 
 
-async def linger(connected: socket.socket, seconds: float) -> None:
+async def linger(connected: Transport, seconds: float) -> None:
     """Say that nothing more comes, then throw away what the peer still sends until it closes too, `seconds` at most.
 
     Closing at once would reset a connection on which something is unread, and the peer's system would throw away

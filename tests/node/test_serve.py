@@ -200,7 +200,7 @@ def test_a_port_in_use_is_one_line_that_says_what_to_do(serve: Any) -> None:
         (("game:number",), "is of type int, not a World"),
         (("game",), "MODULE:WORLD"),
         (("missing.toml",), "no such file"),
-        (("game:world", "--listen", "tls://0.0.0.0:1"), "TLS"),
+        (("game:world", "--listen", "tls://0.0.0.0:1"), "certificate"),
         (("game:world", "--listen", "0.0.0.0:1"), "tcp://0.0.0.0:1"),
         (("game:world", "--data", "game.py"), "it is a file"),
         (("game:world", "--durability", "strict"), "give --data DIR"),

@@ -25,7 +25,7 @@ def test_an_address_is_a_host_and_a_port(url: str, host: str, port: int) -> None
     assert tcp.parse_url(str(address)) == address
 
 
-@pytest.mark.parametrize("url", ["tls://host:1", "ws://host:1", "wss://host:1", "udp://host:1"])
+@pytest.mark.parametrize("url", ["ws://host:1", "wss://host:1", "udp://host:1"])
 def test_a_planned_transport_is_refused_by_name(url: str) -> None:
     """`tls://` that quietly was plain TCP would be worse than none."""
     with pytest.raises(NotBuiltError, match="use tcp://"):
