@@ -281,6 +281,32 @@ class SpatialOut(Structure):
     _fields_ = tuple((name, c_uint64) for name in ("rows", "cells", "moves", "fills", "bytes"))
 
 
+class RuleIn(Structure):
+    __slots__ = ()
+    _fields_ = (
+        ("radius", ctypes.c_double),
+        ("leave", ctypes.c_double),
+        ("tables", c_uint64),
+        ("table_count", c_uint32),
+        ("every", c_uint32),
+        ("axes", c_uint16),
+        ("fields", c_uint16 * 3),
+        ("kind", ctypes.c_uint8),
+        ("referred", ctypes.c_uint8),
+        ("reserved", ctypes.c_uint8 * 6),
+    )
+
+
+class ProfileIn(Structure):
+    __slots__ = ()
+    _fields_ = (("tables", c_uint64), ("hidden", c_uint64), ("table_count", c_uint32), ("hidden_count", c_uint32))
+
+
+class AudienceOut(Structure):
+    __slots__ = ()
+    _fields_ = tuple((name, c_uint64) for name in ("entities", "entries", "floor", "version", "bytes"))
+
+
 class ChunkOut(Structure):
     __slots__ = ()
     _fields_ = (
@@ -450,6 +476,9 @@ STRUCTURES: Final[tuple[type[Structure], ...]] = (
     SearchIn,
     FoundOut,
     SpatialOut,
+    RuleIn,
+    ProfileIn,
+    AudienceOut,
     ChunkOut,
     Merged,
     StampsCursor,
@@ -573,6 +602,32 @@ _SIGNATURES: Final[dict[str, tuple[Any, tuple[Any, ...]]]] = {
     "ecs_spatial_follow": (c_int32, (c_void_p, c_void_p, c_int32)),
     "ecs_spatial_search": (c_int32, (c_void_p, c_void_p, c_int32, POINTER(SearchIn), POINTER(FoundOut))),
     "ecs_spatial_statistics": (None, (c_void_p, POINTER(SpatialOut))),
+    "ecs_audiences_create": (c_int32, (c_void_p, c_uint64, c_uint32, c_uint64, c_uint32, POINTER(c_void_p))),
+    "ecs_audiences_destroy": (None, (c_void_p,)),
+    "ecs_audience_open": (c_int32, (c_void_p, c_void_p, c_uint32, c_uint64, c_uint32)),
+    "ecs_audience_close": (c_int32, (c_void_p, c_uint32)),
+    "ecs_audience_set": (c_int32, (c_void_p, c_uint32, c_uint32, c_uint64, c_uint64)),
+    "ecs_audiences_found": (c_int32, (c_void_p, c_uint32, c_uint64, c_uint64)),
+    "ecs_audiences_update": (c_int32, (c_void_p, c_void_p, c_uint32, c_uint64, c_uint64)),
+    "ecs_audience_delta": (
+        c_int32,
+        (
+            *(c_void_p, c_void_p, c_uint32, c_uint32, c_uint64, POINTER(Cursor), c_uint32),
+            *(c_int32, c_uint32, _u64p, _u64p),
+        ),
+    ),
+    "ecs_audiences_deltas": (
+        c_int32,
+        (
+            *(c_void_p, c_void_p, c_uint32, c_uint64, c_uint64, c_uint64, c_uint64),
+            *(c_uint32, c_uint64, c_uint64, c_uint64, _u64p, _u64p),
+        ),
+    ),
+    "ecs_audience_settle": (c_int32, (c_void_p, c_uint32, c_uint64)),
+    "ecs_audience_digest": (c_int32, (c_void_p, c_void_p, c_uint32, c_uint32, c_void_p)),
+    "ecs_audience_visible": (c_int64, (c_void_p, c_void_p, c_uint32, c_uint32, c_uint32, c_uint64, c_uint64)),
+    "ecs_audience_statistics": (c_int32, (c_void_p, c_uint32, POINTER(AudienceOut))),
+    "ecs_sight": (c_uint32, (c_void_p, c_uint32, _u64p)),
     "ecs_redo_encode": (c_int32, (c_void_p, c_void_p, _u64p, _u64p)),
     "ecs_redo_bound": (c_uint64, (c_void_p,)),
     "ecs_redo_replay": (c_int32, (c_void_p, c_uint64, c_uint64, c_char_p, c_uint64)),

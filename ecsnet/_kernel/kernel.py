@@ -694,6 +694,19 @@ class KernelStore:
         self.tell_version()
         return taken
 
+    def sight(self) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
+        """The entities that came into sight and those that went out of it with what was applied last: neither spawned
+        nor removed. One that came in was not held before. Copies; needs that nobody applies meanwhile."""
+        came, gone = (self._keys_in_sight(which) for which in (0, 1))
+        return came, gone
+
+    def _keys_in_sight(self, which: int) -> NDArray[np.uint64]:
+        address = ctypes.c_uint64()
+        n = self._fast.ecs_sight(self._pointer, which, address)
+        if n == 0:
+            return np.empty(0, np.uint64)
+        return np.ctypeslib.as_array((ctypes.c_uint64 * n).from_address(address.value)).copy()
+
     def block_tables(self, block: bytes) -> list[tuple[int, int]]:
         """How many bytes of a block each of its tables takes, by table id; the block's own head (16) is nobody's.
 

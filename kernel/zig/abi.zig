@@ -9,6 +9,7 @@
 //! took the baton. The kernel trusts pointers and lengths, and checks every number in them.
 
 const std = @import("std");
+const abi_interest = @import("abi_interest.zig");
 const abi_relations = @import("abi_relations.zig");
 const abi_spatial = @import("abi_spatial.zig");
 const abi_journal = @import("abi_journal.zig");
@@ -46,6 +47,7 @@ else
 comptime {
     _ = @import("abi_frame.zig");
     _ = @import("abi_prepared.zig");
+    _ = abi_interest;
     _ = abi_relations;
     _ = @import("abi_redo.zig");
     _ = @import("abi_stamps.zig");
@@ -699,6 +701,9 @@ const manifest: []const u8 = text: {
         .{ "SearchIn", abi_spatial.SearchIn },
         .{ "FoundOut", abi_spatial.FoundOut },
         .{ "SpatialOut", abi_spatial.SpatialOut },
+        .{ "RuleIn", abi_interest.RuleIn },
+        .{ "ProfileIn", abi_interest.ProfileIn },
+        .{ "AudienceOut", abi_interest.AudienceOut },
         .{ "ChunkOut", abi_journal.ChunkOut },
         .{ "Merged", stamps.Merged },
         .{ "StampsCursor", stamps_cut.Cursor },

@@ -27,6 +27,8 @@ pub const Input = struct { bytes: []const u8, last: bool };
 /// `held` is the version that values may be relative to: what the head was before this transaction.
 pub fn apply(head: *Head, arena: std.mem.Allocator, blocks: []const Input, held: u64, from_empty: bool) failure.Error!void {
     assert(head.in_transaction);
+    head.entered.items.len = 0;
+    head.left.items.len = 0;
     if (from_empty) try clear(head);
     for (blocks, 0..) |input, i| {
         var reader: block.Reader = .{ .bytes = input.bytes };
@@ -132,15 +134,15 @@ const Applier = struct {
             const removed = try r.int(u32);
             const inserted = try r.int(u32);
             if (removed > limit or inserted > limit) return r.fail(.count);
-            if (removed > 0) try a.remove(number, removed, limit);
+            if (removed > 0) try a.remove(number, removed, limit, false);
             if (inserted > 0) fresh = try a.insert(number, inserted, limit, false);
         } else {
             columns = try r.varint();
             const flags = try r.int(u8);
             if (flags & ~@as(u8, block.flags_all) != 0) return r.fail(.flags);
             if (flags & block.flag_narrowed != 0 and flags & block.flag_inserted == 0) return r.fail(.flags);
-            if (flags & block.flag_removed != 0) try a.remove(number, try a.count(limit), limit);
-            if (flags & block.flag_left != 0) try a.remove(number, try a.count(limit), limit);
+            if (flags & block.flag_removed != 0) try a.remove(number, try a.count(limit), limit, false);
+            if (flags & block.flag_left != 0) try a.remove(number, try a.count(limit), limit, number == 0);
             if (flags & block.flag_inserted != 0)
                 fresh = try a.insert(number, try a.count(limit), limit, flags & block.flag_narrowed != 0);
         }
@@ -192,13 +194,14 @@ const Applier = struct {
         return .{ .packing = if (try a.r.encoding() == .constant) .constant else .raw, .relative = false };
     }
 
-    fn remove(a: *Applier, number: u16, n: u32, limit: u32) failure.Error!void {
+    fn remove(a: *Applier, number: u16, n: u32, limit: u32, told: bool) failure.Error!void {
         const t = &a.head.tables[number];
         const indices = try a.arena.alloc(u32, n);
         try a.r.names(try a.r.form(), n, limit, indices);
         for (indices) |index| {
             // What was never here needs no removing: inserted and removed within one delta.
             const row = t.findIndex(index) orelse continue;
+            if (told) try a.head.left.append(a.head.gpa, t.keyAt(row));
             try a.head.delete(number, t.keyAt(row));
         }
     }
@@ -275,7 +278,7 @@ const Applier = struct {
         const indices = try a.arena.alloc(u32, n);
         try r.names(try r.form(), n, limit, indices);
         // Which of them came into sight. What follows is the same for all.
-        if (narrowed) _ = try r.take((@as(usize, n) + 7) / 8);
+        const came: []const u8 = if (narrowed) try r.take((@as(usize, n) + 7) / 8) else &.{};
         const keys = try a.arena.alloc(u64, n);
         const constant = try r.encoding() == .constant;
         const generations = try r.take(if (constant) 4 else @as(usize, n) * 4);
@@ -286,6 +289,9 @@ const Applier = struct {
             const k: entity.Key = .{ .index = index, .generation = generation };
             key.* = k.bits();
         }
+        if (narrowed and number == 0) for (keys, 0..) |key, i| {
+            if (came[i / 8] >> @intCast(i % 8) & 1 == 1 and t.find(key) == null) try head.entered.append(head.gpa, key);
+        };
         const cells_in = try a.arena.alloc(?head_file.Strided, t.spec.fields.len);
         @memset(cells_in, null);
         for (cells_in[0..a.fieldsOf(t.spec).len], 0..) |*cell, f| {

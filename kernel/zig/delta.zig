@@ -10,15 +10,18 @@ const std = @import("std");
 const block = @import("block.zig");
 const catalogue = @import("catalogue.zig");
 const changes = @import("changes.zig");
-const failure = @import("failure.zig");
-const limits = @import("limits.zig");
+const narrow = @import("narrow.zig");
 const section = @import("section.zig");
+const since_file = @import("since.zig");
 const sparse = @import("sparse.zig");
 const view = @import("view.zig");
 const wire_section = @import("wire_section.zig");
+const Changed = since_file.Changed;
 const Head = @import("head.zig").Head;
 const Heap = @import("heap.zig").Heap;
 const Item = block.Item;
+const Sight = @import("visible.zig").Sight;
+const Since = since_file.Since;
 
 pub const Cursor = extern struct {
     /// Table (by position in the catalogue) and entity index where the next chunk begins.
@@ -30,6 +33,8 @@ pub const Cursor = extern struct {
     rows: u32 = 0,
 };
 
+pub const Error = error{ OutOfMemory, HistoryGone, BadArgument };
+
 pub const Encoder = struct {
     gpa: std.mem.Allocator,
     out: std.ArrayList(u8) = .empty,
@@ -38,52 +43,69 @@ pub const Encoder = struct {
     /// stays pinned until they are cut.
     reference: ?*const view.Slot = null,
     wire: section.Wire = .{},
+    since: Since,
 
     pub fn init(gpa: std.mem.Allocator) Encoder {
-        return .{ .gpa = gpa, .arena = .init(gpa) };
+        return .{ .gpa = gpa, .arena = .init(gpa), .since = .init(gpa) };
     }
     pub fn deinit(encoder: *Encoder) void {
         encoder.out.deinit(encoder.gpa);
         encoder.arena.deinit();
+        encoder.since.deinit();
     }
 
     /// Cut `(base, slot.version]` from the cursor on into `out`. `HistoryGone` when the change sets
     /// no longer reach back to `base`: use base 0. `budget` 0 means no budget; a block has at least one
     /// row however small it is. On failure the cursor is as it was.
-    pub fn cut(
-        encoder: *Encoder,
-        head: *const Head,
-        slot: *const view.Slot,
-        base: u64,
-        cursor: *Cursor,
-        budget: u32,
-    ) error{ OutOfMemory, HistoryGone, BadArgument }!void {
+    pub fn cut(encoder: *Encoder, head: *const Head, slot: *const view.Slot, base: u64, cursor: *Cursor, budget: u32) Error!void {
+        try encoder.begin(slot, base);
+        encoder.out.items.len = 0;
+        _ = try encoder.append(head, null, cursor, budget);
+    }
+
+    /// From now on what is appended is cut of `(base, slot.version]`.
+    pub fn begin(encoder: *Encoder, slot: *const view.Slot, base: u64) Error!void {
         if (base > slot.version) return error.BadArgument;
         if (base != 0 and base < slot.version and !reaches(slot, base)) return error.HistoryGone;
-        encoder.out.items.len = 0;
-        const start = cursor.*;
-        errdefer cursor.* = start;
+        try encoder.since.begin(slot, base);
+    }
+
+    /// Append a block behind what is in `out`, of all tables or of what somebody sees. Returns how many tables it has. On
+    /// failure the cursor and `out` are as they were.
+    pub fn append(encoder: *Encoder, head: *const Head, sight: ?*const Sight, cursor: *Cursor, budget: u32) Error!u16 {
+        const slot = encoder.since.slot;
+        const base = encoder.since.base;
+        if (sight) |s| {
+            if (s.version != slot.version) return error.BadArgument;
+            if (base != 0 and base < s.log.floor) return error.HistoryGone;
+        }
+        const start = encoder.out.items.len;
+        const before = cursor.*;
+        errdefer {
+            encoder.out.items.len = start;
+            cursor.* = before;
+        }
         const w: block.Writer = .{ .gpa = encoder.gpa, .out = &encoder.out };
         try beginBlock(w);
         encoder.wire.relative = false;
         cursor.rows = 0;
         var tables: u16 = 0;
+        _ = encoder.arena.reset(.retain_capacity);
+        const narrowed: ?narrow.Narrow = if (sight) |s| try .init(encoder.arena.allocator(), s, base) else null;
         while (cursor.table < slot.tables.len) {
-            _ = encoder.arena.reset(.retain_capacity);
             const spec = head.tables[cursor.table].spec;
-            const left: u32 = if (budget == 0)
-                0
-            else
-                @max(1, budget -| @as(u32, @intCast(@min(encoder.out.items.len, budget))));
-            if (budget != 0 and tables > 0 and encoder.out.items.len >= budget) break;
+            const used = encoder.out.items.len - start;
+            const left: u32 = if (budget == 0) 0 else @max(1, budget -| @as(u32, @intCast(@min(used, budget))));
+            if (budget != 0 and tables > 0 and used >= budget) break;
             if (spec.replicated) {
-                if (try encoder.table(w, head, slot, base, cursor, left)) tables += 1;
+                if (try encoder.table(w, head, if (narrowed) |*n| n else null, cursor, left)) tables += 1;
                 if (cursor.index != 0) break; // the table goes on in the next chunk
             }
             cursor.table += 1;
         }
         cursor.done = @intFromBool(cursor.table >= slot.tables.len);
-        finishBlock(encoder.out.items, tables, if (encoder.wire.relative) encoder.reference.?.version else 0);
+        finishBlock(encoder.out.items[start..], tables, if (encoder.wire.relative) encoder.reference.?.version else 0);
+        return tables;
     }
 
     /// Append one table's section; false when nothing of it changed. Sets `cursor.index` to where the
@@ -92,90 +114,146 @@ pub const Encoder = struct {
         encoder: *Encoder,
         w: block.Writer,
         head: *const Head,
-        slot: *const view.Slot,
-        base: u64,
+        sight: ?*const narrow.Narrow,
         cursor: *Cursor,
         left: u32,
     ) error{OutOfMemory}!bool {
         const a = encoder.arena.allocator();
+        const since = &encoder.since;
         const number = cursor.table;
         const spec = head.tables[number].spec;
-        const of = slot.tables[number];
+        const of = since.slot.tables[number];
         const from = cursor.index;
         cursor.index = 0;
-        const room: Room = .of(spec, &head.heap, slot.tables[number], base, left);
+        const room: Room = .of(spec, &head.heap, of, since.base, left);
+        const listed: ?*const narrow.Narrow = if (sight) |s| switch (s.sight.scopes[number]) {
+            .none => return false,
+            .all => null,
+            .listed => s,
+        } else null;
+        const hidden: []const u64 = if (sight) |s| s.sight.profile[number].hidden else &.{};
 
-        var removed: std.ArrayList(Item) = .empty;
-        var inserted: std.ArrayList(Item) = .empty;
+        var found: Rows = .{};
         var end: u64 = std.math.maxInt(u64);
-        var dirty: []?[]u64 = &.{};
-        if (base == 0) {
-            var it = sparse.Iterator.from(of.pages(), from);
-            var used: u64 = 0;
-            while (it.next()) |item| {
-                used += room.needs(item.row);
-                if (used > room.bytes and inserted.items.len > 0) {
-                    end = item.index;
-                    break;
-                }
-                try inserted.append(a, .{ .index = item.index, .row = item.row });
-            }
+        if (listed) |s| {
+            if (!try s.rows(a, since, number, spec, hidden, &found)) return false;
+            clip(&found.inserted, from, room, &end);
+        } else if (since.base == 0) {
+            found.inserted = try everything(a, of, from, room, &end);
         } else {
-            if (!touched(slot, base, number)) return false;
-            try collectKeys(a, slot, base, number, of, &removed, &inserted);
-            dirty = try collectDirty(a, slot, base, number, of, spec.shown);
-            for (inserted.items) |item| {
-                for (dirty) |bitmap| if (bitmap) |words| {
-                    words[item.row / 64] &= ~(@as(u64, 1) << @intCast(item.row & 63));
-                };
-            }
-            clip(&removed, from, room.withoutTexts(), &end);
-            clip(&inserted, from, room, &end);
+            const changed = try since.table(number, spec.shown) orelse return false;
+            found.removed = (try since_file.absent(a, of, changed.gone)).items;
+            found.inserted = changed.come;
+            try allColumns(a, since, changed, hidden, &found.columns);
+            clip(&found.inserted, from, room, &end);
         }
+        clip(&found.removed, from, room.withoutTexts(), &end);
+        clip(&found.left, from, room.withoutTexts(), &end);
 
         var columns: std.ArrayList(section.Column) = .empty;
-        var before: ?[]u64 = null;
-        for (dirty, 0..) |bitmap, f| {
-            const words = bitmap orelse continue;
-            const same = if (before) |b| std.mem.eql(u64, b, words) else false;
-            if (same) {
+        for (found.columns.items) |column| {
+            if (column.same and columns.items.len > 0) {
                 const last = columns.items[columns.items.len - 1];
-                try columns.append(a, .{ .field = @intCast(f), .items = last.items, .same = true });
+                try columns.append(a, .{ .field = column.field, .items = last.items, .same = true });
                 continue;
             }
-            var items = try section.inOrder(a, of.keyList(), of.pages(), words);
-            if (items.items.len == 0) continue;
+            var items = column.items;
             clip(&items, from, room, &end);
-            before = words;
-            if (items.items.len == 0) {
-                before = null;
-                continue;
-            }
-            try columns.append(a, .{ .field = @intCast(f), .items = items.items, .same = false });
+            try columns.append(a, .{ .field = column.field, .items = items, .same = false });
         }
         // A later list may have pulled the end in: what was clipped before it is clipped again.
         for (columns.items) |*column| column.items = below(column.items, end);
         if (end != std.math.maxInt(u64)) cursor.index = @intCast(end);
         const cells = try a.alloc([]const u8, spec.shown);
         for (cells, of.columns[0..spec.shown]) |*to, buffer| to.* = buffer.data;
-        const found: section.Section = .{
+        const written: section.Section = .{
             .spec = spec,
             .heap = &head.heap,
             .keys = of.keyList(),
             .cells = cells,
-            .removed = below(removed.items, end),
-            .inserted = below(inserted.items, end),
+            .removed = below(found.removed, end),
+            .left = below(found.left, end),
+            .inserted = below(found.inserted, end),
+            .narrowed = try bitmapOf(a, below(found.inserted, end), found.entered),
+            .hidden = hidden,
             .columns = columns.items,
             // "all" may only be said when this block also says every inserted row of the table.
-            .whole = from == 0 and end == std.math.maxInt(u64),
+            .others = if (from > 0 or end != std.math.maxInt(u64)) null else if (listed != null) found.others else of.rows - found.inserted.len,
             .reference = if (encoder.reference) |slot_before| slot_before.tables[number] else null,
             .wire = &encoder.wire,
         };
-        if (found.isEmpty()) return false;
-        cursor.rows += try wire_section.write(&found, w, a);
+        if (written.isEmpty()) return false;
+        cursor.rows += try wire_section.write(&written, w, a);
         return true;
     }
 };
+
+/// A table's rows that a delta names, by ascending index.
+pub const Rows = struct {
+    removed: []const Item = &.{},
+    left: []const Item = &.{},
+    inserted: []const Item = &.{},
+    /// Of the inserted, the indices of those that are not new but came into sight.
+    entered: []const u32 = &.{},
+    columns: std.ArrayList(section.Column) = .empty,
+    /// How many rows a reader has beside the inserted; null when nobody counted.
+    others: ?usize = null,
+};
+
+/// A bit for each item whose index is among `indices`, which ascend likewise; null for none.
+fn bitmapOf(a: std.mem.Allocator, items: []const Item, indices: []const u32) error{OutOfMemory}!?[]const u64 {
+    if (indices.len == 0) return null;
+    const bitmap = try a.alloc(u64, (items.len + 63) / 64);
+    @memset(bitmap, 0);
+    var next: usize = 0;
+    var any = false;
+    for (items, 0..) |item, i| {
+        while (next < indices.len and indices[next] < item.index) next += 1;
+        if (next == indices.len) break;
+        if (indices[next] != item.index) continue;
+        bitmap[i / 64] |= @as(u64, 1) << @intCast(i & 63);
+        any = true;
+    }
+    return if (any) bitmap else null;
+}
+
+/// The rows from `from` on for which there is room.
+fn everything(a: std.mem.Allocator, of: *const view.TableView, from: u32, room: Room, end: *u64) error{OutOfMemory}![]Item {
+    var list: std.ArrayList(Item) = .empty;
+    var it = sparse.Iterator.from(of.pages(), from);
+    var used: u64 = 0;
+    while (it.next()) |item| {
+        used += room.needs(item.row);
+        if (used > room.bytes and list.items.len > 0) {
+            end.* = item.index;
+            break;
+        }
+        try list.append(a, .{ .index = item.index, .row = item.row });
+    }
+    return list.items;
+}
+
+fn allColumns(
+    a: std.mem.Allocator,
+    since: *Since,
+    changed: *Changed,
+    hidden: []const u64,
+    into: *std.ArrayList(section.Column),
+) error{OutOfMemory}!void {
+    var items: []const Item = &.{};
+    var passed = false;
+    for (changed.columns, 0..) |*maybe, f| {
+        const column = if (maybe.*) |*c| c else continue;
+        if (!column.same) {
+            items = &.{};
+            passed = true;
+        }
+        if (wire_section.isHidden(hidden, f)) continue;
+        if (passed) items = try since.itemsOf(changed.of, column);
+        try into.append(a, .{ .field = @intCast(f), .items = items, .same = !passed });
+        passed = false;
+    }
+}
 
 /// The head of a block of the wire, which `finishBlock` fills in.
 pub fn beginBlock(w: block.Writer) error{OutOfMemory}!void {
@@ -244,27 +322,9 @@ pub fn collectKeys(
     removed: *std.ArrayList(Item),
     inserted: *std.ArrayList(Item),
 ) error{OutOfMemory}!void {
-    var gone: std.ArrayList(u64) = .empty;
-    var come: std.ArrayList(u64) = .empty;
-    var sets = Sets.of(slot, base);
-    while (sets.next()) |set| {
-        const changed = set.of(number) orelse continue;
-        try gone.appendSlice(a, changed.removed);
-        try come.appendSlice(a, changed.inserted);
-    }
-    view.sortUnique(&gone);
-    view.sortUnique(&come);
-    for (gone.items) |key| {
-        const index: u32 = @truncate(key);
-        // Present again: then it is among the inserted, and a newer generation evicts the older.
-        if (sparse.find(of.pages(), index) != null) continue;
-        if (removed.items.len > 0 and removed.items[removed.items.len - 1].index == index) continue;
-        try removed.append(a, .{ .index = index, .row = 0 });
-    }
-    for (come.items) |key| {
-        const row = of.find(key) orelse continue;
-        try inserted.append(a, .{ .index = @truncate(key), .row = row });
-    }
+    const keys = try since_file.keysSince(a, slot, base, number);
+    removed.* = try since_file.absent(a, of, keys.gone);
+    inserted.* = try since_file.present(a, of, keys.come);
 }
 
 /// By field, for the first `fields` of them, the rows whose cells changed; null where none did.
@@ -358,15 +418,15 @@ const Room = struct {
 };
 
 /// Keep the items from `from` on for which there is room, pulling `end` in to where they stop.
-fn clip(list: *std.ArrayList(Item), from: u32, room: Room, end: *u64) void {
-    var first: usize = 0;
-    while (first < list.items.len and list.items[first].index < from) first += 1;
-    if (first > 0) list.items = list.items[first..];
-    const rows_max = room.rows(list.items);
-    if (list.items.len > rows_max) {
-        end.* = @min(end.*, list.items[rows_max].index);
-        list.items = list.items[0..rows_max];
+fn clip(list: *[]const Item, from: u32, room: Room, end: *u64) void {
+    var items = list.*;
+    while (items.len > 0 and items[0].index < from) items = items[1..];
+    const rows_max = room.rows(items);
+    if (items.len > rows_max) {
+        end.* = @min(end.*, items[rows_max].index);
+        items = items[0..rows_max];
     }
+    list.* = items;
 }
 
 fn below(items: []const Item, end: u64) []const Item {

@@ -27,9 +27,11 @@ const column = @import("column.zig");
 const limits = @import("limits.zig");
 const quantize = @import("quantize.zig");
 const view = @import("view.zig");
+const visible = @import("visible.zig");
 const Heap = @import("heap.zig").Heap;
 const Views = view.Views;
 const Head = @import("head.zig").Head;
+const isHidden = @import("wire_section.zig").isHidden;
 const mix = @import("key_index.zig").mix;
 
 pub const Digest = struct {
@@ -118,6 +120,39 @@ fn rounded(digest: *Digest, seed: u64, field: *const catalogue.Field, keys: []co
         fixed(digest, seed, width, keys[row..][0..n], room[0 .. n * width]);
     }
 }
+/// The digest of a replica that was told what somebody sees: of cells as they are on the wire, hidden ones as zeros.
+pub fn ofSight(head: *const Head, slot: *const view.Slot, sight: *const visible.Sight) Digest {
+    var digest: Digest = .{};
+    for (head.tables, slot.tables, sight.scopes, sight.profile) |*table, of, scope, *profile| {
+        switch (scope) {
+            .none => {},
+            .all => for (0..of.rows) |row| addRow(&digest, head, table.spec, of, profile, row),
+            .listed => |list| for (sight.lists[list].keys.items) |key| {
+                if (of.find(key)) |row| addRow(&digest, head, table.spec, of, profile, row);
+            },
+        }
+    }
+    return digest;
+}
+
+fn addRow(digest: *Digest, head: *const Head, spec: *const catalogue.Table, of: *const view.TableView, profile: *const visible.TableProfile, row: usize) void {
+    const key = of.keyList()[row];
+    digest.add(mix(seedOf(spec.id, rows_field) ^ key));
+    for (spec.visible(), 0..) |*field, f| {
+        const seed = seedOf(spec.id, field.id);
+        if (!isHidden(profile.hidden, f)) {
+            if (quantize.isRounded(field)) {
+                var room: [limits.cell_bytes_max]u8 align(64) = undefined;
+                quantize.wireCells(field, of.columns[f].data[row * field.width ..][0..field.width], room[0..field.width]);
+                digest.add(wideCell(mix(seed ^ key), room[0..field.width]));
+            } else digest.add(cellHash(&head.heap, seed, of, f, spec, row));
+        } else if (field.type == .string) {
+            digest.add(textHash(mix(seed ^ key), ""));
+        } else digest.add(wideCell(mix(seed ^ key), no_cell[0..field.width]));
+    }
+}
+
+const no_cell: [limits.cell_bytes_max]u8 = @splat(0);
 
 fn narrow(comptime T: type, digest: *Digest, seed: u64, keys: []const u64, data: []align(64) const u8) void {
     const cells = @as([*]const T, @ptrCast(data.ptr))[0..keys.len];

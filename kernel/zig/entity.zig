@@ -147,7 +147,10 @@ pub const Space = struct {
         if (k.index >= space.limit) return error.Limit;
         const len = space.places.items.len;
         if (k.index >= len) try space.places.appendNTimes(gpa, .{}, k.index + 1 - len);
-        try space.freed.ensureTotalCapacity(gpa, space.places.items.len);
+        // A peer may free an index and take it in again as often as it likes before the next cut: what counts is who is
+        // alive, and may be freed from here on.
+        const freed = @max(space.places.items.len, space.freed.items.len + space.alive_count + 1);
+        try space.freed.ensureTotalCapacity(gpa, freed);
         try space.free.ensureTotalCapacity(gpa, space.places.items.len);
         const place = &space.places.items[k.index];
         // Reserved here and never given a row: not a replica's doing, and not to be overwritten.
@@ -233,6 +236,20 @@ test "an id does not survive its entity, and its index waits for the next cut" {
     try std.testing.expectEqual(Key.of(first).index, Key.of(third).index);
     try std.testing.expectEqual(Key.of(first).generation + 1, Key.of(third).generation);
     try std.testing.expectError(error.Limit, space.ensure(gpa, 3));
+}
+
+test "an index may be freed and taken in again more often than there are places, before the next cut" {
+    const gpa = std.testing.allocator;
+    var space: Space = .{ .limit = 4 };
+    defer space.deinit(gpa);
+    for (1..40) |generation| {
+        const key: Key = .{ .index = 0, .generation = @intCast(generation) };
+        _ = try space.occupy(gpa, key.bits());
+        space.release(key.bits());
+    }
+    try std.testing.expectEqual(39, space.freed.items.len);
+    space.cut(true);
+    try std.testing.expectEqual(0, space.freed.items.len);
 }
 
 test "undoing a reservation does not stand in the way of undoing an older release" {

@@ -14,8 +14,8 @@
 //! open cut: what a transaction undid was never linked. `to` and `prev` are the writer's own.
 //!
 //! Invariants, after `follow`:
-//! - a row with a reference is in exactly the chain of its target, and every other row is in none:
-//!   what was committed has its targets, so a reference that no row answers does not occur;
+//! - a row with a reference is in exactly the chain of its target, and every other row is in none. What was committed has
+//!   its targets; only where rows came from a peer (`Head.partial`) may one refer to a row that is not there, until it is;
 //! - chains have no order that means anything;
 //! - all cells below `graph_cells` of a table's columns are initialised, and links name cells below it.
 
@@ -25,6 +25,7 @@ const catalogue = @import("catalogue.zig");
 const changes = @import("changes.zig");
 const entity = @import("entity.zig");
 const sparse = @import("sparse.zig");
+const hashCell = @import("key_index.zig").hashCell;
 const Column = @import("column.zig").Column;
 const Head = @import("head.zig").Head;
 const Table = @import("table.zig").Table;
@@ -126,6 +127,8 @@ pub const Graph = struct {
             for (from.inserted.items) |key| settle(link, head, entity.Key.of(key).index);
             eachRow(&field.dirty, from.rows, Settle{ .link = link, .head = head });
             for (target.removed.items) |key| settleChain(link, head, entity.Key.of(key).index);
+            // What came into sight may have been referred to all along.
+            if (head.partial) for (target.inserted.items) |key| if (target.find(key)) |row| settleReferring(link, head, row);
             if (link.value) |value| eachRow(&target.columns[value].dirty, target.rows, Revalue{ .link = link, .head = head });
         }
     }
@@ -150,6 +153,7 @@ pub const Graph = struct {
             if (std.mem.eql(u8, cell, seen)) return;
             settleChain(r.link, r.head, index);
             @memcpy(seen, cell);
+            if (r.head.partial) settleReferring(r.link, r.head, number);
         }
     };
 
@@ -196,6 +200,15 @@ pub const Graph = struct {
             settle(link, head, at - 1);
             at = after;
         }
+    }
+
+    /// Bring every row that refers to a row of the target to its chain.
+    fn settleReferring(link: *Link, head: *Head, row: u32) void {
+        const from = &head.tables[link.table];
+        const target = &head.tables[link.target];
+        const cell = if (link.value) |value| target.columns[value].cell(row) else target.keys.cell(row);
+        var it = from.indexes[link.field].?.with(hashCell(cell));
+        while (it.next()) |key| settle(link, head, entity.Key.of(key).index);
     }
 
     /// Bring one row to the chain of its target, or out of any.

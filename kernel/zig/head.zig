@@ -88,6 +88,11 @@ pub const Head = struct {
     pending: bool = false,
     /// Keys are not handed out here but taken in, from an authority or from a log.
     replica: bool = false,
+    /// Its rows come from a peer, who may see more: a row may refer to one that is not there.
+    partial: bool = false,
+    /// Entities that came into sight and went out of it with the blocks applied last, and live on whether seen or not.
+    entered: std.ArrayList(u64) = .empty,
+    left: std.ArrayList(u64) = .empty,
     /// Each version is written down (`redo.zig`): the open marks are those of the open version alone.
     logged: bool = false,
     /// Marks of the open cut were put aside.
@@ -174,6 +179,8 @@ pub const Head = struct {
         head.gpa.free(head.cells);
         head.gpa.free(head.texts);
         head.told.deinit(head.gpa);
+        head.entered.deinit(head.gpa);
+        head.left.deinit(head.gpa);
         head.heap.deinit();
         head.catalogue.deinit();
     }

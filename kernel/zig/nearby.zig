@@ -45,7 +45,7 @@ pub fn Nearby(comptime T: type, comptime dims: u2) type {
         }
 
         /// The square of the distance.
-        inline fn distance(self: *const Self, row: u32, centre: Place) f64 {
+        pub inline fn distance(self: *const Self, row: u32, centre: Place) f64 {
             var sum: f64 = 0;
             inline for (self.cells, centre) |cells, from| {
                 const difference = @as(f64, cells[row]) - from;
@@ -58,6 +58,13 @@ pub fn Nearby(comptime T: type, comptime dims: u2) type {
 
         /// Rows at most `radius` from `centre`.
         pub fn near(self: *Self, centre: Place, radius: f64) error{OutOfMemory}!void {
+            const start = self.found.items.len;
+            try self.show(centre, radius, Circle{ .of = self, .centre = centre, .square = radius * radius });
+            try self.ascend(start);
+        }
+
+        /// Show `what` every cell that may have rows at most `radius` from `centre`.
+        pub fn show(self: *Self, centre: Place, radius: f64, what: anytype) error{OutOfMemory}!void {
             var low: Cell = undefined;
             var high: Cell = undefined;
             for (centre, &low, &high) |value, *from, *to| {
@@ -65,9 +72,7 @@ pub fn Nearby(comptime T: type, comptime dims: u2) type {
                 from.* = self.grid.at(value - radius - more);
                 to.* = self.grid.at(value + radius + more);
             }
-            const start = self.found.items.len;
-            try self.visit(low, high, Circle{ .of = self, .centre = centre, .square = radius * radius });
-            try self.ascend(start);
+            try self.visit(low, high, what);
         }
 
         const Circle = struct {

@@ -140,7 +140,7 @@ fn encodeTable(head: *const Head, t: *const Table, w: block.Writer, a: std.mem.A
         .removed = removed,
         .inserted = inserted,
         .columns = columns.items,
-        .whole = true,
+        .others = keys.len - inserted.len,
     };
     if (found.isEmpty()) return false;
     _ = try found.write(w, a);

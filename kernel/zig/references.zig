@@ -224,10 +224,12 @@ pub fn check(head: *Head) Refused!void {
         if (!field.foreign_key) continue;
         if (is_null) {
             if (!field.optional) return head.failCell(error.Required, touched.table, f, touched.key, 0, 0);
-        } else if (!has(head, field.target_table, field.target_field, cell)) {
+        } else if (!head.partial and !has(head, field.target_table, field.target_field, cell)) {
             return head.failCell(error.ForeignKey, touched.table, f, touched.key, firstWord(cell), 0);
         }
     }
+    // Of what is seen, a part may go before the rest.
+    if (head.partial) return;
     for (refs.gone.items) |gone| {
         const t = &head.tables[gone.table];
         const width = if (gone.value) |f| t.columns[f].width else 8;

@@ -80,13 +80,13 @@ fn expand(arena: std.mem.Allocator, source: Source, step: Step, key: u64, met: *
 }
 
 /// The rows one step from a row.
-const Neighbours = union(enum) {
+pub const Neighbours = union(enum) {
     none,
     one: u64,
     chain: struct { next: []const u8, from: *const view.TableView, at: u32 },
     index: struct { head: *const Head, link: *const graph.Link, cell: []const u8, it: @import("key_index.zig").KeyIndex.Iterator },
 
-    fn inView(slot: *const view.Slot, link: *const graph.Link, incoming: bool, key: u64) Neighbours {
+    pub fn inView(slot: *const view.Slot, link: *const graph.Link, incoming: bool, key: u64) Neighbours {
         const from = slot.tables[link.table];
         const target = slot.tables[link.target];
         const index = entity.Key.of(key).index;
@@ -125,7 +125,7 @@ const Neighbours = union(enum) {
         return if (target.find(refers) == null) .none else .{ .one = refers };
     }
 
-    fn next(self: *Neighbours) ?u64 {
+    pub fn next(self: *Neighbours) ?u64 {
         switch (self.*) {
             .none => return null,
             .one => |key| {

@@ -31,8 +31,9 @@ pub const Section = struct {
     inserted: []const Item,
     /// By ascending field; those without rows are passed over.
     columns: []const Column,
-    /// The block names every row of the table that it inserts, so that "all" may be said of the others.
-    whole: bool,
+    /// How many rows the table has beside those that this block inserts, where it inserts all that there are to insert:
+    /// "all" may be said of them then. Null otherwise.
+    others: ?usize,
     /// On the wire only. Rows that went out of the reader's sight and may live on.
     left: []const Item = &.{},
     /// Of the inserted those that came into sight, a bit each; null where all are new.
@@ -86,7 +87,7 @@ pub const Section = struct {
             const same = column.same and before != null and before.?.ptr == column.items.ptr;
             const form: block.Form = if (same)
                 .same
-            else if (section.whole and column.items.len == section.keys.len - section.inserted.len)
+            else if (section.others == column.items.len)
                 .all
             else
                 block.Writer.pickForm(column.items);

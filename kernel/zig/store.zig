@@ -349,8 +349,13 @@ pub const Store = struct {
 
     fn applyToHead(store: *Store, blocks: []const apply.Input, from_empty: bool) failure.Error!void {
         const was_replica = store.head.replica;
+        const was_partial = store.head.partial;
         store.head.replica = true;
-        errdefer store.head.replica = was_replica;
+        store.head.partial = true;
+        errdefer {
+            store.head.replica = was_replica;
+            store.head.partial = was_partial;
+        }
         try store.head.begin();
         errdefer {
             store.head.rollback();

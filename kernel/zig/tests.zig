@@ -44,6 +44,7 @@ comptime {
     _ = @import("storage_os_test.zig");
     _ = @import("text_test.zig");
     _ = @import("view_test.zig");
+    _ = @import("visible.zig");
     _ = @import("bytes.zig");
     _ = @import("horizon.zig");
     _ = @import("hub.zig");

@@ -37,7 +37,7 @@ pub fn write(section: *const Section, w: block.Writer, arena: std.mem.Allocator)
         const same = column.same and before != null and before.?.ptr == column.items.ptr;
         const form: block.Form = if (same)
             .same
-        else if (section.whole and column.items.len == section.keys.len - section.inserted.len)
+        else if (section.others == column.items.len)
             .all
         else
             block.Writer.pickForm(column.items);
@@ -109,6 +109,6 @@ fn rowsIn(reference: *const view.TableView, keys: []const u64, items: []const It
     return rows;
 }
 
-fn isHidden(hidden: []const u64, field: usize) bool {
+pub fn isHidden(hidden: []const u64, field: usize) bool {
     return field / 64 < hidden.len and hidden[field / 64] >> @intCast(field % 64) & 1 == 1;
 }
