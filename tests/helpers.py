@@ -367,7 +367,7 @@ class Pair:
     def digests(self) -> set[str]:
         """The digests of the authority and of every replica that is live."""
         with self.authority.store.view() as view:
-            found = {view.digest()}
+            found = {view.digest(wire=True)}
         for replica in self.replicas:
             if replica.state == "live":
                 with replica.view() as view:

@@ -4,11 +4,16 @@ Clients that keep up have equal bases, so a tick costs one encoding and not one 
 two clients is the 112 bytes in front of the block. A client that is behind costs one more encoding, once for all that
 are behind by as much.
 
+Where the schema rounds what it sends, the versions before the newest stay pinned, too: what a link that loses nothing
+is sent is the difference to the one that it was handed last, which takes less than half of what the values do.
+
 Invariants:
 - everything here belongs to one pinned version, and all of it goes when a newer one is taken;
-- nothing is kept for anybody's sake: a client that comes back later gets a delta that is cut then.
+- nothing is kept for anybody's sake: a client that comes back later gets a delta that is cut then;
+- no publication waits for what is pinned here: `yield_pins` lets go of all but the newest.
 """
 
+from collections import deque
 from typing import Any, NamedTuple
 
 from ecsnet._kernel.kernel import KernelStore, Pin
@@ -32,6 +37,10 @@ PART_BYTES_MAX = FRAMES_BYTES_MAX - DELTA_HEAD_BYTES
 """What a datagram has for the block of a delta's part, with its padding."""
 
 _BUDGET_BYTES_MIN = 64
+
+_REFERENCES_MAX = 2
+"""Versions before the newest that deltas may be relative to. Who keeps up is one behind; each costs the buffers of the
+columns that changed since."""
 
 
 class Cut(NamedTuple):
@@ -57,6 +66,7 @@ class Blocks:
         "_parts",
         "_parts_budget_bytes",
         "_pin",
+        "_references",
         "_window",
         "digests_computed",
         "encoded",
@@ -72,7 +82,9 @@ class Blocks:
         self.version = Version(self._pin.version)
         """The version that everything handed out leads to."""
         self.tick = Tick(self._pin.tick)
-        self._cut: dict[tuple[Version, Any, int], Cut] = {}
+        self._references: deque[Pin] | None = deque() if _rounds(kernel) else None
+        """Oldest first. None where no schema's field is rounded: integers alone gain too little by it."""
+        self._cut: dict[tuple[Version, Any, int, bool], Cut] = {}
         self._parts: dict[Version, tuple[Cut, ...] | None] = {}
         self._parts_budget_bytes = 4 * PART_BYTES_MAX
         self._last_base: int = NOT_A_VERSION
@@ -95,7 +107,12 @@ class Blocks:
             return False
         old = self._pin
         self._pin = self._kernel.acquire()
-        old.release()
+        if self._references is None or old.version == EMPTY_VERSION:
+            old.release()
+        else:
+            self._references.append(old)
+            if len(self._references) > _REFERENCES_MAX:
+                self._references.popleft().release()
         self.version, self.tick = Version(self._pin.version), Tick(self._pin.tick)
         self._cut.clear()
         self._parts.clear()
@@ -103,23 +120,38 @@ class Blocks:
         self._digest = NO_DIGEST
         return True
 
-    def delta(self, base: Version) -> Cut | None:
+    def yield_pins(self) -> None:
+        """Let go of all versions but the newest, if a publication was put off for what is pinned. Where it only waits
+        for the disk they stay."""
+        if self._references and self._kernel.statistics().pressure:
+            self._drop_references()
+
+    def _drop_references(self) -> None:
+        while self._references:
+            self._references.popleft().release()
+
+    def delta(self, base: Version, *, held: bool = True) -> Cut | None:
         """Everything that changed in `(base, version]`, or None if that is too big for one frame.
+
+        Args:
+            held: whoever gets it will hold `base` when it comes, and nothing newer. So it is on a link that loses
+                nothing, and keeps the order.
 
         Raises:
             HistoryGone: what changed since `base` is not kept any more; cut from 0.
         """
-        if base == self._last_base:
+        if base == self._last_base and held:
             self.shared += 1
             return self._last_delta
         if base == EMPTY_VERSION:
             delta = self._cut_once(base, None, FULL_SYNC_BYTES_MIN)
             return delta if delta.cursor is None else None
-        delta = self.whole(base)
-        # The next client most likely wants the same.
-        self._last_base = base
-        self._last_delta = delta if delta.length <= FULL_SYNC_BYTES_MIN else None
-        return self._last_delta
+        delta = self._cut_once(base, None, 0, held)
+        found = delta if delta.length <= FULL_SYNC_BYTES_MIN else None
+        if held:
+            # The next client most likely wants the same.
+            self._last_base, self._last_delta = base, found
+        return found
 
     def closing_delta(self, base: Version) -> Cut | None:
         """The same for the delta that closes a sync, which may be larger: what does not fit costs another round, and a
@@ -177,7 +209,7 @@ class Blocks:
             if self._in_window >= _DIGESTS_IN_WINDOW_MAX:
                 return NO_DIGEST
             self._in_window += 1
-            digest = self._pin.digest()
+            digest = self._pin.digest(wire=True)
             self._digest = (int.from_bytes(digest[:8], "little"), int.from_bytes(digest[8:], "little"))
             self.digests_computed += 1
         return self._digest
@@ -193,17 +225,25 @@ class Blocks:
         return self._cut_once(base, None, 0)
 
     def close(self) -> None:
+        self._drop_references()
         self._cut.clear()
         self._pin.release()
 
-    def _cut_once(self, base: Version, cursor: Any, budget_bytes: int) -> Cut:
+    def _reference(self, base: Version) -> Pin | None:
+        for pin in self._references or ():
+            if pin.version == base:
+                return pin
+        return None
+
+    def _cut_once(self, base: Version, cursor: Any, budget_bytes: int, held: bool = False) -> Cut:
         assert base <= self.version, (base, self.version)
-        key = (base, cursor, budget_bytes)
+        reference = self._reference(base) if held else None
+        key = (base, cursor, budget_bytes, reference is not None)
         cut = self._cut.get(key)
         if cut is not None:
             self.shared += 1
             return cut
-        cut = self._cut[key] = self._cut_anew(base, cursor, budget_bytes)
+        cut = self._cut[key] = self._cut_anew(base, cursor, budget_bytes, reference)
         return cut
 
     def _cut_in_parts(self, base: Version) -> tuple[Cut, ...] | None:
@@ -226,9 +266,13 @@ class Blocks:
             budget_bytes = self._parts_budget_bytes = max(_BUDGET_BYTES_MIN, fitting)
         return None
 
-    def _cut_anew(self, base: Version, cursor: Any, budget_bytes: int) -> Cut:
-        delta = self._kernel.delta(self._pin, base, cursor, budget_bytes)
+    def _cut_anew(self, base: Version, cursor: Any, budget_bytes: int, reference: Pin | None = None) -> Cut:
+        delta = self._kernel.delta(self._pin, base, cursor, budget_bytes, reference)
         tail = padding(len(delta.block))
         self.encoded += 1
         self.encoded_bytes += len(delta.block)
         return Cut(delta.block, tail, len(delta.block) + len(tail), delta.cursor)
+
+
+def _rounds(kernel: KernelStore) -> bool:
+    return any(field.quantize for table in kernel.schema.tables for field in table.fields)

@@ -890,6 +890,8 @@ class Authority:
         if self._events is not None:
             self._events.take_in()
         if not refreshed:
+            if self._kernel.staleness:
+                self._blocks.yield_pins()
             return
         self._digest_window = self._blocks.version if self.digest_every_version else self._blocks.tick // self.world.hz
         pin, table = self._blocks.pin, self._sessions_table

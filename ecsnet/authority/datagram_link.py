@@ -153,7 +153,8 @@ class DatagramLink(Link):
         if cuts is None:
             if not acks.is_answered:
                 return self._probe(blocks, now_ns)
-            whole = blocks.delta(base)
+            # Deltas beside the lane that are under way may come first.
+            whole = blocks.delta(base, held=False)
             if whole is None:
                 return self._begin_sync(blocks, base)
             return self._delta(blocks, base, whole, digest_window)

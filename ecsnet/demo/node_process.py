@@ -107,7 +107,9 @@ def _held(node: AuthoritativeNode, asked: Version) -> Held:
     authority = node.authority
     acked = bool(authority.links) and all(link.acked >= asked for link in authority.links)
     with node.store.view() as view:
-        return Held("the authority", view.version, view.digest(), acked, authority.tick_number, authority.epoch)
+        return Held(
+            "the authority", view.version, view.digest(wire=True), acked, authority.tick_number, authority.epoch
+        )
 
 
 if __name__ == "__main__":

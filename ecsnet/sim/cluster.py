@@ -191,7 +191,7 @@ class Cluster:
         if store is None:
             raise ArgumentError("no node runs; there is nothing to take a digest of")
         with store.view() as view:
-            return view.digest()
+            return view.digest(wire=True)
 
     # --- time goes on ------------------------------------------------------------------------------------------------
 

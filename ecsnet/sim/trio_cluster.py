@@ -262,7 +262,7 @@ class TrioCluster:
     def _keep_digest(self) -> None:
         if self._digests is not None and self._store is not None:
             with self._store.view() as view:
-                self._digests[view.version] = view.digest()
+                self._digests[view.version] = view.digest(wire=True)
 
     # --- how it ends -------------------------------------------------------------------------------------------------
 
@@ -319,7 +319,7 @@ class TrioCluster:
         """Of what the node holds: 32 hex digits."""
         assert self._store is not None
         with self._store.view() as view:
-            return view.digest()
+            return view.digest(wire=True)
 
     def lag(self) -> LagFigures:
         """As the cluster of cores counts it: a version that was skipped came with the one that covers it, and what was

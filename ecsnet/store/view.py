@@ -88,10 +88,14 @@ class View(Lookup):
         """Whether `close` was called."""
         return self._pin is None
 
-    def digest(self) -> str:
+    def digest(self, *, wire: bool = False) -> str:
         """The digest of the replicated tables, 32 hex digits: equal worlds have equal digests, whatever order their
-        rows lie in. It scans every cell."""
-        return bytes(self._open().digest()).hex()
+        rows lie in. It scans every cell.
+
+        Args:
+            wire: of the cells as they travel, rounded as the schema says: what a replica of this version has.
+        """
+        return bytes(self._open().digest(wire=wire)).hex()
 
     # --- reading -----------------------------------------------------------------------------------------------------
 

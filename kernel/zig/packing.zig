@@ -40,6 +40,9 @@ pub const Way = union(enum) {
     }
 };
 
+/// Values that are looked at together.
+const chunk = 256;
+
 /// What a lane is like.
 pub const Lane = struct {
     minimum: i64,
@@ -64,6 +67,12 @@ pub const Lane = struct {
         return lane.minimum == lane.maximum;
     }
 
+    /// What bits alone take, or the most there is.
+    pub fn bitsBytes(lane: *const Lane, n: usize) usize {
+        const wide = bitsOf(lane.span());
+        return if (wide > bits_max) std.math.maxInt(usize) else packedBytes(n, wide);
+    }
+
     fn span(lane: *const Lane) u64 {
         return @as(u64, @bitCast(lane.maximum)) -% @as(u64, @bitCast(lane.minimum));
     }
@@ -79,8 +88,8 @@ pub fn weigh(values: []const i64, lane: Lane, centre: i64) Weighed {
         .way = .{ .bits = .{ .minimum = lane.minimum, .bits = @intCast(wide) } },
         .bytes = signedBytes(lane.minimum) + 1 + packedBytes(values.len, wide),
     };
-    // A run takes two bytes at least.
-    if ((lane.changes + 1) * 2 < best.bytes) {
+    // A run takes two bytes at least, and mostly more.
+    if ((lane.changes + 1) * 2 < best.bytes and (lane.changes + 1) * 3 <= @max(values.len, 6)) {
         const bytes = runsBytes(values, lane.changes + 1);
         if (bytes < best.bytes) best = .{ .way = .{ .runs = lane.changes + 1 }, .bytes = bytes };
     }
@@ -174,7 +183,14 @@ pub fn write(w: Writer, values: []const i64, way: Way) error{OutOfMemory}!void {
             try signed(w, how.minimum);
             try w.int(u8, how.bits);
             var bits: BitWriter = try .init(w, values.len, how.bits);
-            for (values) |value| bits.put(@as(u64, @bitCast(value -% how.minimum)));
+            @setRuntimeSafety(false); // undefined memory is not filled then
+            var room: [chunk]u64 = undefined;
+            var from: usize = 0;
+            while (from < values.len) : (from += chunk) {
+                const some = values[from..@min(from + chunk, values.len)];
+                for (room[0..some.len], some) |*to, value| to.* = @bitCast(value -% how.minimum);
+                bits.put(room[0..some.len]);
+            }
             bits.finish();
         },
         .two_class => |how| {
@@ -182,20 +198,36 @@ pub fn write(w: Writer, values: []const i64, way: Way) error{OutOfMemory}!void {
             try w.int(u8, how.small);
             try signed(w, how.minimum);
             try w.int(u8, how.large);
+            const mark_bytes = (values.len + 7) / 8;
+            const small_bytes = packedBytes(values.len - how.larges, how.small);
+            const out = try w.out.addManyAsSlice(w.gpa, mark_bytes + small_bytes + packedBytes(how.larges, how.large));
+            var marks: BitWriter = .{ .out = out[0..mark_bytes], .bits = 1 };
+            var smalls: BitWriter = .{ .out = out[mark_bytes..][0..small_bytes], .bits = how.small };
+            var larges: BitWriter = .{ .out = out[mark_bytes + small_bytes ..], .bits = how.large };
             const limit = @as(u64, 1) << how.small;
-            var marks: BitWriter = try .init(w, values.len, 1);
-            for (values) |value| marks.put(@intFromBool(zigzag(value -% how.centre) >= limit));
+            @setRuntimeSafety(false); // undefined memory is not filled then
+            var mark: [chunk]u64 = undefined;
+            var small: [chunk]u64 = undefined;
+            var large: [chunk]u64 = undefined;
+            var from: usize = 0;
+            while (from < values.len) : (from += chunk) {
+                const some = values[from..@min(from + chunk, values.len)];
+                var n: usize = 0;
+                // Without a branch, which nothing could foretell: each goes to both lists, and one of them keeps it.
+                for (some, 0..) |value, i| {
+                    const z = zigzag(value -% how.centre);
+                    const is_large = @intFromBool(z >= limit);
+                    mark[i] = is_large;
+                    small[i - n] = z;
+                    large[n] = @bitCast(value -% how.minimum);
+                    n += is_large;
+                }
+                marks.put(mark[0..some.len]);
+                smalls.put(small[0 .. some.len - n]);
+                larges.put(large[0..n]);
+            }
             marks.finish();
-            var smalls: BitWriter = try .init(w, values.len - how.larges, how.small);
-            for (values) |value| {
-                const z = zigzag(value -% how.centre);
-                if (z < limit) smalls.put(z);
-            }
             smalls.finish();
-            var larges: BitWriter = try .init(w, how.larges, how.large);
-            for (values) |value| {
-                if (zigzag(value -% how.centre) >= limit) larges.put(@as(u64, @bitCast(value -% how.minimum)));
-            }
             larges.finish();
         },
         .runs => |runs| {
@@ -220,7 +252,7 @@ pub fn read(r: *Reader, how: block.Packing, into: []i64) error{BadBlock}!void {
         .bits => {
             const minimum = try readSigned(r);
             const bits = try width(r);
-            const from: BitReader = .{ .bytes = try r.take(try bytesOf(r, into.len, bits)), .bits = bits };
+            const from = try bitsFrom(r, into.len, bits);
             from.all(minimum, into);
         },
         .two_class => {
@@ -232,18 +264,16 @@ pub fn read(r: *Reader, how: block.Packing, into: []i64) error{BadBlock}!void {
             if (into.len % 8 != 0 and marks[marks.len - 1] >> @intCast(into.len % 8) != 0) return r.fail(.packing);
             var larges: usize = 0;
             for (marks) |byte| larges += @popCount(byte);
-            const low: BitReader = .{ .bytes = try r.take(try bytesOf(r, into.len - larges, small)), .bits = small };
-            const high: BitReader = .{ .bytes = try r.take(try bytesOf(r, larges, large)), .bits = large };
-            var is_low: usize = 0;
-            var is_high: usize = 0;
+            const low = try bitsFrom(r, into.len - larges, small);
+            const high = try bitsFrom(r, larges, large);
+            var highs: usize = 0;
             for (into, 0..) |*to, i| {
-                if (marks[i / 8] >> @intCast(i % 8) & 1 == 0) {
-                    to.* = centre +% unzigzag(low.at(is_low));
-                    is_low += 1;
-                } else {
-                    to.* = minimum +% @as(i64, @bitCast(high.at(is_high)));
-                    is_high += 1;
-                }
+                const is_large = marks[i / 8] >> @intCast(i % 8) & 1;
+                // Both are read, and one of them is taken: which nothing could foretell.
+                const value = centre +% unzigzag(low.at(i - highs));
+                const other = minimum +% @as(i64, @bitCast(high.at(highs)));
+                to.* = if (is_large == 1) other else value;
+                highs += is_large;
             }
         },
         .runs => {
@@ -382,17 +412,39 @@ const BitWriter = struct {
         return .{ .out = try w.out.addManyAsSlice(w.gpa, packedBytes(n, bits)), .bits = bits };
     }
 
-    inline fn put(writer: *BitWriter, value: u64) void {
+    fn put(writer: *BitWriter, values: []const u64) void {
         @setRuntimeSafety(false);
-        writer.left |= value << @intCast(writer.fill & 63);
-        writer.fill += writer.bits;
-        if (writer.fill >= 64) {
-            std.mem.writeInt(u64, writer.out.ptr[writer.at..][0..8], writer.left, .little);
-            writer.at += 8;
-            writer.fill -= 64;
-            // What did not fit; nothing where all did.
-            writer.left = if (writer.fill == 0) 0 else value >> @intCast(writer.bits - writer.fill);
+        var left = writer.left;
+        var fill: u7 = writer.fill;
+        var at = writer.at;
+        const bits: u7 = writer.bits;
+        var i: usize = 0;
+        // Four that fit a word are joined first.
+        if (bits <= 16) while (i + 4 <= values.len) : (i += 4) {
+            const b: u6 = @intCast(bits);
+            const low = values[i] | values[i + 1] << b;
+            const high = values[i + 2] | values[i + 3] << b;
+            append(writer.out, &left, &fill, &at, low | high << (2 * (b & 31)), bits * 4);
+        };
+        for (values[i..]) |value| append(writer.out, &left, &fill, &at, value, bits);
+        writer.left = left;
+        writer.fill = fill;
+        writer.at = at;
+    }
+
+    inline fn append(out: []u8, left: *u64, fill: *u7, at: *usize, value: u64, bits: u7) void {
+        @setRuntimeSafety(false);
+        left.* |= value << @intCast(fill.*);
+        const next = @as(u8, fill.*) + bits;
+        if (next < 64) {
+            fill.* = @intCast(next);
+            return;
         }
+        std.mem.writeInt(u64, out.ptr[at.*..][0..8], left.*, .little);
+        at.* += 8;
+        // What did not fit; nothing where all did.
+        left.* = if (next == 64) 0 else value >> @intCast(64 - fill.*);
+        fill.* = @intCast(next - 64);
     }
 
     fn finish(writer: *BitWriter) void {
@@ -404,37 +456,37 @@ const BitWriter = struct {
     }
 };
 
+/// The next `n` values of `bits` bits.
+fn bitsFrom(r: *Reader, n: usize, bits: u6) error{BadBlock}!BitReader {
+    const from = r.at;
+    _ = try r.take(try bytesOf(r, n, bits));
+    return .{ .bytes = r.bytes[from..], .bits = bits, .mask = (@as(u64, 1) << bits) - 1 };
+}
+
 const BitReader = struct {
+    /// To the end of the block, so that all but the last values of it are read by one load.
     bytes: []const u8,
     bits: u6,
+    mask: u64,
 
-    fn at(reader: *const BitReader, i: usize) u64 {
+    inline fn at(reader: *const BitReader, i: usize) u64 {
+        @setRuntimeSafety(false); // what there is no load of eight bytes for goes the safe way
         const bit = i * reader.bits;
         const byte = bit / 8;
-        const mask = (@as(u64, 1) << reader.bits) - 1;
-        if (byte + 8 <= reader.bytes.len)
-            return std.mem.readInt(u64, reader.bytes[byte..][0..8], .little) >> @intCast(bit % 8) & mask;
+        if (byte + 8 > reader.bytes.len) return reader.last(bit);
+        return std.mem.readInt(u64, reader.bytes.ptr[byte..][0..8], .little) >> @intCast(bit % 8) & reader.mask;
+    }
+
+    fn last(reader: *const BitReader, bit: usize) u64 {
+        @branchHint(.cold);
         var word: [8]u8 = @splat(0);
-        const tail = reader.bytes[@min(byte, reader.bytes.len)..];
+        const tail = reader.bytes[@min(bit / 8, reader.bytes.len)..];
         @memcpy(word[0..tail.len], tail);
-        return std.mem.readInt(u64, &word, .little) >> @intCast(bit % 8) & mask;
+        return std.mem.readInt(u64, &word, .little) >> @intCast(bit % 8) & reader.mask;
     }
 
     fn all(reader: *const BitReader, minimum: i64, into: []i64) void {
-        const bits: usize = reader.bits;
-        const mask = (@as(u64, 1) << reader.bits) - 1;
-        // Those that eight bytes can be loaded for.
-        const whole = if (reader.bytes.len < 8) 0 else if (bits == 0) into.len else @min(into.len, (reader.bytes.len - 8) * 8 / bits);
-        {
-            @setRuntimeSafety(false);
-            var bit: usize = 0;
-            for (into[0..whole]) |*to| {
-                const word = std.mem.readInt(u64, reader.bytes.ptr[bit / 8 ..][0..8], .little);
-                to.* = minimum +% @as(i64, @bitCast(word >> @intCast(bit % 8) & mask));
-                bit += bits;
-            }
-        }
-        for (into[whole..], whole..) |*to, i| to.* = minimum +% @as(i64, @bitCast(reader.at(i)));
+        for (into, 0..) |*to, i| to.* = minimum +% @as(i64, @bitCast(reader.at(i)));
     }
 };
 

@@ -64,9 +64,9 @@ pub fn Steps(comptime F: type) type {
             return @as(i64, @bitCast(x + magic)) - magic_bits;
         }
 
-        /// The quanta of `values`. False if one of them is not below `bound`; then they are not to be used.
-        pub fn quanta(steps: *const Self, values: []const F, into: []i64, bound: f64) bool {
-            assert(values.len == into.len);
+        /// The quanta of `cells`. False if one of them is not below `bound`; then they are not to be used.
+        pub fn quanta(steps: *const Self, cells: []const F, into: []i64, bound: f64) bool {
+            assert(cells.len == into.len);
             @setRuntimeSafety(false);
             const n = 4;
             const inverse: @Vector(n, f64) = @splat(steps.inverse);
@@ -75,15 +75,15 @@ pub fn Steps(comptime F: type) type {
             const off: @Vector(n, i64) = @splat(magic_bits);
             var fit: @Vector(n, bool) = @splat(true);
             var i: usize = 0;
-            while (i + n <= values.len) : (i += n) {
-                const v: @Vector(n, F) = values[i..][0..n].*;
+            while (i + n <= cells.len) : (i += n) {
+                const v: @Vector(n, F) = cells[i..][0..n].*;
                 const x = @as(@Vector(n, f64), v) * inverse;
                 fit = fit & (@abs(x) < most);
                 into[i..][0..n].* = @as(@Vector(n, i64), @bitCast(x + add)) -% off;
             }
             var all = @reduce(.And, fit);
-            while (i < values.len) : (i += 1) {
-                const x = @as(f64, values[i]) * steps.inverse;
+            while (i < cells.len) : (i += 1) {
+                const x = @as(f64, cells[i]) * steps.inverse;
                 all = all and @abs(x) < bound;
                 into[i] = @as(i64, @bitCast(x + magic)) -% magic_bits;
             }
@@ -92,6 +92,21 @@ pub fn Steps(comptime F: type) type {
 
         pub inline fn value(steps: *const Self, q: i64) F {
             return @floatCast(@min(@max(@as(f64, @floatFromInt(q)) * steps.step, steps.low), steps.high));
+        }
+
+        /// What `value` says, of many; each is at most `quanta_max` in magnitude.
+        pub fn values(steps: *const Self, qs: []const i64, into: []F) void {
+            assert(qs.len == into.len);
+            @setRuntimeSafety(false);
+            const n = 4;
+            const bounded = steps.low != -std.math.inf(f64) or steps.high != std.math.inf(f64);
+            var i: usize = 0;
+            if (!bounded) while (i + n <= qs.len) : (i += n) {
+                const q: @Vector(n, i64) = qs[i..][0..n].*;
+                const x = @as(@Vector(n, f64), @bitCast(q +% @as(@Vector(n, i64), @splat(magic_bits)))) - @as(@Vector(n, f64), @splat(magic));
+                into[i..][0..n].* = @as(@Vector(n, F), @floatCast(x * @as(@Vector(n, f64), @splat(steps.step))));
+            };
+            for (into[i..], qs[i..]) |*to, q| to.* = steps.value(q);
         }
 
         pub fn wire(steps: *const Self, v: F) F {
@@ -239,6 +254,9 @@ test "a float is half a step away at most, and its quantum can be told again" {
             const values: [7]F = .{ v, 0, w, -v, -0.0, 0.4 * v, v };
             try std.testing.expect(steps.quanta(&values, &many, quanta_max));
             for (values, many) |value, got| try std.testing.expectEqual(steps.quantum(value).?, got);
+            var back: [7]F = undefined;
+            steps.values(&many, &back);
+            for (back, many) |got, quantum_| try std.testing.expectEqual(steps.value(quantum_), got);
         }
     }
 }

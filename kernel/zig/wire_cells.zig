@@ -13,6 +13,7 @@ const assert = std.debug.assert;
 const block = @import("block.zig");
 const catalogue = @import("catalogue.zig");
 const head_file = @import("head.zig");
+const memory = @import("memory.zig");
 const packing = @import("packing.zig");
 const quantize = @import("quantize.zig");
 const Field = catalogue.Field;
@@ -57,26 +58,26 @@ pub const Writer = struct {
         const lanes: u32 = if (field.rotation) 1 else field.count;
         if (!isPackable(field) or lanes > lanes_max) return null;
         const n = items.len;
-        const values = try writer.arena.alloc(i64, n * lanes);
+        const values = try integers(writer.arena, n * lanes);
         if (!gather(field, data, .{ .items = items }, values, quantize.quanta_max)) return null;
         const raw_bytes = n * field.width;
 
-        var absolute: Choice = undefined;
-        const whole = absolute.make(values, lanes, null);
-        if (whole.constant and n > 1 and field.width <= whole.bytes) return null; // raw says it is constant
-        var best: struct { choice: *const Choice, bytes: usize, values: []const i64, relative: bool } =
-            .{ .choice = &absolute, .bytes = whole.bytes, .values = values, .relative = false };
+        var best: struct { choice: *const Choice, bytes: usize, values: []const i64, relative: bool } = undefined;
+        best.bytes = std.math.maxInt(usize);
         var differences: Choice = undefined;
         if (base) |b| if (!field.rotation) {
-            const now = try writer.arena.alloc(i64, values.len);
-            const before = try writer.arena.alloc(i64, values.len);
+            const before = try integers(writer.arena, values.len);
             const known = if (field.quantize == 0) true else below(values, recoverable(field));
             if (known and gather(field, b.data, .{ .rows = b.rows }, before, recoverable(field))) {
-                for (now, values, before) |*to, value, was| to.* = value -% was;
-                const found = differences.make(now, lanes, 0);
-                if (found.bytes < best.bytes) best = .{ .choice = &differences, .bytes = found.bytes, .values = now, .relative = true };
+                for (before, values) |*was, value| was.* = value -% was.*;
+                const found = differences.make(before, lanes, 0, best.bytes);
+                best = .{ .choice = &differences, .bytes = found.bytes, .values = before, .relative = true };
             }
         };
+        var absolute: Choice = undefined;
+        const whole = absolute.make(values, lanes, null, best.bytes);
+        if (whole.constant and n > 1 and field.width <= whole.bytes) return null; // raw says it is constant
+        if (whole.bytes < best.bytes) best = .{ .choice = &absolute, .bytes = whole.bytes, .values = values, .relative = false };
         if (best.bytes >= raw_bytes) return null;
         for (best.choice.ways[0..lanes], 0..) |way, lane| try packing.write(writer.w, best.values[lane * n ..][0..n], way);
         return .{ .packing = best.choice.packing, .relative = best.relative };
@@ -106,7 +107,8 @@ const Choice = struct {
 
     const Found = struct { bytes: usize, constant: bool };
 
-    fn make(choice: *Choice, values: []const i64, lanes: u32, centre: ?i64) Found {
+    /// `bytes_max` is what is there already: what bits alone would take far more for is not looked at closely.
+    fn make(choice: *Choice, values: []const i64, lanes: u32, centre: ?i64, bytes_max: usize) Found {
         const n = values.len / lanes;
         var constant = true;
         var bytes: usize = 0;
@@ -114,6 +116,11 @@ const Choice = struct {
             const of = values[lane * n ..][0..n];
             const like: packing.Lane = .of(of);
             constant = constant and like.isConstant();
+            if (bytes > bytes_max or like.changes > n / 4 and like.bitsBytes(n) / 2 > bytes_max) {
+                bytes = std.math.maxInt(usize) / 2;
+                if (!constant) break;
+                continue;
+            }
             const found = if (lane == 0)
                 packing.weigh(of, like, centre orelse packing.centreOf(of))
             else
@@ -134,6 +141,10 @@ pub fn isPackable(field: *const Field) bool {
         .bytes, .string => false,
         else => true,
     };
+}
+
+fn integers(arena: std.mem.Allocator, n: usize) error{OutOfMemory}![]i64 {
+    return memory.take(i64, .of(i64), arena, n);
 }
 
 fn recoverable(field: *const Field) f64 {
@@ -186,20 +197,20 @@ fn gatherOf(comptime kind: catalogue.Type, field: *const Field, data: []const u8
     const width = field.width;
     const n = list.len;
     // Checked for all of them at once; the loops below go without.
-    for (list) |one| assert((@as(usize, rowOf(one)) + 1) * width <= data.len);
+    var last: u32 = 0;
+    for (list) |one| last = @max(last, rowOf(one));
+    assert((@as(usize, last) + 1) * width <= data.len);
     for (0..field.count) |lane| {
         const to = into[lane * n ..][0..n];
         if (kind == .f32 or kind == .f64) {
             const steps: Steps(T) = .of(field);
+            @setRuntimeSafety(false); // undefined memory is not filled then
             var room: [256]T = undefined;
             var i: usize = 0;
             while (i < n) {
                 const some = @min(room.len, n - i);
-                {
-                    @setRuntimeSafety(false);
-                    for (room[0..some], list[i..][0..some]) |*cell, one|
-                        cell.* = @bitCast(data[@as(usize, rowOf(one)) * width + lane * size ..][0..size].*);
-                }
+                for (room[0..some], list[i..][0..some]) |*cell, one|
+                    cell.* = @bitCast(data[@as(usize, rowOf(one)) * width + lane * size ..][0..size].*);
                 if (!steps.quanta(room[0..some], to[i..][0..some], bound)) return false;
                 i += some;
             }
@@ -228,7 +239,7 @@ pub fn read(r: *Reader, arena: std.mem.Allocator, field: *const Field, how: bloc
         .constant => return .{ .base = (try r.take(width)).ptr, .stride = 0 },
         .planes => {
             const planes = try r.take(try bytesOf(r, n, width));
-            const cells = try arena.alloc(u8, planes.len);
+            const cells = try memory.take(u8, .@"8", arena, planes.len);
             packing.fromPlanes(planes, width, cells);
             return .{ .base = cells.ptr, .stride = width };
         },
@@ -238,10 +249,10 @@ pub fn read(r: *Reader, arena: std.mem.Allocator, field: *const Field, how: bloc
     if (!isPackable(field)) return r.fail(.packing);
     const relative = how.relative;
     if (relative and field.rotation) return r.fail(.packing);
-    const cells = try arena.alloc(u8, try bytesOf(r, n, width));
-    const values = try arena.alloc(i64, n);
+    const cells = try memory.take(u8, .@"8", arena, try bytesOf(r, n, width));
+    const values = try integers(arena, n);
     const lanes: u32 = if (field.rotation) 1 else field.count;
-    const before: []i64 = if (relative) try arena.alloc(i64, n * lanes) else &.{};
+    const before: []i64 = if (relative) try integers(arena, n * lanes) else &.{};
     if (relative and !gather(field, base.?.data, .{ .rows = base.?.rows }, before, recoverable(field))) return r.fail(.packing);
     for (0..lanes) |lane| {
         try packing.read(r, how.packing, values);
@@ -297,7 +308,13 @@ fn scatter(comptime kind: catalogue.Type, field: *const Field, lane: usize, valu
         const steps: Steps(T) = .of(field);
         if (!below(values, quantize.quanta_max + 1)) return false;
         @setRuntimeSafety(false);
-        for (values, 0..) |value, i| cells[i * width + lane * size ..][0..size].* = @bitCast(steps.value(value));
+        var room: [256]T = undefined;
+        var from: usize = 0;
+        while (from < values.len) : (from += room.len) {
+            const some = values[from..@min(from + room.len, values.len)];
+            steps.values(some, room[0..some.len]);
+            for (room[0..some.len], from..) |cell, i| cells[i * width + lane * size ..][0..size].* = @bitCast(cell);
+        }
         return true;
     }
     if (T != u64 and T != i64) {
