@@ -1,5 +1,6 @@
 """A client in a game's own loop, with a thread for the network and without."""
 
+import contextlib
 import gc
 import socket
 import threading
@@ -23,10 +24,14 @@ from ecsnet.errors import (
     SchemaMismatchError,
     UnknownNameError,
 )
+from ecsnet.ids import Entity
 from ecsnet.node import AuthoritativeNode, tcp
 from ecsnet.replica import CommandAnswered, StateChanged
 from ecsnet.schema import loads
-from ecsnet.store import col
+from ecsnet.store import Transaction, col
+from ecsnet.wire.messages import Reason
+from ecsnet.world import Client as WorldClient
+from ecsnet.world import World
 from tests.arena import TEXT, arena
 from tests.node.drivers import PATIENCE_S, lively, poll_until
 
@@ -34,7 +39,13 @@ from tests.node.drivers import PATIENCE_S, lively, poll_until
 @pytest.fixture
 def node() -> Iterator[AuthoritativeNode]:
     """A node in a thread of its own, as in a game that hosts what it plays."""
-    running = AuthoritativeNode(lively(), listen="tcp://127.0.0.1:0")
+    with running_in_thread(lively()) as running:
+        yield running
+
+
+@contextlib.contextmanager
+def running_in_thread(world: World) -> Iterator[AuthoritativeNode]:
+    running = AuthoritativeNode(world, listen="tcp://127.0.0.1:0")
     ready = threading.Event()
 
     async def main() -> None:
@@ -49,6 +60,23 @@ def node() -> Iterator[AuthoritativeNode]:
     running.stop()
     thread.join(PATIENCE_S)
     assert not thread.is_alive()
+
+
+def writable() -> World:
+    """A world whose players write a component of their own, and may give themselves another."""
+    key = '{ name = "entity_id", type = "u64", foreign_key = "entities.id" }'
+    text = '[database]\nname = "writable"\nversion = "1.0.0"\n'
+    text += f'[tables.stick]\nparent_table = "entities"\nwriters = [{{ operations = ["update"] }}]\nfields = [{key}, '
+    text += '{ name = "x", type = "f32", default = 0.0 }]\n'
+    text += '[tables.flag]\nparent_table = "entities"\nwriters = [{ operations = ["insert", "delete"] }]\n'
+    text += f"fields = [{key}]\n"
+    world = World(loads(text), hz=60)
+    world.on_join(arrive)
+    return world
+
+
+def arrive(tx: Transaction, client: WorldClient) -> Entity:
+    return tx.spawn(stick={}, owner=client)
 
 
 @pytest.fixture(params=["a thread", "polled"])
@@ -85,6 +113,26 @@ def test_a_command_is_answered_by_its_ticket_and_by_an_event(node: Authoritative
         assert [event.ticket for event in events if isinstance(event, CommandAnswered)] == [accepted, rejected]
         assert client.view.version >= accepted.version
         poll_until(client, lambda: client.view[client.entity, "transform.x"] > 0.0)
+
+
+def test_a_client_writes_what_is_its_own(threaded: bool) -> None:
+    """Over a socket, from a game's loop; what is another's is refused, and nobody's world shows it."""
+    with (
+        running_in_thread(writable()) as node,
+        ecsnet.connect(node.addresses[0], writable(), wait_s=PATIENCE_S, threaded=threaded) as client,
+        ecsnet.connect(node.addresses[0], wait_s=PATIENCE_S, threaded=True) as other,
+    ):
+        mine = client.write(client.entity, "stick", x=0.5)
+        theirs = other.write(client.entity, "stick", x=-0.5)
+        flag = client.insert(client.entity, flag={})
+        poll_until(client, lambda: mine.status != "pending" and flag.status != "pending")
+        poll_until(other, lambda: theirs.status != "pending")
+        assert (mine.status, flag.status) == ("accepted", "accepted")
+        assert (theirs.status, theirs.code) == ("rejected", Reason.NOT_ALLOWED)
+        gone = client.delete(client.entity, "flag")
+        poll_until(client, lambda: gone.status != "pending" and (client.entity, "flag") not in client.view)
+        poll_until(other, lambda: other.view[client.entity, "stick.x"] == 0.5)
+        assert gone.status == "accepted"
 
 
 def test_what_is_read_between_two_polls_is_of_one_version(node: AuthoritativeNode, threaded: bool) -> None:

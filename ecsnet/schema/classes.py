@@ -19,7 +19,7 @@ from ecsnet.schema.model import ENTITIES, Schema, Spatial
 from ecsnet.schema.positions import Path, Positions
 from ecsnet.schema.python import Row, Struct
 from ecsnet.schema.rules import InterestRule, Writer
-from ecsnet.schema.source import Node, Source
+from ecsnet.schema.source import Node, Source, dotted
 
 
 def schema_of(
@@ -88,6 +88,8 @@ class ClassSource(Source):
         cls = self.classes.get(str(path[1])) if len(path) > 1 and path[0] in ("tables", "structs") else None
         if cls is None:
             key = ".".join(str(part) for part in path[1:]) if path[:1] == ("database",) else ""
+            if path[:1] == ("interest",):
+                key = dotted(path)
             return SchemaError(code, self.file, None, None, key, reason, hint)
         field, rest = self._field(path)
         key = ".".join([cls.__name__, *([field] if field else []), *(str(part) for part in rest)])

@@ -135,7 +135,7 @@ class Cluster:
         self._seed = str(seed)
         self._trace = Trace()
         self._model = model
-        self._relay = Relay(self.checkers, model)
+        self._relay = Relay(self.checkers, model, world.schema)
         self.node = NodeSide(world, self._seed, setup, self._relay, self.checkers, durability)
         self._relay.on_left = self._session_left
         self._game: list[Play] = []

@@ -26,6 +26,7 @@ from ecsnet.wire.codec import encode
 from ecsnet.wire.datagrams import FRAMES_BYTES_MAX, fragment, is_reliable, pack, reset
 from ecsnet.wire.framing import FrameReader, header
 from ecsnet.wire.messages import (
+    WRITE,
     Ack,
     Command,
     CommandSignature,
@@ -405,6 +406,24 @@ def _unknown_command(player: HostilePlayer) -> None:
     player.say(Command(session=session, sequence=player._sequence, tick=0, command=60_000))
 
 
+def _writes_anything(player: HostilePlayer) -> None:
+    """Any operation on any table, of rows that are most likely another's, with cells of any bytes."""
+    random, session = player.random, player.ids()[0]
+    table = random.choice(player.world.schema.tables)
+    rows = random.randint(1, 3)
+    columns = sorted(random.sample(table.fields, random.randint(0, min(3, len(table.fields)))), key=lambda one: one.id)
+    data = bytes((random.randint(0, 4), len(columns))) + rows.to_bytes(2, "little")
+    data += b"".join(column.id.to_bytes(2, "little") for column in columns)
+    data += b"".join((1 << 32 | random.randrange(64)).to_bytes(8, "little") for _ in range(rows))
+    data += b"".join(random.randbytes(column.width * rows) for column in columns)
+    if random.random() < 0.3:
+        data = mutated(data, random)
+    player._sequence += 1
+    player.say(
+        Command(session=session, sequence=player._sequence, tick=0, command=table.id, flags=WRITE, arguments=data)
+    )
+
+
 def _flood_of_commands(player: HostilePlayer) -> None:
     for _ in range(FLOOD):
         player.say(player.command())
@@ -460,6 +479,7 @@ TRICKS_INSIDE: dict[str, Trick] = {
     "command again": _command_again,
     "garbage arguments": _garbage_arguments,
     "unknown command": _unknown_command,
+    "writes anything": _writes_anything,
     "flood of commands": _flood_of_commands,
     "flood of pings": _flood_of_pings,
     "mutated frames": _mutated_frames,

@@ -26,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ecsnet.store import View
+from ecsnet.wire.writes import DirectWrite
 from ecsnet.world import Client
 
 __all__ = ["GameModel", "Model", "RowsOf", "differences_of"]
@@ -52,6 +53,10 @@ class Model(Protocol):
     def command(self, client: Client, name: str, arguments: Mapping[str, Any]) -> None:
         """A command was accepted. Enums come as numbers, as the wire has them."""
 
+    def written(self, client: Client, write: DirectWrite) -> None:
+        """A client's own write was accepted: its rows and columns are what the client sent. Keys of rows that it
+        inserted into a table with keys of its own are the node's to give, and not told."""
+
     def system(self, name: str, tick: int) -> None:
         """A system ran and was committed."""
 
@@ -76,6 +81,9 @@ class GameModel:
         pass
 
     def command(self, client: Client, name: str, arguments: Mapping[str, Any]) -> None:
+        pass
+
+    def written(self, client: Client, write: DirectWrite) -> None:
         pass
 
     def system(self, name: str, tick: int) -> None:

@@ -11,9 +11,11 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ecsnet.ids import Tick
+from ecsnet.schema import Schema
 from ecsnet.session.server import Outcome, PendingCommand
 from ecsnet.sim.checkers import Checkers
 from ecsnet.wire.messages import CommandStatus
+from ecsnet.wire.writes import decode_write_untrusted
 from ecsnet.world import Client
 
 if TYPE_CHECKING:
@@ -23,9 +25,10 @@ if TYPE_CHECKING:
 class Relay:
     """An `Observer` of the authority."""
 
-    def __init__(self, checkers: Checkers, model: "Model | None") -> None:
+    def __init__(self, checkers: Checkers, model: "Model | None", schema: Schema) -> None:
         self._checkers = checkers
         self._model = model
+        self._schema = schema
         self.on_left: Callable[[int], object] = lambda session: None
         self._untold: list[Callable[[], None]] = []
         self._made: deque[tuple[int, list[Callable[[], None]]]] = deque()
@@ -64,6 +67,10 @@ class Relay:
         if model is not None and signature is not None and outcome.status == CommandStatus.ACCEPTED:
             arguments = dict(zip((one.name for one in signature.parameters), command.values, strict=True))
             self._untold.append(lambda: model.command(client, signature.name, arguments))
+        if model is not None and command.write is not None and outcome.status == CommandStatus.ACCEPTED:
+            table, data = command.write
+            write = decode_write_untrusted(self._schema.table_by_id(table), data)
+            self._untold.append(lambda: model.written(client, write))
 
     def system(self, tick: Tick, name: str, ok: bool) -> None:
         model = self._model

@@ -5,12 +5,13 @@ from pathlib import Path
 from typing import Any
 
 from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from ecsnet.schema import Schema, load, loads
 from ecsnet.schema.write_python import to_python
 from ecsnet.schema.write_toml import to_toml
 from tests.schema.test_classes import SAME
-from tests.schema.toml_texts import schema_declarations, schema_text
+from tests.schema.toml_texts import interest_declarations, schema_declarations, schema_text
 
 EXAMPLES = Path(__file__).parents[2] / "schema" / "examples"
 
@@ -25,12 +26,13 @@ def of_classes(text: str) -> Schema:
 
 
 @settings(max_examples=60, deadline=None)
-@given(schema_declarations())
-def test_any_schema_is_the_same_in_either_spelling(tables: dict[str, Any]) -> None:
-    """Whatever the language can say: names like Python's own, odd floats, ids with gaps, structs, notes."""
-    schema = loads(schema_text(tables))
+@given(schema_declarations(), st.data())
+def test_any_schema_is_the_same_in_either_spelling(tables: dict[str, Any], data: st.DataObject) -> None:
+    """Whatever the language can say: names like Python's own, odd floats, ids with gaps, structs, notes, rules."""
+    schema = loads(schema_text(tables, interest=data.draw(interest_declarations(tables))))
     again = of_classes(to_python(schema))
     assert again.fingerprint == schema.fingerprint
+    assert again.interest == schema.interest
     assert again.tables == schema.tables, "notes too"
     assert loads(to_toml(schema)).tables == loads(to_toml(again)).tables == schema.tables
 

@@ -135,6 +135,67 @@ def written(value: Any) -> str:
     return repr(value)
 
 
+roles = st.from_regex(r"[a-z][a-z0-9_]{0,30}", fullmatch=True)
+role_lists = st.lists(roles, max_size=3, unique=True)
+
+
+@st.composite
+def writer_declarations(draw: st.DrawFn, kind: str, fields: list[dict[str, Any]], owned: bool) -> list[dict[str, Any]]:
+    """Permissions of a table; `fields` without what names the row."""
+    writers = []
+    for _ in range(draw(st.integers(1, 3))):
+        every = ["insert"] if kind == "event" else ["insert", "update", "delete"]
+        writer: dict[str, Any] = {"operations": draw(st.lists(st.sampled_from(every), min_size=1, unique=True))}
+        if draw(st.booleans()):
+            writer["role"] = draw(roles | st.just("*"))
+        if not owned or draw(st.booleans()):
+            writer["rows"] = "all"
+        if fields and writer["operations"] != ["delete"] and draw(st.booleans()):
+            given = draw(st.lists(st.sampled_from([field["name"] for field in fields]), unique=True))
+            if "insert" in writer["operations"]:
+                needed = [f["name"] for f in fields if "default" not in f and not f.get("optional")]
+                given += [name for name in needed if name not in given]
+            writer["fields"] = given
+        writers.append(writer)
+    return writers
+
+
+@st.composite
+def interest_declarations(
+    draw: st.DrawFn, tables: dict[str, tuple[dict[str, Any], list[dict[str, Any]]]]
+) -> list[dict[str, Any]]:
+    """Rules of interest over these tables."""
+    sent = {name: keys for name, (keys, _) in tables.items() if keys.get("replicated", True)}
+    lengths = st.floats(1e-3, 1e6) | st.integers(1, 1000)
+    rules: list[dict[str, Any]] = [{"kind": "owned"}]
+    if sent:
+        rules.append(
+            {"kind": "always", "tables": draw(st.lists(st.sampled_from(sorted(sent)), min_size=1, unique=True))}
+        )
+    for name, keys in sent.items():
+        if "parent_table" in keys and "spatial" in keys:
+            rule = {"kind": "near", "table": name, "radius": draw(lengths)}
+            if draw(st.booleans()):
+                rule["leave_radius"] = rule["radius"] * 2
+            rules.append(rule)
+        if "event" not in keys:
+            rules.append({"kind": "query", "table": name, "where": draw(st.text(min_size=1).filter(str.strip))})
+            rules[-1]["where"] = rules[-1]["where"].encode("ascii", "ignore").decode() or "x"
+            if not rules[-1]["where"].strip():
+                rules[-1]["where"] = "x"
+        own = tables[name][1][1:] if "parent_table" in keys else tables[name][1]
+        for field in own:
+            if "foreign_key" in field:
+                rule = {"kind": "related", "field": f"{name}.{field['name']}"}
+                rules.append(rule | draw(st.sampled_from([{}, {"see": "referred"}, {"see": "referring"}])))
+    for rule in rules:
+        if rule["kind"] in ("near", "query") and draw(st.booleans()):
+            rule["every"] = draw(st.integers(1, 65535))
+        if draw(st.booleans()):
+            rule["roles"] = draw(role_lists)
+    return draw(st.permutations(rules))[:32]
+
+
 @st.composite
 def field_declarations(draw: st.DrawFn, name: str) -> dict[str, Any]:
     """One stored field."""
@@ -196,6 +257,13 @@ def field_declarations(draw: st.DrawFn, name: str) -> dict[str, Any]:
                 out["default"] = number(draw, kind, low, high)
         elif kind in INTEGERS and not count and draw(st.booleans()):
             out["constraint"] = "unique"
+        if kind in ("f32", "f64") and draw(st.booleans()):
+            out["quantize"] = draw(st.floats(2.0**-64, 2.0**64) | st.integers(1, 100))
+    if draw(st.integers(0, 5)) == 0:
+        # In place of what it was: a rotation is of one type.
+        out = {"name": name, "type": "[f32; 4]", "default": [0.0, 0.0, 0.0, 1.0], "rotation": True}
+    if draw(st.integers(0, 3)) == 0:
+        out["visible_to"] = draw(role_lists)
     if draw(st.booleans()):
         out["doc"] = draw(st.text(max_size=8).filter(_is_utf8))
     return out
@@ -233,23 +301,39 @@ def table_declarations(draw: st.DrawFn) -> tuple[dict[str, Any], list[dict[str, 
         keys |= draw(index_declarations(fields))
     if kind == "event":
         keys["event"] = True
+        stored = list(fields)
         for field in fields:
-            field.pop("constraint", None)
-            field.pop("on_delete", None)
+            for key in ("constraint", "on_delete", "quantize", "rotation"):
+                field.pop(key, None)
     elif kind == "component":
         if draw(st.booleans()):
             keys["group"] = draw(names)
         keys["parent_table"] = "entities"
         # Neither another field's name nor that of one with members.
         taken = {field["name"].partition(".")[0] for field in fields}
+        stored = list(fields)
         key = draw(names.filter(lambda name: name not in taken))
         fields.insert(0, {"name": key, "type": "u64", "foreign_key": "entities.id"})
     else:
         auto = draw(st.booleans())
+        stored = list(fields)
+        whose = [f["name"] for f in fields if f["type"] == "u64" and "constraint" not in f and "minimum" not in f]
+        if whose and draw(st.booleans()):
+            keys["owner"] = draw(st.sampled_from(whose))
+        if not auto and draw(st.integers(0, 3)) == 0:
+            keys["conflict"] = "lww"
         fields.append({"name": "id", "type": "u64"} | ({"auto_increment": True} if auto else {}))
         keys["primary_key"] = "id"
+    references = [field["name"] for field in stored if "foreign_key" in field]
+    if references and kind != "event" and draw(st.booleans()):
+        keys["with"] = draw(st.sampled_from(references))
+    if draw(st.booleans()):
+        owned = kind == "component" or "owner" in keys
+        keys["writers"] = draw(writer_declarations(kind, stored, owned))
     if draw(st.booleans()):
         keys["replicated"] = draw(st.booleans())
+    if keys.get("replicated", True) and draw(st.integers(0, 3)) == 0:
+        keys["visible_to"] = draw(role_lists)
     if draw(st.booleans()):
         keys["rows_max"] = draw(st.integers(1, 1 << 24))
     if draw(st.booleans()):
@@ -270,7 +354,8 @@ def schema_declarations(draw: st.DrawFn) -> dict[str, tuple[dict[str, Any], list
         # A table that others refer to: the first keyed one, whose key is a u64.
         targets = [f"{other}.id" for other, (theirs, _) in tables.items() if "primary_key" in theirs]
         for field in fields:
-            if targets and "foreign_key" in field and field is not (fields[0] if is_component else None):
+            fixed = (is_component and field is fields[0]) or field["name"] == keys.get("owner")
+            if targets and "foreign_key" in field and not fixed:
                 field["foreign_key"] = draw(st.sampled_from(["entities.id", *targets]))
         for index, field in enumerate(fields):
             if not (is_component and index == 0) and draw(st.booleans()):
@@ -278,9 +363,16 @@ def schema_declarations(draw: st.DrawFn) -> dict[str, tuple[dict[str, Any], list
     return tables
 
 
-def schema_text(tables: dict[str, tuple[dict[str, Any], list[dict[str, Any]]]], *, inline: bool = False) -> str:
+def schema_text(
+    tables: dict[str, tuple[dict[str, Any], list[dict[str, Any]]]],
+    *,
+    inline: bool = False,
+    interest: list[dict[str, Any]] | None = None,
+) -> str:
     """The declarations as TOML, in the given order; `inline` chooses the spelling of `fields`."""
     out = '[database]\nname = "random"\nversion = "1.2.3"\n'
+    for rule in interest or []:
+        out += "\n[[interest]]\n" + "".join(f"{key} = {written(value)}\n" for key, value in rule.items())
     for name, (keys, fields) in tables.items():
         out += f"\n[tables.{name}]\n"
         out += "".join(f"{key} = {written(value)}\n" for key, value in keys.items())
