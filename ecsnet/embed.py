@@ -252,7 +252,7 @@ def connect(
     ca: str | Path | None = None,
     wait_s: float = 5.0,
     threaded: bool = True,
-    reconnect: bool = False,
+    reconnect: bool = True,
     on_version: OnVersion | None = None,
 ) -> Client:
     """Join a node. Returns with a whole world, within `wait_s` seconds, or raises.
@@ -269,10 +269,10 @@ def connect(
         threaded: whether the network has a thread of its own. Without, it runs in `poll`, and a game that does not poll
             for some seconds is taken for dead by the node.
         reconnect: when the connection is lost, or the node ends it for a reason that may pass (it is restarted, it is
-            full), go on trying to join it again. Meanwhile the state is `resuming`: the last version stays in view, and
-            commands cannot be sent; those that were unanswered have their effect once. The session goes on where it
-            was, with what it has missed; only where the node does not know it any more another one begins. The node
-            is looked for at the address that answered at first.
+            full), go on trying to reach it, at whatever its name stands for by then, not before it has asked for.
+            Meanwhile the state is `resuming`: the last version stays in view, and commands cannot be sent; those that
+            were unanswered have their effect once. The session goes on where it was, with what it has missed; only
+            where the node does not know it any more another one begins. False: the client is closed then.
         on_version: see `OnVersion`.
 
     Raises:

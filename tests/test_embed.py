@@ -85,7 +85,7 @@ def threaded(request: pytest.FixtureRequest) -> bool:
 
 
 def _connect(node: AuthoritativeNode, threaded: bool, name: str = "ada") -> Client:
-    return ecsnet.connect(node.addresses[0], arena(), name=name, wait_s=PATIENCE_S, threaded=threaded)
+    return ecsnet.connect(node.addresses[0], arena(), name=name, wait_s=PATIENCE_S, threaded=threaded, reconnect=False)
 
 
 # --- a game's loop ---------------------------------------------------------------------------------------------------

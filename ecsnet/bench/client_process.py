@@ -206,7 +206,9 @@ def run_probe(url: str) -> None:
         return {"deltas": len(taken), "delta_bytes": new, "applied": taken}
 
     before = [0]
-    with ecsnet.connect(url, moving_schema(), name="probe", on_version=lambda *seen: applied.append(seen)) as client:
+    with ecsnet.connect(
+        url, moving_schema(), name="probe", reconnect=False, on_version=lambda *seen: applied.append(seen)
+    ) as client:
         answer_marks({"joined": 1}, counts)
         while client.state == "live":
             time.sleep(1 / 60)

@@ -84,7 +84,7 @@ def _ask_node(url: str, text: str, output: str, explain: bool, wait_s: float) ->
 
     # A text that is no query need not be told so by a node.
     parse(text)
-    with connect(url, name="query", wait_s=wait_s) as client:
+    with connect(url, name="query", wait_s=wait_s, reconnect=False) as client:
         _print(client.view, text, output, explain)
 
 

@@ -255,7 +255,6 @@ class Bot:
                         name=self.name,
                         ca=bots.ca,
                         wait_s=JOIN_S,
-                        reconnect=True,
                         on_version=on_version,
                     )
                 )

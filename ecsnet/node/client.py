@@ -156,7 +156,7 @@ async def open_client(
     token: Token | None = None,
     ca: str | Path | None = None,
     wait_s: float = 5.0,
-    reconnect: bool = False,
+    reconnect: bool = True,
     on_version: OnVersion | None = None,
     clock: Callable[[], int] = time.monotonic_ns,
     seed: int | None = None,
@@ -173,9 +173,10 @@ async def open_client(
         ca: of tls://, a file in PEM of the authorities to believe in, in place of those that the system believes.
         wait_s: seconds for all of it.
         reconnect: when the connection is lost, or the node ends it for a reason that may pass (it is restarted, it is
-            full), go on trying to join it again. Meanwhile the state is `resuming`: the last version stays in view, and
-            commands cannot be sent; those that were unanswered have their effect once. The session goes on where it
-            was, with what it has missed; only where the node does not know it any more another one begins.
+            full), go on trying to reach it, at whatever its name stands for by then, not before it has asked for.
+            Meanwhile the state is `resuming`: the last version stays in view, and commands cannot be sent; those that
+            were unanswered have their effect once. The session goes on where it was, with what it has missed; only
+            where the node does not know it any more another one begins. False: the client is closed then.
         on_version: see `OnVersion`.
         clock: nanoseconds that never run backwards, in step with Trio's clock.
         seed: of the pauses between attempts; None draws one.

@@ -94,8 +94,8 @@ class BaseClient:
 
     @property
     def state(self) -> ReplicaState:
-        """`live` or `closed`, as of the last `poll`; with `reconnect=True` also `resuming`, from the loss of the
-        connection to the first whole version after it."""
+        """`live` or `closed`, as of the last `poll`; without `reconnect=False` also `resuming`, from the loss of the
+        connection until the session goes on."""
         return self._state
 
     @property

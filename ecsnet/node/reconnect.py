@@ -8,6 +8,7 @@ for `timeout_s`, and then calls `step`, until that says that it is done:
               └──────────┘ refused, or no answer in `ATTEMPT_S`
 
 Invariants:
+- a node that has said how long it will be away is not asked before;
 - pauses double from `PAUSE_S` to `PAUSE_S_MAX`, also over sessions that ended before they had a world: a node that
   comes back, or that lets in and throws out, is not trampled. Each is drawn from half to one and a half of that, since
   all clients lost the node in the same moment;
@@ -25,6 +26,7 @@ from ecsnet.node.in_process import Connectable
 from ecsnet.node.replica_link import ReplicaLink
 from ecsnet.node.tcp import is_connected, parse_url, start_connect, wants_input
 from ecsnet.node.tls import TlsSocket, Transport
+from ecsnet.node.way import Place, Way
 
 PAUSE_S = 0.1
 """Before the first attempt. A node that is restarted takes longer; a connection that was merely reset does not."""
@@ -35,6 +37,9 @@ PAUSE_S_MAX = 2.0
 ATTEMPT_S = 3.0
 """For the handshake of TCP: one lost packet costs the system a second, two cost three."""
 
+ASKED_S_MAX = 60.0
+"""What a node may have us wait. One that knows that it is away for longer has no use for a client that waits."""
+
 log = logging.getLogger("ecsnet.node")
 
 Open = Callable[[], Transport]
@@ -42,8 +47,8 @@ Open = Callable[[], Transport]
 
 
 def same_way(node: str | Connectable, connected: Transport, context: ssl.SSLContext | None = None) -> Open:
-    """How to reach the node of `connected` again: at the address that answered, which is not looked up again. Under TLS
-    it must prove itself again by `context`, for the name that it was asked by at first."""
+    """How to reach the node of `connected` again: at the address that answered, or at what its name stands for by then
+    (`way`). Under TLS it must prove itself again by `context`, for the name that it was asked by at first."""
     if not isinstance(node, str):
         return node.connect_in_process
     try:
@@ -51,10 +56,13 @@ def same_way(node: str | Connectable, connected: Transport, context: ssl.SSLCont
     except OSError:
         # Lost already, and so before there was a world: whoever opens the link is told, and wants no other.
         return _nowhere
-    if context is None:
-        return lambda: start_connect(family, where)
-    hostname = parse_url(node).host
-    return lambda: TlsSocket(start_connect(family, where), context, hostname)
+    address = parse_url(node)
+
+    def begin(place: Place) -> Transport:
+        connecting = start_connect(*place)
+        return connecting if context is None else TlsSocket(connecting, context, address.host)
+
+    return Way(address.host, address.port, Place(family, where), begin)
 
 
 def _nowhere() -> Transport:
@@ -83,7 +91,14 @@ class Reconnector:
         if versions > self._versions_before:
             self._pause_s = PAUSE_S
         self._versions_before = versions
+        if isinstance(self._open, Way):
+            self._open.begin()
         self._pause()
+        asked_s = min(self._link.replica.reconnect_after_ms / 1000, ASKED_S_MAX)
+        if asked_s:
+            # The same was said to everybody: later than that by up to half, never before.
+            asked_ns = round(asked_s * self._random.uniform(1.0, 1.5) * NS_PER_S)
+            self._at_ns = max(self._at_ns, self._link.clock() + asked_ns)
 
     @property
     def wants_input(self) -> bool:

@@ -144,6 +144,8 @@ class Replica:
         """What ended the session, when it was not an ordinary goodbye."""
         self.farewell: tuple[Reason, str] | None = None
         """Why the node ended the session, in its words; None if it did not."""
+        self.reconnect_after_ms = 0
+        """How long the node's goodbye has asked us to wait before we come back; 0 where it did not."""
         self.on_applied: Callable[[Version, Tick], None] | None = None
         """Called right after a version became visible, from within `receive_frame`."""
         self._session = self._new_session()
@@ -571,6 +573,7 @@ class Replica:
         self._waits_for_transport = False
         self._reconnects += 1
         self.farewell = None
+        self.reconnect_after_ms = 0
         self._session = self._new_session(self._session)
         self._staging = Staging()
         self._parts = Parts()
@@ -862,6 +865,7 @@ class Replica:
 
     def _take_farewell(self, event: PeerLeft) -> None:
         self.farewell = (Reason(event.reason), event.message)
+        self.reconnect_after_ms = event.reconnect_after_ms
         words = self.farewell[0].words
         reason = f"{words}: {event.message}" if event.message else words
         if self.reconnects and event.reason in MAY_PASS:

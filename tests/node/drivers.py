@@ -90,7 +90,7 @@ def poll_until(client: Client, condition: Callable[[], object]) -> list[object]:
 async def connect_polled(url: str, world: World | None = None, *, name: str = "") -> Client:
     """A client that reads when it is polled, and only then."""
     return await trio.to_thread.run_sync(
-        lambda: ecsnet.connect(url, world, name=name, threaded=False, wait_s=PATIENCE_S)
+        lambda: ecsnet.connect(url, world, name=name, threaded=False, wait_s=PATIENCE_S, reconnect=False)
     )
 
 

@@ -80,7 +80,7 @@ async def _wait_closed(client: AsyncClient) -> None:
 
 async def test_a_client_joins_plays_and_leaves() -> None:
     async with open_node(lively()) as node:
-        async with open_client(node.addresses[0], arena(), name="ada", wait_s=PATIENCE_S) as client:
+        async with open_client(node.addresses[0], arena(), name="ada", wait_s=PATIENCE_S, reconnect=False) as client:
             assert client.state == "live"
             assert client.entity in client.view
             ticket = client.send("steer", dx=1.0, dy=0.0)
@@ -97,7 +97,10 @@ async def test_a_client_joins_plays_and_leaves() -> None:
 
 
 async def test_a_client_without_the_games_code_learns_schema_and_commands() -> None:
-    async with open_node(lively()) as node, open_client(node.addresses[0], wait_s=PATIENCE_S) as client:
+    async with (
+        open_node(lively()) as node,
+        open_client(node.addresses[0], wait_s=PATIENCE_S, reconnect=False) as client,
+    ):
         assert client.schema.fingerprint == node.world.schema.fingerprint
 
         ticket = client.send("steer", dx=2.0, dy=0.0)
@@ -115,14 +118,16 @@ async def test_many_clients_come_and_go_and_all_see_the_same_world() -> None:
 
     async def play(node: AuthoritativeNode, number: int) -> None:
         for _ in range(3):
-            async with open_client(node.addresses[0], arena(), name=f"player {number}", wait_s=PATIENCE_S) as client:
+            async with open_client(
+                node.addresses[0], arena(), name=f"player {number}", wait_s=PATIENCE_S, reconnect=False
+            ) as client:
                 client.send("steer", dx=chance.uniform(-0.7, 0.7), dy=chance.uniform(-0.7, 0.7))
                 await trio.sleep(chance.uniform(0.0, 0.1))
                 client.poll()
                 assert client.entity in client.view
 
     async def stay(node: AuthoritativeNode) -> None:
-        async with open_client(node.addresses[0], arena(), wait_s=PATIENCE_S) as client:
+        async with open_client(node.addresses[0], arena(), wait_s=PATIENCE_S, reconnect=False) as client:
             ready.append(client.session)
             await everybody_left.wait()
             with trio.fail_after(PATIENCE_S):
@@ -164,7 +169,7 @@ async def test_a_world_too_big_for_one_frame_joins_whole_while_it_changes() -> N
         speeds = view["velocity.x"].copy()
     async with open_node(world, store=store) as node:
         for where in (node.addresses[0], node):
-            async with open_client(where, arena(), wait_s=PATIENCE_S) as client:
+            async with open_client(where, arena(), wait_s=PATIENCE_S, reconnect=False) as client:
                 assert client.statistics().chunks_staged > 1
                 assert (client.view["velocity.x"][:40_000] == speeds).all()
                 version = client.version
@@ -181,7 +186,7 @@ async def test_a_client_in_the_same_process_needs_no_address() -> None:
     async with open_node(lively(), listen=()) as node:
         assert node.addresses == ()
 
-        async with open_client(node, arena(), name="host", wait_s=PATIENCE_S) as client:
+        async with open_client(node, arena(), name="host", wait_s=PATIENCE_S, reconnect=False) as client:
             version = client.version
             with trio.fail_after(PATIENCE_S):
                 await client.wait_poll()
@@ -202,7 +207,9 @@ async def test_the_times_of_a_tick_and_of_its_version_are_reported_to_whoever_as
 
     async with (
         open_node(lively(), on_tick=on_tick) as node,
-        open_client(node.addresses[0], arena(), wait_s=PATIENCE_S, on_version=applied.__setitem__) as client,
+        open_client(
+            node.addresses[0], arena(), wait_s=PATIENCE_S, reconnect=False, on_version=applied.__setitem__
+        ) as client,
     ):
         await wait_until(lambda: len(applied) >= 5)
         assert client.statistics().versions_applied >= 5
@@ -219,7 +226,7 @@ async def test_another_schema_is_refused_with_both_fingerprints() -> None:
     other = World(loads(TEXT.replace("maximum = 100", "maximum = 200")))
     async with open_node(lively()) as node:
         with pytest.raises(SchemaMismatchError) as caught:
-            async with open_client(node.addresses[0], other, wait_s=PATIENCE_S):
+            async with open_client(node.addresses[0], other, wait_s=PATIENCE_S, reconnect=False):
                 raise AssertionError("not reached")
 
     assert other.schema.fingerprint.hex() in str(caught.value)
@@ -228,17 +235,17 @@ async def test_another_schema_is_refused_with_both_fingerprints() -> None:
 async def test_a_client_that_the_game_rejects_is_told_why() -> None:
     async with open_node(lively()) as node:
         with pytest.raises(ConnectError, match="you are banned"):
-            async with open_client(node.addresses[0], arena(), name="banned", wait_s=PATIENCE_S):
+            async with open_client(node.addresses[0], arena(), name="banned", wait_s=PATIENCE_S, reconnect=False):
                 raise AssertionError("not reached")
 
 
 async def test_a_full_node_says_so() -> None:
     async with (
         open_node(lively(), limits=LimitSettings(clients_max=1)) as node,
-        open_client(node.addresses[0], wait_s=PATIENCE_S),
+        open_client(node.addresses[0], wait_s=PATIENCE_S, reconnect=False),
     ):
         with pytest.raises(ConnectError, match="clients_max"):
-            async with open_client(node.addresses[0], wait_s=PATIENCE_S):
+            async with open_client(node.addresses[0], wait_s=PATIENCE_S, reconnect=False):
                 raise AssertionError("not reached")
 
         assert node.statistics().refused == 1
@@ -275,7 +282,7 @@ async def test_hostile_bytes_end_their_own_connection_and_nothing_else(name: str
     limits = LimitSettings(handshake_deadline_s=0.5)
     async with (
         open_node(lively(), limits=limits) as node,
-        open_client(node.addresses[0], arena(), wait_s=PATIENCE_S) as player,
+        open_client(node.addresses[0], arena(), wait_s=PATIENCE_S, reconnect=False) as player,
     ):
         stranger = await Stranger.connect(node.addresses[0])
         await stranger.send(HOSTILE[name])
@@ -299,7 +306,7 @@ async def test_mutated_frames_are_survived() -> None:
     good = encode(Hello(name="mallory")) + encode(Ping(nonce=1, sent_ns=2)) * 2
     async with (
         open_node(lively(), limits=limits) as node,
-        open_client(node.addresses[0], arena(), wait_s=PATIENCE_S) as player,
+        open_client(node.addresses[0], arena(), wait_s=PATIENCE_S, reconnect=False) as player,
     ):
 
         async def attack(data: bytes) -> None:
@@ -353,7 +360,7 @@ async def test_a_flood_of_half_open_links_pushes_itself_out(monkeypatch: pytest.
         await wait_until(lambda: node.statistics().accepted == 12)
 
         assert node.statistics().handshakes <= 4
-        async with open_client(node.addresses[0], arena(), wait_s=PATIENCE_S) as client:
+        async with open_client(node.addresses[0], arena(), wait_s=PATIENCE_S, reconnect=False) as client:
             assert client.state == "live"
 
         for stranger in strangers:
@@ -399,7 +406,7 @@ async def test_a_node_without_free_descriptors_goes_on_accepting_when_there_are_
     monkeypatch.setattr(socket.socket, "accept", failing)
     async with (
         open_node(lively()) as node,
-        open_client(node.addresses[0], arena(), wait_s=PATIENCE_S) as client,
+        open_client(node.addresses[0], arena(), wait_s=PATIENCE_S, reconnect=False) as client,
     ):
         assert client.state == "live"
         assert not failures
@@ -422,7 +429,7 @@ async def test_clients_that_do_not_take_what_they_are_sent_are_said_goodbye_to_a
     async with open_node(world, store=store) as node:
         full = await connect_polled(node.addresses[0], arena(), name="reads nothing")
         mute = await connect_polled(node.addresses[0], arena(), name="acks nothing")
-        async with open_client(node.addresses[0], arena(), name="plays", wait_s=PATIENCE_S) as player:
+        async with open_client(node.addresses[0], arena(), name="plays", wait_s=PATIENCE_S, reconnect=False) as player:
             applied = player.statistics().versions_applied
             with trio.fail_after(PATIENCE_S):
                 while mute._replica.state == "live" or node.statistics().connections > 1:
@@ -457,7 +464,7 @@ async def test_frames_that_go_out_in_part_are_finished_before_anything_else(monk
     world = arena(hz=HZ)
     store = crowded(world, 2_000)
     async with open_node(world, store=store) as node:
-        async with open_client(node, arena(), wait_s=PATIENCE_S) as client:
+        async with open_client(node, arena(), wait_s=PATIENCE_S, reconnect=False) as client:
             version = client.version
             with trio.fail_after(PATIENCE_S):
                 while client.version < version + 20 or client.statistics().digests_verified < 2:
@@ -471,7 +478,7 @@ async def test_frames_that_go_out_in_part_are_finished_before_anything_else(monk
 async def test_a_kicked_client_is_told_the_reason() -> None:
     async with (
         open_node(lively()) as node,
-        open_client(node.addresses[0], arena(), wait_s=PATIENCE_S) as client,
+        open_client(node.addresses[0], arena(), wait_s=PATIENCE_S, reconnect=False) as client,
     ):
         (link,) = node.authority.links
         node.authority.kick(link, "no cheating", 0)
@@ -492,7 +499,7 @@ async def test_every_client_is_told_goodbye_when_the_node_stops() -> None:
         reasons: list[str] = []
 
         async def play(url: str) -> None:
-            async with open_client(url, arena(), wait_s=PATIENCE_S) as client:
+            async with open_client(url, arena(), wait_s=PATIENCE_S, reconnect=False) as client:
                 joined.append(client.name)
                 with trio.fail_after(PATIENCE_S):
                     while client.state == "live":
@@ -528,7 +535,7 @@ async def test_a_node_that_is_cancelled_says_goodbye_too() -> None:
 
     async with trio.open_nursery() as nursery:
         scope = await nursery.start(run)
-        async with open_client(node.addresses[0], arena(), wait_s=PATIENCE_S) as client:
+        async with open_client(node.addresses[0], arena(), wait_s=PATIENCE_S, reconnect=False) as client:
             scope.cancel()
             await _wait_closed(client)
 
@@ -553,7 +560,7 @@ async def test_a_system_that_raises_ends_a_node_in_which_it_may_and_clients_are_
 
     async with trio.open_nursery() as nursery:
         url = await nursery.start(serve)
-        async with open_client(url, arena(), wait_s=PATIENCE_S) as client:
+        async with open_client(url, arena(), wait_s=PATIENCE_S, reconnect=False) as client:
             lit.append(True)
             await _wait_closed(client)
 
@@ -567,7 +574,7 @@ async def test_a_system_that_raises_is_survived_where_errors_are_logged() -> Non
     def explode(tx: Transaction) -> None:
         raise ZeroDivisionError("a bug in the game")
 
-    async with open_node(world) as node, open_client(node.addresses[0], wait_s=PATIENCE_S) as client:
+    async with open_node(world) as node, open_client(node.addresses[0], wait_s=PATIENCE_S, reconnect=False) as client:
         await wait_until(lambda: node.statistics().authority.systems_failed >= 3)
         assert client.state == "live"
 
@@ -576,7 +583,7 @@ async def test_a_tick_that_finds_another_writer_waits_for_the_next_one() -> None
     """Transactions from elsewhere belong into the gap between ticks; one that overstays costs ticks, not the node."""
     async with (
         open_node(lively()) as node,
-        open_client(node.addresses[0], arena(), wait_s=PATIENCE_S) as client,
+        open_client(node.addresses[0], arena(), wait_s=PATIENCE_S, reconnect=False) as client,
     ):
         with node.store.transaction() as tx:
             tx.spawn(health={"hp": 7})

@@ -20,7 +20,7 @@ from ecsnet.ids import Entity
 from ecsnet.limits import NS_PER_S
 from ecsnet.node import AsyncClient, AuthoritativeNode, open_client, open_node
 from ecsnet.node.in_process import open_pair
-from ecsnet.node.reconnect import ATTEMPT_S, PAUSE_S, PAUSE_S_MAX, Reconnector
+from ecsnet.node.reconnect import ASKED_S_MAX, ATTEMPT_S, PAUSE_S, PAUSE_S_MAX, Reconnector
 from ecsnet.node.replica_link import ReplicaLink
 from ecsnet.node.tcp import is_connected, start_connect
 from ecsnet.replica import EpochChanged, Event, Replica, StateChanged
@@ -198,7 +198,7 @@ def test_equal_versions_of_two_worlds_are_told_apart(host: Host, threaded: bool)
 
 def test_without_reconnect_a_lost_node_is_the_end(host: Host, threaded: bool) -> None:
     host.start(lively())
-    with ecsnet.connect(host.url, arena(), wait_s=PATIENCE_S, threaded=threaded) as client:
+    with ecsnet.connect(host.url, arena(), wait_s=PATIENCE_S, threaded=threaded, reconnect=False) as client:
         host.kill()
         events = poll_until(client, lambda: client.state == "closed")
 
@@ -479,6 +479,19 @@ def test_pauses_double_up_to_a_limit_and_differ_from_client_to_client(lost: Lost
     shares = [pause / of for pause, of in zip(pauses, nominal, strict=True)]
     assert all(0.49 <= share <= 1.51 for share in shares)
     assert max(shares) - min(shares) > 0.2, "drawn, not fixed"
+
+
+@pytest.mark.parametrize(("asked_s", "least_s"), [(5.0, 5.0), (1e6, ASKED_S_MAX)])
+def test_a_node_that_has_said_how_long_it_will_be_away_is_not_asked_before(asked_s: float, least_s: float) -> None:
+    lost = Lost(last_words=encode(Goodbye(reason=Reason.FULL, reconnect_after_ms=round(asked_s * 1000))))
+    begun_ns = lost.now_ns
+    assert not lost.step()
+    assert not lost.step()
+
+    first, second = ((at_ns - begun_ns) / NS_PER_S for at_ns in lost.attempts)
+    assert least_s <= first <= 1.5 * least_s + 0.01, "a little later than all the others, and never for ever"
+    assert second - first < PAUSE_S_MAX, "once it is time it is tried as ever"
+    lost.close()
 
 
 def test_a_connection_is_attached_and_the_session_begins_again(lost: Lost) -> None:

@@ -102,7 +102,7 @@ def serve(folder: Path) -> Iterator[Any]:
 def test_a_signal_in_the_middle_says_goodbye_and_ends_with_status_0(serve: Any, number: signal.Signals) -> None:
     node = serve("game:world", "--listen", "tcp://127.0.0.1:0", "--json")
     (url,) = node.started()["listening"]
-    clients = [ecsnet.connect(url, name=f"player {n}", wait_s=PATIENCE_S) for n in range(3)]
+    clients = [ecsnet.connect(url, name=f"player {n}", wait_s=PATIENCE_S, reconnect=False) for n in range(3)]
     poll_until(clients[0], lambda: clients[0].view["transform.x"].any())
 
     node.process.send_signal(number)
