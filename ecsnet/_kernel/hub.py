@@ -22,9 +22,26 @@ from ecsnet._kernel.library import load
 from ecsnet.errors import InternalError
 from ecsnet.limits import RECEIVE_CHUNK_BYTES
 
-__all__ = ["ACK", "ARRIVED", "BYTES", "ENDED", "KernelHub"]
+__all__ = ["ACK", "ARRIVED", "BYTES", "ENDED", "ENTRY", "KernelHub"]
 
-ENTRY_BYTES: Final = 72
+ENTRY: Final = np.dtype(
+    [
+        ("place", "<u8"),
+        ("session", "<u8"),
+        ("entity", "<u8"),
+        ("base", "<u8"),
+        ("digest_low", "<u8"),
+        ("digest_high", "<u8"),
+        ("command_ack", "<u4"),
+        ("flags", "<u4"),
+        ("block", "<u4"),
+        ("offset", "<u4"),
+        ("length", "<u4"),
+        ("before", "<u4"),
+    ]
+)
+"""One delta for one place (`ecsnet.authority.batch` says what each means)."""
+ENTRY_BYTES: Final = ENTRY.itemsize
 _BLOCK_BYTES: Final = 16
 _HEAD: Final = Struct("<QQII")
 

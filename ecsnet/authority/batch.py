@@ -17,6 +17,11 @@ Invariants:
 from struct import Struct
 from typing import TYPE_CHECKING, Final
 
+import numpy as np
+from numpy.typing import NDArray
+
+from ecsnet._kernel.hub import ENTRY as ENTRY_TYPE
+from ecsnet._kernel.in_step import Tick as InStepTick
 from ecsnet.ids import Epoch, Tick, Version
 from ecsnet.wire.codec import DELTA_HEAD_BYTES, DeltaFrames
 
@@ -35,7 +40,19 @@ block, where in that it begins and how many bytes it has, and the number of a bl
 class Batch:
     """Deltas to be sent, made by `Authority.deltas_to_send`. Its attributes are for reading."""
 
-    __slots__ = ("_frames", "before", "blocks", "entries", "epoch", "links", "rest", "tick", "version", "windows")
+    __slots__ = (
+        "_frames",
+        "before",
+        "blocks",
+        "entries",
+        "epoch",
+        "in_step",
+        "links",
+        "rest",
+        "tick",
+        "version",
+        "windows",
+    )
 
     def __init__(self, epoch: Epoch, version: Version, tick: Tick) -> None:
         self.epoch = epoch
@@ -50,6 +67,8 @@ class Batch:
         self.blocks: list[bytes | memoryview] = []
         self.before: dict[int, tuple[bytes, ...]] = {}
         """By the number of an entry, whole frames that go before its delta."""
+        self.in_step: tuple[InStepTick, NDArray[np.uint32], int] | None = None
+        """Of the first entries, what `in_step` knows them by."""
         self.rest: list[Link] = []
         """Links that want something else, or that no batch reaches: go on with `next_transmit` for those."""
         self._frames: dict[tuple[int, int, int, int, int, int], DeltaFrames] = {}
@@ -100,6 +119,29 @@ class Batch:
         )
         self.links.append(link)
         self.windows.append(window)
+
+    def add_in_step(
+        self, tick: InStepTick, entries: NDArray[np.void], rows: NDArray[np.uint32], links: list["Link"], left: int
+    ) -> None:
+        """The entries of links in step, before all others."""
+        assert not self.links
+        self.in_step = (tick, rows, left)
+        self.entries += entries.tobytes()
+        self.links += links
+        self.windows += [None] * len(links)
+
+    @property
+    def array(self) -> NDArray[np.void]:
+        """The entries; none may be added while it is held."""
+        return np.frombuffer(self.entries, ENTRY_TYPE)
+
+    def lengths(self) -> NDArray[np.int64]:
+        """By entry, what `length` says."""
+        lengths: NDArray[np.int64] = self.array["length"].astype(np.int64)
+        lengths += DELTA_HEAD_BYTES + -lengths % 8
+        for number, frames in self.before.items():
+            lengths[number] += sum(map(len, frames))
+        return lengths
 
     def place(self, number: int) -> int:
         """Where entry `number` is to be sent."""

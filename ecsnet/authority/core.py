@@ -15,16 +15,21 @@ Invariants:
 import hashlib
 import logging
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
+from ecsnet._kernel.in_step import Tick as InStepTick
 from ecsnet._kernel.kernel import HistoryGone
 from ecsnet.auth.account import PLAYER, Account, Authenticate, Login, audience_of
 from ecsnet.authority.batch import Batch
 from ecsnet.authority.blocks import NO_DIGEST, Blocks, Digest
 from ecsnet.authority.datagram_link import DatagramLink
 from ecsnet.authority.event_log import EventLog, tells_of_events
+from ecsnet.authority.in_step import STEADY_DELTAS, InStep
 from ecsnet.authority.link import Link, Transmit
 from ecsnet.authority.logins import Logins, Refusal
 from ecsnet.authority.peering import Peering, PeeringSettings
@@ -225,6 +230,7 @@ class Authority:
         self._session_rows = (b"", b"")
         """Keys and entities of the sessions' rows as they were looked at last: in most ticks nobody gets another."""
         self._links: dict[int, Link] = {}
+        self._in_step = InStep()
         self._sessions = Sessions()
         self._joining: list[Link] = []
         self._leaving: list[Session] = []
@@ -376,6 +382,8 @@ class Authority:
     ) -> None:
         """One whole frame from a client. Whatever is wrong with it ends this link, with an Error that says why, and
         changes nothing else. Not `reliable`: a datagram brought it outside of the lane."""
+        if kind == _ACK and link.row is not None and self._in_step.take_ack(link, payload, now_ns):
+            return
         if not link.transport_open or link.server.closed or link.cut:
             return
         link.frames_received += 1
@@ -407,6 +415,11 @@ class Authority:
         except RemoteProtocolError as error:
             self.receive_error(link, error, now_ns)
 
+    def receive_acks(self, acks: NDArray[np.void], now_ns: int) -> NDArray[np.void]:
+        """The same for all acks that a hub has read at a time, by the places of their links. Those that are not
+        ordinary are given back: they are for `receive_ack`."""
+        return self._in_step.take_acks(acks, now_ns)
+
     def receive_error(self, link: Link, error: RemoteProtocolError, now_ns: int) -> None:
         """What arrived on the link are not frames, or not ours: tell the client why, and close."""
         if not link.transport_open or link.server.closed:
@@ -430,7 +443,10 @@ class Authority:
                 link.forgive(now_ns)
             self._arm_at(now_ns + NS_PER_S)
             return
+        self._in_step.look(now_ns)
         for link in self._links.values():
+            if link.row is not None:
+                continue
             deadline = link.server.next_timeout_ns()
             if deadline is not None and deadline <= now_ns and not link.server.closed:
                 link.server.handle_timeout(now_ns)
@@ -492,7 +508,7 @@ class Authority:
                 if self._join(scope, tick, link, now_ns):
                     joins.append(link)
             for link in self._links.values():
-                if link.joined and link.server.ledger.waiting:
+                if link.row is None and link.joined and link.server.ledger.waiting:
                     assert link.session_of is not None
                     commands += self._run_commands(scope, tick, link.session_of)
             for system in self.world.systems:
@@ -593,9 +609,17 @@ class Authority:
         last_key: tuple[Version, bool] | None = None
         cut: tuple[int, int, Digest] | None = None
         rest = batch.rest
+        self._in_step.add_to(
+            batch,
+            InStepTick(version, now_ns, window, events_end),
+            lambda kind: self._cut_for(batch, Version(kind.base), kind.wants_digest),
+        )
         for link in self._links.values():
+            if link.row is not None:
+                continue
             server = link.server
             if not link.live or link.cut or link.place is None or server.frames or not link.is_plain or server.closed:
+                link.steady = 0
                 if not link.cut and link.wants(blocks, now_ns):
                     rest.append(link)
                 continue
@@ -633,11 +657,15 @@ class Authority:
             )
         return batch
 
-    def record_batch(self, batch: Batch, taken: Sequence[int], now_ns: int) -> None:
+    def record_batch(self, batch: Batch, taken: NDArray[np.int32], now_ns: int) -> None:
         """What came of a batch, by entry: how many bytes its place took (0: nothing now), or less than nothing where
         the connection is gone. Of a frame that was begun the rest follows before anything else."""
         version, tick = batch.version, batch.tick
-        for number, (link, count, window) in enumerate(zip(batch.links, taken, batch.windows, strict=True)):
+        assert len(taken) == len(batch)
+        first = self._in_step.record(batch, taken)
+        counts = taken[first:].tolist()
+        for number, count in enumerate(counts, first):
+            link, window = batch.links[number], batch.windows[number]
             if count < 0:
                 continue
             if number in batch.before:
@@ -647,11 +675,15 @@ class Authority:
                         link.record_event(len(frame))
                     end += len(frame)
                 count = max(0, count - end)
+                link.steady = 0
             if count == 0:
                 link.record_blocked(now_ns)
                 continue
             link.record_delta(version, batch.delta_length(number), now_ns, window)
             link.server.tick = tick
+            link.steady += 1
+            if link.steady >= STEADY_DELTAS and link.keeps_up:
+                self._in_step.take(link)
 
     def _event_frames(self, link: Link, told: int, end: int) -> tuple[bytes, ...]:
         """A link's messages of event rows `[told, end)`."""
@@ -682,7 +714,11 @@ class Authority:
 
     def links_to_close(self) -> list[Link]:
         """Links that the driver is to cut now, and then to report by `close_link`."""
-        return [link for link in self._links.values() if link.cut or (link.server.closed and link.control_bytes() == 0)]
+        return [
+            link
+            for link in self._links.values()
+            if link.row is None and (link.cut or (link.server.closed and link.control_bytes() == 0))
+        ]
 
     def next_transmit(self, link: Link, now_ns: int) -> Transmit | None:
         """The next frame for a link, or None. Nothing has happened until `record_sent`; asking again gives it again,

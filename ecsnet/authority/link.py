@@ -21,22 +21,43 @@ no delta goes out while a sync runs but the one that closes it; control frames g
 
 from collections import deque
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
+from ecsnet._kernel.in_step import NONE
 from ecsnet._kernel.kernel import HistoryGone
 from ecsnet.auth.account import Login
 from ecsnet.authority.blocks import NO_DIGEST, Blocks, Cut
 from ecsnet.authority.event_log import EventLog
+from ecsnet.authority.in_step import STEADY_DELTAS
 from ecsnet.authority.sessions import Session
 from ecsnet.authority.window import Window
-from ecsnet.ids import EMPTY_VERSION, NULL_ENTITY, ClientId, SessionId, Version
-from ecsnet.limits import BLOCKED_NS_MAX
+from ecsnet.ids import EMPTY_VERSION, NULL_ENTITY, ClientId, Entity, SessionId, Version
+from ecsnet.limits import BLOCKED_NS_MAX, FRAME_HEADER_BYTES
 from ecsnet.session.server import ServerSession
+from ecsnet.wire.codec import ACK_BYTES
 from ecsnet.wire.datagrams import is_reliable
 from ecsnet.wire.messages import Kind
 from ecsnet.world import Client
 
+if TYPE_CHECKING:
+    from ecsnet.authority.in_step import InStep
+
 __all__ = ["Link", "LinkState", "LinkStatistics", "Transmit"]
+
+_IN_STEP: Final = (
+    "server",
+    "window",
+    "base",
+    "blocked_since_ns",
+    "digest_window",
+    "deltas_sent",
+    "bytes_sent",
+    "frames_received",
+    "bytes_received",
+)
+"""What a link in step does not have."""
+
+_NO_EVENTS: Final = 1 << 62
 
 LinkState = Literal["handshake", "joining", "live", "closing", "closed"]
 
@@ -96,6 +117,12 @@ class Link:
 
     __slots__ = (
         "_control",
+        "_cut",
+        "_entity",
+        "_held",
+        "_in_step",
+        "_live",
+        "_place",
         "_sync",
         "base",
         "blocked_since_ns",
@@ -103,10 +130,8 @@ class Link:
         "bytes_sent",
         "client",
         "close_by_ns",
-        "cut",
         "deltas_sent",
         "digest_window",
-        "entity",
         "event_bytes",
         "event_next",
         "event_origin",
@@ -114,13 +139,13 @@ class Link:
         "frames_received",
         "full_syncs",
         "joined",
-        "live",
         "login",
         "number",
         "peer",
-        "place",
+        "row",
         "server",
         "session_of",
+        "steady",
         "sync_bytes_sent",
         "transport_open",
         "window",
@@ -129,6 +154,14 @@ class Link:
     def __init__(self, number: int, peer: str, server: ServerSession) -> None:
         self.number = number
         self.peer = peer
+        self._in_step: InStep | None = None
+        self.row: int | None = None
+        """In step (`in_step`): where the rest of it lies meanwhile."""
+        self.steady = 0
+        """Deltas since it was sent anything else, or was not in step."""
+        self._entity = NULL_ENTITY
+        self._live = self._cut = False
+        self._place: int | None = None
         self.server = server
         self.login: Login | None = None
         """Of a stranger whose account the driver is to find out: see `Authority.log_in`."""
@@ -137,16 +170,9 @@ class Link:
         """Whose link this is, or was: `session_of.link` is another one after a resume."""
         self.base = EMPTY_VERSION
         self.window = Window()
-        self.entity = NULL_ENTITY
         self.joined = False
         """`on_join` was committed, so `on_leave` is due some day."""
-        self.live = False
-        """The version that contains the join is published: deltas may flow."""
         self.transport_open = True
-        self.place: int | None = None
-        """Where a hub reaches it, which the driver says: its deltas go by the batch. None: by `next_transmit` alone."""
-        self.cut = False
-        """The driver is to cut this link now, whatever is still unsent."""
         self.close_by_ns: int | None = None
         self.blocked_since_ns: int | None = None
         self.deltas_sent = 0
@@ -167,6 +193,48 @@ class Link:
         """Of messages that were handed over since the last delta."""
 
     # --- what it is --------------------------------------------------------------------------------------------------
+
+    @property
+    def entity(self) -> Entity:
+        """The client's, as its session's row says."""
+        return self._entity
+
+    @entity.setter
+    def entity(self, entity: Entity) -> None:
+        if entity != self._entity:
+            self.leave_step()
+            self._entity = entity
+
+    @property
+    def live(self) -> bool:
+        """The version that contains the join is published: deltas may flow."""
+        return self._live
+
+    @live.setter
+    def live(self, live: bool) -> None:
+        self.leave_step()
+        self._live = live
+
+    @property
+    def cut(self) -> bool:
+        """The driver is to cut this link now, whatever is still unsent."""
+        return self._cut
+
+    @cut.setter
+    def cut(self, cut: bool) -> None:
+        self.leave_step()
+        self._cut = cut
+
+    @property
+    def place(self) -> int | None:
+        """Where a hub reaches it, which the driver says, above 0: its deltas go by the batch. None: by `next_transmit`
+        alone."""
+        return self._place
+
+    @place.setter
+    def place(self, place: int | None) -> None:
+        self.leave_step()
+        self._place = place
 
     @property
     def state(self) -> LinkState:
@@ -223,6 +291,72 @@ class Link:
             frames_received=self.frames_received,
             bytes_received=self.bytes_received,
         )
+
+    # --- in step ------------------------------------------------------------------------------------------------------
+
+    @property
+    def keeps_up(self) -> bool:
+        """Whether nothing but deltas has happened to it for a while, and nothing else is to be expected."""
+        return (
+            self.steady >= STEADY_DELTAS
+            and self._place is not None
+            and self._live
+            and not self._cut
+            and self.is_plain
+            and self.server.live
+            and not self.server.frames
+            and self.event_bytes == 0
+            and self.window.has_deltas_only
+        )
+
+    def to_row(self, group: int) -> tuple[tuple[int, ...], list[tuple[int, int, int]]]:
+        """What `in_step` has of it (`ROW`), and what is under way."""
+        server, place = self.server, self._place
+        assert place is not None
+        (acked, newest, shrunk_at, *window), sent = self.window.to_row()
+        told = _NO_EVENTS if self.events is None or self.event_next is None else self.event_next
+        blocked_since_ns = NONE if self.blocked_since_ns is None else self.blocked_since_ns
+        return (
+            *(place, server.session, self._entity, self.base, acked, newest, shrunk_at),
+            *(*window, blocked_since_ns, self.digest_window, told),
+            *(server.deadline_ns, server.silence_ns_max, NONE, self.deltas_sent, self.bytes_sent, 0),
+            *(server.epoch, server.ledger.answered, group),
+        ), sent
+
+    def enter_step(self, in_step: "InStep", row: int) -> None:
+        """From now on the row says what comes of it."""
+        self._in_step, self.row = in_step, row
+        self._held = (self.server, self.window, self.frames_received, self.bytes_received)
+        for name in _IN_STEP:
+            delattr(self, name)
+
+    def leave_step(self) -> None:
+        """Go on with what the row has come to. Nothing happens to a link that is not in step."""
+        self.steady = 0
+        in_step, row = self._in_step, self.row
+        if in_step is None or row is None:
+            return
+        self._in_step = self.row = None
+        self.server, self.window, self.frames_received, self.bytes_received = self._held
+        del self._held
+        (_, _, _, base, acked, newest, shrunk_at, *known), sent = in_step.leave(row)
+        *window, blocked_since_ns, digest_window, _, deadline_ns, _, _, deltas, size, acks, _, _, _ = known
+        self.window.from_row((acked, newest, shrunk_at, *window), sent)
+        self.base = Version(base)
+        self.blocked_since_ns = None if blocked_since_ns == NONE else blocked_since_ns
+        self.digest_window = digest_window
+        self.deltas_sent, self.bytes_sent = deltas, size
+        self.frames_received += acks
+        self.bytes_received += acks * (ACK_BYTES - FRAME_HEADER_BYTES)
+        self.server.acks_taken(acks, deadline_ns)
+        self.server.tick = in_step.tick_of(base, self.server.tick)
+
+    def __getattr__(self, name: str) -> Any:
+        # Of a link in step what changes is not here: whoever looks for it brings it back.
+        if name in _IN_STEP and self.row is not None:
+            self.leave_step()
+            return getattr(self, name)
+        raise AttributeError(f"a link has no {name!r}")
 
     # --- what a session brings ----------------------------------------------------------------------------------------
 

@@ -19,7 +19,9 @@ Invariants: versions in the window grow strictly; `acked` never moves backwards 
 """
 
 from collections import deque
+from collections.abc import Sequence
 
+from ecsnet._kernel.in_step import NONE
 from ecsnet.errors import RemoteProtocolError
 from ecsnet.ids import EMPTY_VERSION, Version
 from ecsnet.limits import (
@@ -94,6 +96,29 @@ class Window:
     @property
     def unacked_bytes(self) -> int:
         return self._bytes + self._chunk_total
+
+    @property
+    def has_deltas_only(self) -> bool:
+        """Whether nothing of a sync is under way, or was since the newest delta."""
+        return not self._chunk_bytes and not self._chunks_sent
+
+    def to_row(self) -> tuple[tuple[int, ...], list[tuple[int, int, int]]]:
+        """What `in_step` has of a window with deltas only, in its order, and what is under way, oldest first."""
+        assert self.has_deltas_only
+        known = (
+            *(self.acked, self._newest, self._shrunk_at, NONE if self.lag_ns is None else self.lag_ns),
+            *(self._bytes, self._fullest, self.bytes_max, self._overdue_ns),
+            *(self._fastest_ns, self._fastest_next_ns, self._fastest_since_ns, self._progress_ns),
+        )
+        return known, list(self._sent)
+
+    def from_row(self, known: Sequence[int], sent: Sequence[tuple[int, int, int]]) -> None:
+        """The reverse: go on with what those numbers have come to."""
+        acked, newest, shrunk_at, lag_ns, self._bytes, self._fullest, self.bytes_max, self._overdue_ns, *rest = known
+        self._fastest_ns, self._fastest_next_ns, self._fastest_since_ns, self._progress_ns = rest
+        self.acked, self._newest, self._shrunk_at = Version(acked), Version(newest), Version(shrunk_at)
+        self.lag_ns = None if lag_ns == NONE else lag_ns
+        self._sent = deque((Version(version), at_ns, length) for version, at_ns, length in sent)
 
     def has_room_for_delta(self, now_ns: int) -> bool:
         """Whether another delta may be handed over, or is better coalesced into a later one.

@@ -16,6 +16,7 @@ import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import trio
 
 from ecsnet.authority import Authority, Batch
@@ -232,20 +233,18 @@ class Connections:
 
     def _send_deltas(self, batch: Batch, now_ns: int) -> None:
         """The deltas of a tick, in one go."""
-        all_taken = self._hub.send_deltas(batch)
-        self._authority.record_batch(batch, all_taken, now_ns)
-        for number, taken in enumerate(all_taken):
-            if taken > 0:
-                self.counts.frames_sent += 1
-                if taken < (begun := batch.begun(number, taken)):
-                    self.counts.sends_partial += 1
-                    connection = self._by_link[batch.links[number].number]
-                    connection.record_partial((batch.frame(number)[:begun],), taken)
-                    self._hand_to_task(connection)
-            elif taken == 0:
-                self.counts.sends_blocked += 1
-            else:
-                self._by_link[batch.links[number].number].scope.cancel()
+        taken = self._hub.send_deltas(batch)
+        self._authority.record_batch(batch, taken, now_ns)
+        self.counts.frames_sent += int(np.count_nonzero(taken > 0))
+        self.counts.sends_blocked += int(np.count_nonzero(taken == 0))
+        for number in np.flatnonzero((taken != 0) & (taken != batch.lengths())).tolist():
+            connection, count = self._by_link[batch.links[number].number], int(taken[number])
+            if count < 0:
+                connection.scope.cancel()
+            elif count < (begun := batch.begun(number, count)):
+                self.counts.sends_partial += 1
+                connection.record_partial((batch.frame(number)[:begun],), count)
+                self._hand_to_task(connection)
 
     def cut(self) -> None:
         """End the connections that the authority has given up."""
@@ -270,7 +269,7 @@ class Connections:
     def _take_acks(self, acks: Acks) -> None:
         self.counts.bytes_received += len(acks) * ACK_BYTES
         now_ns, by_place, receive_ack = self._clock(), self._by_place, self._authority.receive_ack
-        for place, session, version, epoch, chunks, *_ in acks.tolist():
+        for place, session, version, epoch, chunks, *_ in self._authority.receive_acks(acks, now_ns).tolist():
             receive_ack(by_place[place].link, session, version, epoch, chunks, now_ns)
 
     def _take_in(self, connection: Connection, data: memoryview) -> None:

@@ -53,7 +53,7 @@ Acks = NDArray[np.void]
 
 
 class Hub(Protocol):
-    """A batch of connected, non-blocking sockets. A place is a number that is the hub's own to choose.
+    """A batch of connected, non-blocking sockets. A place is a number above 0 that is the hub's own to choose.
 
     `PythonHub` is one, `NativeHub` another; the same tests hold for both.
     """
@@ -82,7 +82,7 @@ class Hub(Protocol):
         """
         ...
 
-    def send_deltas(self, batch: Batch) -> Sequence[int]:
+    def send_deltas(self, batch: Batch) -> NDArray[np.int32]:
         """Offer the deltas of a tick, each to the place that its entry names, with what goes before it; every place is
         armed. Returns what `send` returns, in the order of the entries. Who is first is another one each time."""
         ...
@@ -161,9 +161,9 @@ class PythonHub:
     def send(self, batch: Sequence[Outgoing]) -> list[int]:
         return [self._send(place, parts) for place, parts in batch]
 
-    def send_deltas(self, batch: Batch) -> list[int]:
+    def send_deltas(self, batch: Batch) -> NDArray[np.int32]:
         count = len(batch)
-        taken = [0] * count
+        taken = np.zeros(count, np.int32)
         self._turns += 1
         first = self._turns * _SPREAD % count if count else 0
         for number in itertools.chain(range(first, count), range(first)):

@@ -10,6 +10,9 @@ import errno
 import socket
 from collections.abc import Callable, Sequence
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ecsnet._kernel.hub import ACK, BYTES, KernelHub
 from ecsnet.authority import Batch
 from ecsnet.node.hub import Acks, Ended, Hub, Outgoing, PythonHub, offer
@@ -79,10 +82,8 @@ class NativeHub:
             taken.append(offer(self._sockets[place], parts))
         return taken
 
-    def send_deltas(self, batch: Batch) -> list[int]:
-        taken = self._kernel.send_deltas(batch.version, batch.tick, batch.epoch, batch.entries, batch.blocks)
-        counts: list[int] = taken.tolist()
-        return counts
+    def send_deltas(self, batch: Batch) -> NDArray[np.int32]:
+        return self._kernel.send_deltas(batch.version, batch.tick, batch.epoch, batch.entries, batch.blocks)
 
     def drain(self, deliver: Callable[[int, memoryview], bool], take_acks: Callable[[Acks], None]) -> list[Ended]:
         kernel, buffer, within = self._kernel, self._kernel.buffer, self._within

@@ -313,6 +313,23 @@ class ServerSession:
         self._deadline_ns = now_ns + self._silence_ns_max
         return True
 
+    @property
+    def deadline_ns(self) -> int:
+        """When the client has been silent for too long, or its handshake has lasted for too long."""
+        return self._deadline_ns
+
+    @property
+    def silence_ns_max(self) -> int:
+        """How long the client may be silent."""
+        return self._silence_ns_max
+
+    def acks_taken(self, count: int, deadline_ns: int) -> None:
+        """So many ordinary acks were taken elsewhere; one a tick, so that no bucket need know of them. The client is
+        silent for too long at `deadline_ns`."""
+        self._frames_received += count
+        self._bytes_received += count * (FRAME_HEADER_BYTES + _ACK_PAYLOAD_BYTES)
+        self._deadline_ns = deadline_ns
+
     def next_timeout_ns(self) -> int | None:
         """When `handle_timeout` wants to be called; None when never."""
         return None if self.closed else self._deadline_ns

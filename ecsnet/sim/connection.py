@@ -134,7 +134,7 @@ class StreamConnection:
     def _open(self, authority: Authority, now_ns: int) -> bool:
         try:
             self.link = authority.open_link(now_ns, peer=self.name)
-            self.link.place = self.number
+            self.link.place = self.number + 1
         except (LimitExceededError, ClosedError):
             self.node_close(now_ns)
             return False

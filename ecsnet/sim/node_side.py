@@ -10,6 +10,8 @@ it misses are dropped, never made up for.
 
 from collections.abc import Callable
 
+import numpy as np
+
 from ecsnet.auth.account import waits
 from ecsnet.authority import Authority, TickReport
 from ecsnet.authority.core import Observer
@@ -218,7 +220,7 @@ class NodeSide:
                 connection = by_link[link.number]
                 assert isinstance(connection, StreamConnection), "only a stream has a place"
                 taken.append(connection.node_send(batch.frames(number), now_ns))
-            authority.record_batch(batch, taken, now_ns)
+            authority.record_batch(batch, np.array(taken, np.int32), now_ns)
             for link in batch.rest:
                 by_link[link.number].node_serve(authority, now_ns)
             for link in authority.links_to_close():

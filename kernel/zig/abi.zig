@@ -56,6 +56,7 @@ comptime {
     _ = abi_spatial;
     _ = @import("abi_events.zig");
     _ = @import("abi_query.zig");
+    _ = @import("abi_in_step.zig");
     if (compat.has_os) {
         _ = @import("abi_crypto.zig");
         _ = @import("abi_storage.zig");

@@ -24,6 +24,7 @@ comptime {
     _ = @import("fuzz_log.zig");
     _ = @import("grid.zig");
     _ = @import("heap.zig");
+    _ = @import("in_step.zig");
     _ = @import("inbox.zig");
     _ = @import("journal.zig");
     _ = @import("key_index.zig");

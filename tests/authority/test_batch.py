@@ -1,5 +1,6 @@
 """The batch of a tick: the same bytes as link by link, and what has happened when only a part of them was taken."""
 
+import numpy as np
 import pytest
 
 from ecsnet import Event
@@ -62,7 +63,7 @@ def test_what_was_taken_has_happened_and_what_was_refused_is_cut_anew() -> None:
     batch = ticked(pair)
     deliver(pair, 0, batch.frame(0))
     # In part: its rest follows, so it has happened too. Nothing: it has not. Gone: the driver sees to that.
-    pair.authority.record_batch(batch, [batch.length(0), 5, 0], pair.now_ns)
+    pair.authority.record_batch(batch, np.array([batch.length(0), 5, 0], np.int32), pair.now_ns)
 
     assert [wire.link.base for wire in pair.wires] == [batch.version, batch.version, base]
     assert batch.begun(1, 5) == batch.length(1)
@@ -82,7 +83,7 @@ def test_a_place_that_is_gone_changes_nothing() -> None:
     base = pair.link.base
 
     batch = ticked(pair)
-    pair.authority.record_batch(batch, [-32], pair.now_ns)
+    pair.authority.record_batch(batch, np.array([-32], np.int32), pair.now_ns)
 
     assert pair.link.base == base
     assert pair.link.blocked_since_ns is None
@@ -126,7 +127,7 @@ def test_rows_of_events_go_before_the_delta_in_frames_of_their_own() -> None:
     for frame in frames:
         assert parse_header_untrusted(frame, 0, 1 << 20)[0] + 8 == len(frame)
     deliver(pair, 0, batch.frame(0))
-    pair.authority.record_batch(batch, [batch.length(0)], pair.now_ns)
+    pair.authority.record_batch(batch, np.array([batch.length(0)], np.int32), pair.now_ns)
     assert pair.replica.version == batch.version
     pair.step(3)
     assert pair.replica.version == pair.authority.version
@@ -149,7 +150,7 @@ def test_of_frames_in_one_piece_those_that_were_begun_have_happened(frames_begun
     assert begun == ends[frames_begun]
     if begun:
         deliver(pair, 0, batch.frame(0)[:begun])
-    pair.authority.record_batch(batch, [taken], pair.now_ns)
+    pair.authority.record_batch(batch, np.array([taken], np.int32), pair.now_ns)
     if frames_begun < 3:
         assert pair.link.blocked_since_ns == pair.now_ns
         assert pair.link.base < batch.version
