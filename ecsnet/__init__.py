@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from ecsnet import auth as auth
     from ecsnet import errors as errors
     from ecsnet import interest as interest
+    from ecsnet.authority import PeeringSettings as PeeringSettings
     from ecsnet.data.restoring import restore as restore
     from ecsnet.embed import connect as connect
     from ecsnet.errors import EcsnetError as EcsnetError
@@ -71,6 +72,7 @@ _HOMES = {
     "EcsnetError": "ecsnet.errors",
     "Entity": "ecsnet.ids",
     "Event": "ecsnet.schema.python",
+    "PeeringSettings": "ecsnet.authority",
     "Reject": "ecsnet.errors",
     "InterestRule": "ecsnet.schema",
     "Schema": "ecsnet.schema",

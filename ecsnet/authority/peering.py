@@ -163,7 +163,8 @@ class Peering:
     # --- what arrives -------------------------------------------------------------------------------------------------
 
     def open_link(self, now_ns: int, *, address: str = "?", dialled: bool) -> PeerLink:
-        """There is a transport to another node, an ordered and reliable one.
+        """There is a transport to another node, an ordered and reliable one. Where there are enough of those that have
+        not said who they are, the oldest goes.
 
         Args:
             dialled: this side opened it.
@@ -171,8 +172,12 @@ class Peering:
         Raises:
             LimitExceededError: enough links. Nothing was made; close the transport.
         """
-        if len(self._links) >= PEERS_MAX:
-            raise LimitExceededError("PEERS_MAX", PEERS_MAX, len(self._links) + 1)
+        open_links = [link for link in self._links.values() if link.state is not LinkState.CLOSED]
+        strangers = [link for link in open_links if link.state is not LinkState.LIVE]
+        if len(open_links) >= PEERS_MAX:
+            if not strangers or len(self._links) >= 2 * PEERS_MAX:
+                raise LimitExceededError("PEERS_MAX", PEERS_MAX, len(open_links) + 1)
+            strangers[0].part(Reason.FULL, "another came before this said who it is")
         self._opened += 1
         nonce = hashlib.blake2b(f"nonce/{self._opened}".encode(), key=self._seed, digest_size=PEER_NONCE_BYTES)
         own = Peer(

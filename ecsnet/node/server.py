@@ -30,7 +30,7 @@ from typing import NamedTuple
 import trio
 
 from ecsnet.auth.account import Authenticate
-from ecsnet.authority import Authority, AuthorityStatistics, TickReport
+from ecsnet.authority import Authority, AuthorityStatistics, PeeringSettings, TickReport
 from ecsnet.config import LimitSettings
 from ecsnet.errors import ArgumentError, BusyError, ClosedError, ListenError
 from ecsnet.limits import LINGER_S_DEFAULT, REFUSALS_PER_ACCEPT
@@ -38,6 +38,7 @@ from ecsnet.node.connections import Connections
 from ecsnet.node.control import Control
 from ecsnet.node.in_process import open_pair
 from ecsnet.node.native_hub import best_hub
+from ecsnet.node.peers import PeerSockets
 from ecsnet.node.rates import Bucket, OncePerSecond
 from ecsnet.node.tcp import address_of, listen, parse_url
 from ecsnet.node.ticker import SleepTicker
@@ -103,6 +104,9 @@ class AuthoritativeNode:
         authenticate: who strangers are, in place of the world's own: see `World.authenticate`.
         certificate: a file in PEM that the node proves itself with to clients of `tls://`, and after it those that
             signed it; key: one with its private key, where that is not in the same file.
+        peering: who this node is among several that write the same tables (`conflict = "lww"`).
+        peers: URLs of those nodes, which are dialled for as long as the node runs; of two one need know the other.
+        listen_peers: URLs to listen on for them.
         limits: limits against strangers.
         on_tick: see `OnTick`.
         clock: nanoseconds that never run backwards, in step with Trio's clock.
@@ -110,9 +114,9 @@ class AuthoritativeNode:
             it must be where strangers are.
 
     Raises:
-        ArgumentError: `store` and `data` together, or a number out of range. CertificateError: the certificate or its
-        key cannot be used. DataError, SchemaMismatchError: `data`
-        cannot be opened; nothing there was changed.
+        ArgumentError: `store` and `data` together, peers without `peering`, or a number out of range. CertificateError:
+        the certificate or its key cannot be used. DataError, SchemaMismatchError: `data` cannot be opened; nothing
+        there was changed.
     """
 
     def __init__(
@@ -127,6 +131,9 @@ class AuthoritativeNode:
         authenticate: Authenticate | None = None,
         certificate: str | Path | None = None,
         key: str | Path | None = None,
+        peering: PeeringSettings | None = None,
+        peers: Sequence[str] = (),
+        listen_peers: str | Sequence[str] = (),
         limits: LimitSettings | None = None,
         on_tick: OnTick | None = None,
         clock: Callable[[], int] = time.monotonic_ns,
@@ -134,6 +141,8 @@ class AuthoritativeNode:
     ) -> None:
         if store is not None and data is not None:
             raise ArgumentError("store and data are two places for one world; give one of them")
+        if peering is None and (peers or listen_peers):
+            raise ArgumentError("who has peers is one of several nodes: give peering=PeeringSettings(node=...) too")
         self._limits = LimitSettings() if limits is None else limits
         self._listen = (listen,) if isinstance(listen, str) else tuple(listen)
         if certificate is None and key is not None:
@@ -150,7 +159,17 @@ class AuthoritativeNode:
                 seed=secrets.randbits(256) if seed is None else seed,
                 linger_s=linger_s,
                 authenticate=authenticate,
+                peering=peering,
             )
+            self._peers = None
+            if self.authority.peering is not None:
+                self._peers = PeerSockets(
+                    self.authority.peering,
+                    listen=(listen_peers,) if isinstance(listen_peers, str) else listen_peers,
+                    dial=peers,
+                    clock=clock,
+                    wall_clock=time.time_ns,
+                )
         except BaseException:
             if self._own_store is not None:
                 self._own_store.close()
@@ -184,6 +203,11 @@ class AuthoritativeNode:
     @property
     def world(self) -> World:
         return self.authority.world
+
+    @property
+    def peer_addresses(self) -> tuple[str, ...]:
+        """The URLs under which other nodes reach this one, once it runs."""
+        return () if self._peers is None else self._peers.addresses
 
     @property
     def store(self) -> Store:
@@ -244,6 +268,8 @@ class AuthoritativeNode:
                     raise ListenError(url, "a node proves itself with a certificate: give certificate=, and its key=")
                 listeners += [Listener(one, self._tls if secured else None) for one in listen(url)]
             self.addresses = tuple(one.address for one in listeners)
+            if self._peers is not None:
+                self._peers.open()
             with unwrapping():
                 await self._run(listeners, task_status)
         finally:
@@ -263,6 +289,8 @@ class AuthoritativeNode:
                     services.start_soon(self._tick_for_ever)
                     if self._control is not None:
                         services.start_soon(self._control.run)
+                    if self._peers is not None:
+                        services.start_soon(self._peers.run)
                     task_status.started()
                     await self._stop_seen.wait()
                     services.cancel_scope.cancel()
@@ -290,6 +318,8 @@ class AuthoritativeNode:
             listener.socket.close()
         while self._handed_in:
             self._handed_in.popleft().close()
+        if self._peers is not None:
+            self._peers.close()
         assert not self._connections
         self._hub.close()
         self._wakeup.close()
@@ -340,6 +370,8 @@ class AuthoritativeNode:
     def _tick(self) -> None:
         """One tick from the drain to the fan-out. Never a coroutine: nothing else runs in between."""
         self._connections.drain()
+        if self._peers is not None:
+            self._peers.begin_tick()
         before = self.authority.tick_number
         started_ns = self._clock()
         try:
@@ -351,6 +383,8 @@ class AuthoritativeNode:
             self._ticks_busy += 1
             return
         self._ticks += 1
+        if self._peers is not None:
+            self._peers.end_tick()
         self._connections.fan_out()
         self._connections.cut()
         if self._on_tick is not None:
@@ -400,6 +434,9 @@ async def open_node(
     authenticate: Authenticate | None = None,
     certificate: str | Path | None = None,
     key: str | Path | None = None,
+    peering: PeeringSettings | None = None,
+    peers: Sequence[str] = (),
+    listen_peers: str | Sequence[str] = (),
     limits: LimitSettings | None = None,
     on_tick: OnTick | None = None,
     clock: Callable[[], int] = time.monotonic_ns,
@@ -422,6 +459,9 @@ async def open_node(
         authenticate=authenticate,
         certificate=certificate,
         key=key,
+        peering=peering,
+        peers=peers,
+        listen_peers=listen_peers,
         limits=limits,
         on_tick=on_tick,
         clock=clock,
@@ -448,6 +488,9 @@ def run(
     authenticate: Authenticate | None = None,
     certificate: str | Path | None = None,
     key: str | Path | None = None,
+    peering: PeeringSettings | None = None,
+    peers: Sequence[str] = (),
+    listen_peers: str | Sequence[str] = (),
     limits: LimitSettings | None = None,
     on_tick: OnTick | None = None,
     on_start: Callable[[AuthoritativeNode], None] | None = None,
@@ -476,6 +519,9 @@ def run(
                     authenticate=authenticate,
                     certificate=certificate,
                     key=key,
+                    peering=peering,
+                    peers=peers,
+                    listen_peers=listen_peers,
                     limits=limits,
                     on_tick=on_tick,
                 )

@@ -356,12 +356,17 @@ def test_a_hostile_node_costs_its_link_and_nothing_else(made: list[Peers]) -> No
 
 
 def test_links_are_bounded(made: list[Peers]) -> None:
-    a = Node(1)
-    peers = among(made, a)
-    for _ in range(PEERS_MAX):
-        a.peering.open_link(peers.now_ns, dialled=False)
+    """Strangers push each other out, but nobody whom we know."""
+    a, b = Node(1), Node(2)
+    peers = among(made, a, b)
+    known = peers.connect(0, 1).links[0]
+    peers.step(5)
+    opened = [a.peering.open_link(peers.now_ns, dialled=False) for _ in range(PEERS_MAX)]
+    assert known.state is LinkState.LIVE
+    assert [link.farewell for link in opened[:2]] == [Reason.FULL, None]
     with pytest.raises(LimitExceededError, match="PEERS_MAX"):
-        a.peering.open_link(peers.now_ns, dialled=False)
+        for _ in range(2 * PEERS_MAX):
+            a.peering.open_link(peers.now_ns, dialled=False)
 
 
 def test_a_world_that_no_other_node_writes_has_no_peering() -> None:
