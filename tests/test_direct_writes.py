@@ -13,6 +13,7 @@ from ecsnet.errors import ArgumentError, ConstraintError, LimitExceededError, Lo
 from ecsnet.ids import Entity
 from ecsnet.limits import NS_PER_S, WRITE_ROWS_MAX, WRITES_WAITING_MAX
 from ecsnet.replica import Replica, Ticket
+from ecsnet.schema import loads
 from ecsnet.store import Transaction
 from ecsnet.wire.messages import Command, Reason
 from ecsnet.wire.writes import encode_write
@@ -356,6 +357,33 @@ def test_rows_that_are_gone_or_there_already_are_no_mistake_of_the_node() -> Non
         assert (code_of(missing), missing.reason) == (Reason.REJECTED, "the row is gone")
         statistics = two.pair.authority.statistics()
         assert (statistics.commands_failed, statistics.commands_rejected) == (0, 2)
+
+
+def test_a_row_that_another_refers_to_stays() -> None:
+    """The schema's `on_delete` holds for whoever deletes."""
+    schema = loads(
+        """
+        [database]
+        name = "held"
+        version = "1.0.0"
+        [tables.peg]
+        primary_key = "id"
+        writers = [{ operations = ["delete"], rows = "all" }]
+        fields = [{ name = "id", type = "u64", auto_increment = true }]
+        [tables.coat]
+        primary_key = "id"
+        fields = [{ name = "id", type = "u64", auto_increment = true },
+                  { name = "peg", type = "u64", foreign_key = "peg.id" }]
+        """
+    )
+    with Pair(schema) as pair:
+        pair.run_until_live()
+        with pair.authority.store.transaction() as tx:
+            key = tx.insert("peg", {})
+            tx.insert("coat", {"peg": 1})
+        ticket = pair.replica.delete(key, "peg")
+        pair.step(4)
+        assert (code_of(ticket), ticket.reason) == (Reason.REJECTED, "another row refers to it")
 
 
 def test_whether_a_strangers_row_is_there_is_not_told() -> None:
