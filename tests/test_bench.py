@@ -1,6 +1,7 @@
 """The benchmarks run, tiny, so that they never rot. What they say is worth nothing at this size."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ from ecsnet.bench.disk import bench_folder
 from ecsnet.bench.figures import Figure
 from ecsnet.bench.goals import GOALS, Goal
 from ecsnet.bench.peers_columns import ColumnsSide
+from ecsnet.bench.peers_network import NetworkPeers
 from ecsnet.bench.peers_sql import SqliteSide
 from ecsnet.bench.query import METRICS as QUERIES
 from ecsnet.bench.query import EcsnetSide
@@ -148,6 +150,8 @@ def test_replication_is_measured_beside_a_broadcast_and_bare_sends() -> None:
     assert {"bytes_per_moved_entity", "server_cpu", "lag_p50", "lag_p99", "ticks_per_s"} <= by_metric.keys()
     assert {figure["peer"] for figure in figures} >= {"bare sends"}
     assert len({figure["peer"] for figure in figures}) == 2
+    quantised = by_metric["quantised_bytes_per_moved_entity"]["value"]
+    assert quantised < by_metric["bytes_per_moved_entity"]["value"]  # type: ignore[operator]
     assert by_metric["ticks_per_s"]["value"] > 0  # type: ignore[operator]
     assert {figure["goal"] for figure in figures} == {None}, "the goals are for 50 clients"
 
@@ -165,6 +169,43 @@ def test_the_fan_out_is_measured_beside_bare_sends_and_a_task_for_each_client() 
     assert by_metric["delivered_share"]["value"] > 0.5  # type: ignore[operator]
     assert by_metric["frame_bytes"]["value"] == pytest.approx(by_metric["frame_bytes"]["peer_value"], rel=0.05)
     assert {figure["goal"] for figure in figures} == {None}, "the goals are for 1000 clients"
+
+
+SCRIPT = """
+import json, sys
+kind, n, hz, clients = sys.argv[1:]
+if kind == "ws":
+    print(json.dumps({"metric": "failed", "value": 1, "unit": "timeout"}))
+else:
+    for metric, value in {"server_cpu": 0.1, "ticks_done": 60.0, "bytes_per_entity_update": 18.5, "probe_cpu": 1}.items():
+        print(json.dumps({"peer": kind, "n": int(n), "metric": metric, "value": value, "unit": ""}))
+"""
+
+
+def test_peers_that_are_programs_of_their_own_are_asked_for_their_figures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Python stands in for Node, so that nothing has to be installed."""
+    monkeypatch.setattr(shutil, "which", lambda name: sys.executable)
+    with pytest.raises(ArgumentError, match=r"repl_bench\.mjs is not there"):
+        NetworkPeers(tmp_path)
+    (tmp_path / "repl_bench.mjs").write_text(SCRIPT)
+    with pytest.raises(ArgumentError, match="npm install"):
+        NetworkPeers(tmp_path)
+    (tmp_path / "node_modules").mkdir()
+
+    peers = NetworkPeers(tmp_path)
+
+    assert peers.measure("colyseus", 10, 60, 5) == {
+        "server_cpu": 0.1,
+        "ticks_per_s": 60.0,
+        "bytes_per_moved_entity": 18.5,
+    }
+    with pytest.raises(WorkerError, match="timeout"):
+        peers.measure("ws", 10, 60, 5)
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    with pytest.raises(ArgumentError, match=r"Node\.js is not installed"):
+        NetworkPeers(tmp_path)
 
 
 def test_a_relative_goal_is_judged_beside_its_own_peer_only() -> None:

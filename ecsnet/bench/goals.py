@@ -95,6 +95,7 @@ GOALS: Final[Mapping[str, Mapping[str, Goal]]] = {
     },
     "replication": {
         "bytes_per_moved_entity": Goal("lossless ≤ {} B", 12.5),
+        "quantised_bytes_per_moved_entity": Goal("quantised to 2 mm ≤ {} B", 2.6),
     },
     "replication 1000": {
         "server_cpu": Goal("≤ {} cores", 0.05),
@@ -103,6 +104,7 @@ GOALS: Final[Mapping[str, Mapping[str, Goal]]] = {
     },
     "replication 10000": {
         "server_cpu": Goal("lossless ≤ {} × the bare sends", ratio=1.5, peer="bare sends"),
+        "quantised_server_cpu": Goal("quantised ≤ {} cores", 0.10),
         "lag_p50": Goal("≤ {} ms", 2),
         "lag_p99": Goal("≤ {} ms", 5),
     },

@@ -1,6 +1,7 @@
 """The node of the replication benchmark, in a process of its own: N entities, all of which move in each tick.
 
-Arguments: N, hz. A mark is answered with CPU, ticks, and for each version when its tick began.
+Arguments: N, hz, the step that positions are quantised to (0: they are exact). A mark is answered with CPU, ticks, and
+for each version when its tick began.
 """
 
 import sys
@@ -17,21 +18,25 @@ from ecsnet.world import World
 __all__ = ["main", "moving_schema", "moving_world"]
 
 _KEY = '{ name = "entity_id", type = "u64", foreign_key = "entities.id" }'
-_VECTOR = ", ".join(f'{{ name = "{axis}", type = "f32", default = 0.0 }}' for axis in "xyz")
 
 
-def moving_schema() -> Schema:
-    """12 bytes of position, which move, and a velocity, which does not."""
+def _vector(more: str = "") -> str:
+    return ", ".join(f'{{ name = "{axis}", type = "f32", default = 0.0{more} }}' for axis in "xyz")
+
+
+def moving_schema(step: float = 0.0) -> Schema:
+    """12 bytes of position, which move, and a velocity, which does not. `step`, in metres, quantises the position."""
+    quantised = f", quantize = {step}" if step else ""
     return loads(
         '[database]\nname = "moving"\nversion = "1.0.0"\n'
-        f'[tables.position]\nparent_table = "entities"\nfields = [{_KEY}, {_VECTOR}]\n'
-        f'[tables.velocity]\nparent_table = "entities"\nfields = [{_KEY}, {_VECTOR}]\n'
+        f'[tables.position]\nparent_table = "entities"\nfields = [{_KEY}, {_vector(quantised)}]\n'
+        f'[tables.velocity]\nparent_table = "entities"\nfields = [{_KEY}, {_vector()}]\n'
     )
 
 
-def moving_world(hz: int) -> World:
+def moving_world(hz: int, step: float = 0.0) -> World:
     """The world without its entities: `position += velocity * dt` in each tick."""
-    world = World(moving_schema(), hz=hz)
+    world = World(moving_schema(step), hz=hz)
 
     @world.system
     def move(tx: Transaction) -> None:
@@ -53,7 +58,7 @@ def populate(tx: Transaction, n: int) -> None:
     )
 
 
-def main(n: int, hz: int) -> None:
+def main(n: int, hz: int, step: float) -> None:
     """Serve until standard input ends."""
     allow_descriptors()
     began: list[tuple[int, int]] = []
@@ -73,8 +78,8 @@ def main(n: int, hz: int) -> None:
 
         answer_marks({"url": node.addresses[0]}, counts)
 
-    run(moving_world(hz), listen="tcp://127.0.0.1:0", on_tick=on_tick, on_start=on_start)
+    run(moving_world(hz, step), listen="tcp://127.0.0.1:0", on_tick=on_tick, on_start=on_start)
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]))
+    main(int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]))

@@ -1,4 +1,5 @@
-"""Replication over real TCP, beside a JSON broadcast and the bare sends of the same bytes.
+"""Replication over real TCP, beside a JSON broadcast, the bare sends of the same bytes and, where they are installed,
+programs that a game would take instead.
 
 All entities move in each tick. The node is a process of its own; one probe, in another, applies everything and takes
 the lag; the other clients, in four more at most, join for real and only count. After a warm-up come the windows: rates
@@ -6,13 +7,15 @@ are medians over them, lag quantiles are over all of them. The probe joins first
 
 Lag: CLOCK_MONOTONIC just before the tick's first transaction → the probe has that version visible.
 
-Invariant: the three sides run one after the other with the same number of clients and entities and the same rate, and
+Positions travel twice: as the exact f32, and quantised to 2 mm (`quantised_...`), which is what a game would declare.
+
+Invariant: all sides run one after the other with the same number of clients and entities and the same rate, and
 what a side cannot hold is printed with its other figures: fewer ticks than asked, or frames that clients were not sent
 because they had not taken those before (`delivered_share`, over all clients).
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from statistics import median
@@ -21,12 +24,16 @@ from typing import Final
 from ecsnet.bench.broadcast_process import json_name
 from ecsnet.bench.figures import Better, Figure
 from ecsnet.bench.goals import GOALS, Goal
+from ecsnet.bench.peers_network import NETWORK_PEERS, NetworkPeers
 from ecsnet.bench.timing import quantile
 from ecsnet.bench.workers import Counts, Worker, WorkerError
 
-__all__ = ["SIZES_DEFAULT", "Plan", "run"]
+__all__ = ["PRECISIONS", "SIZES_DEFAULT", "Plan", "run"]
 
 SIZES_DEFAULT: Final = (1_000, 10_000)
+PRECISIONS: Final[Mapping[str, float]] = {"lossless": 0.0, "quantised": 0.002}
+"""The step of a position's axes, in metres; 0 is exact."""
+
 _CLIENT_PROCESSES_MAX: Final = 4
 _MS_PER_NS: Final = 1e-6
 _NODE: Final = "ecsnet.bench.node_process"
@@ -63,6 +70,10 @@ class Measured:
     lag_p99: float | None
     frame_bytes: float
 
+    def metrics(self) -> dict[str, float]:
+        """Those that were measured, by their names."""
+        return {name: value for name, _, _ in _METRICS if (value := getattr(self, name)) is not None}
+
 
 _METRICS: Final[tuple[tuple[str, str, Better], ...]] = (
     ("bytes_per_moved_entity", "B", "lower"),
@@ -78,6 +89,8 @@ def run(
     sizes: Sequence[int] = SIZES_DEFAULT,
     plan: Plan | None = None,
     *,
+    precisions: Sequence[str] = tuple(PRECISIONS),
+    others: NetworkPeers | None = None,
     note: Callable[[str], None] = lambda text: None,
     progress: Callable[[str], None] = lambda text: None,
 ) -> Iterator[Figure]:
@@ -86,6 +99,8 @@ def run(
     Args:
         sizes: numbers of entities.
         plan: how it is run; the peers' protocol unless it says otherwise.
+        precisions: which of `PRECISIONS`, in that order.
+        others: where the peers are that are programs of their own; None measures without them.
         note: called with what a reader must know.
         progress: called with what is measured next.
 
@@ -93,23 +108,43 @@ def run(
         WorkerError: one of our processes failed. One of a peer is a note, and no figures beside it.
     """
     plan = plan or Plan()
-    note("quantised positions are not built: the figures are of lossless f32")
     if json_name() == "json":
         note("orjson is not installed: the JSON peer uses the standard library's (pip install 'ecsnet[bench]')")
+    if others is None:
+        note("without --peers there are no figures of Colyseus beside ours")
     for n in sizes:
-        progress(f"ecsnet, n = {n:,}")
-        ours = _ecsnet(n, plan)
-        peers = []
-        for side, name in (("json", f"{json_name()} broadcast"), ("bare", "bare sends")):
+        beside: dict[str, Mapping[str, float]] = {}
+
+        def join(name: str, measure: Callable[[], Mapping[str, float]], n: int = n) -> Mapping[str, float] | None:
             progress(f"{name}, n = {n:,}")
             try:
-                peers.append(_broadcast(side, name, n, plan, round(ours.frame_bytes)))
+                return measure()
             except WorkerError as error:
                 note(f"{name}, n = {n}: no figures beside it: {error}")
-        yield from _figures(n, plan, ours, peers)
+                return None
+
+        def broadcast(side: str, name: str, frame_bytes: float, n: int = n) -> Callable[[], Mapping[str, float]]:
+            return lambda: _broadcast(side, name, n, plan, round(frame_bytes)).metrics()
+
+        def other(kind: str, others: NetworkPeers, n: int = n) -> Callable[[], Mapping[str, float]]:
+            return lambda: others.measure(kind, n, plan.hz, plan.clients)
+
+        for number, precision in enumerate(precisions):
+            progress(f"ecsnet, {precision}, n = {n:,}")
+            ours = _ecsnet(n, plan, PRECISIONS[precision])
+            if number == 0:
+                peers = [(f"{json_name()} broadcast", broadcast("json", "json", ours.frame_bytes))]
+                peers += [(NETWORK_PEERS[kind], other(kind, others)) for kind in NETWORK_PEERS if others is not None]
+                measured = {name: join(name, measure) for name, measure in peers}
+                beside = {name: metrics for name, metrics in measured.items() if metrics is not None}
+            # As many bytes as ours: another number for each precision.
+            bare = join("bare sends", broadcast("bare", "bare sends", ours.frame_bytes))
+            yield from _figures(n, plan, precision, ours, beside | ({} if bare is None else {"bare sends": bare}))
 
 
-def _figures(n: int, plan: Plan, ours: Measured, peers: Sequence[Measured]) -> Iterator[Figure]:
+def _figures(
+    n: int, plan: Plan, precision: str, ours: Measured, peers: Mapping[str, Mapping[str, float]]
+) -> Iterator[Figure]:
     goals: dict[str, Goal] = {}
     if plan.goals_hold:
         goals = {**GOALS["replication"], **GOALS.get(f"replication {n}", {})}
@@ -117,15 +152,16 @@ def _figures(n: int, plan: Plan, ours: Measured, peers: Sequence[Measured]) -> I
         value = getattr(ours, metric)
         if value is None:
             continue
-        beside: list[tuple[str | None, float | None]] = [(peer.side, getattr(peer, metric)) for peer in peers]
-        measured = [one for one in beside if one[1] is not None]
+        told = metric if precision == "lossless" else f"{precision}_{metric}"
+        measured: list[tuple[str | None, float | None]]
+        measured = [(name, metrics[metric]) for name, metrics in peers.items() if metric in metrics]
         for name, peer_value in measured or [(None, None)]:
-            yield Figure("replication", metric, n, value, unit, better, name, peer_value, goals.get(metric))
+            yield Figure("replication", told, n, value, unit, better, name, peer_value, goals.get(told))
 
 
-def _ecsnet(n: int, plan: Plan) -> Measured:
+def _ecsnet(n: int, plan: Plan, step: float) -> Measured:
     with ExitStack() as stack:
-        node = stack.enter_context(Worker(_NODE, n, plan.hz))
+        node = stack.enter_context(Worker(_NODE, n, plan.hz, step))
         url = node.answer()["url"]
 
         def clients(kind: str, count: int) -> Worker:

@@ -114,19 +114,38 @@ def replication(
     windows: Annotated[int, typer.Option(min=1, help="Windows, of which medians are taken.")] = 5,
     window_s: Annotated[float, typer.Option(min=0.1, metavar="SECONDS", help="Length of a window.")] = 1.2,
     warm_up_s: Annotated[float, typer.Option(min=0.0, metavar="SECONDS", help="Not counted, before them.")] = 1.0,
+    precision: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="lossless or quantised; may come again. Default: both."),
+    ] = None,
+    peers: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", envvar="ECSNET_BENCH_PEERS", help="The folder of repl_bench.mjs, for Colyseus."),
+    ] = None,
     as_json: _JSON = False,
 ) -> None:
-    """A node and its clients over TCP while everything moves, beside a JSON broadcast and the bare sends of the same
-    bytes: bytes, server CPU, lag.
+    """A node and its clients over TCP while everything moves, beside a JSON broadcast, the bare sends of the same
+    bytes, and Colyseus: bytes, server CPU, lag. Positions are exact f32 in one run, quantised to 2 mm in the next.
 
     Every side runs in processes of its own, one after the other. Goals are for 50 clients at 60 Hz.
     """
     from ecsnet.bench import replication as benchmark
+    from ecsnet.bench.peers_network import NetworkPeers
     from ecsnet.bench.reporting import reporter
+    from ecsnet.errors import ArgumentError
 
+    unknown = set(precision or ()) - set(benchmark.PRECISIONS)
+    if unknown:
+        raise ArgumentError(
+            f"--precision is one of {', '.join(benchmark.PRECISIONS)}, not {', '.join(sorted(unknown))}"
+        )
     plan = benchmark.Plan(hz=hz, clients=clients, warm_up_s=warm_up_s, windows=windows, window_s=window_s)
+    others = None if peers is None else NetworkPeers(peers)
+    precisions = [name for name in benchmark.PRECISIONS if name in (precision or benchmark.PRECISIONS)]
     with reporter("ecsnet bench replication", as_json) as report:
-        _print(report, benchmark.run(n or benchmark.SIZES_DEFAULT, plan, note=_note, progress=report.progress))
+        sizes, progress = n or benchmark.SIZES_DEFAULT, report.progress
+        figures = benchmark.run(sizes, plan, precisions=precisions, others=others, note=_note, progress=progress)
+        _print(report, figures)
 
 
 @app.command()
