@@ -20,6 +20,7 @@ from ecsnet.bench.peers_network import NetworkPeers
 from ecsnet.bench.peers_sql import SqliteSide
 from ecsnet.bench.query import METRICS as QUERIES
 from ecsnet.bench.query import EcsnetSide
+from ecsnet.bench.slow import METRICS as SLOW
 from ecsnet.bench.snapshot import METRICS as SNAPSHOTS
 from ecsnet.bench.spatial import METRICS as PLACES
 from ecsnet.bench.store import METRICS
@@ -171,13 +172,23 @@ def test_the_fan_out_is_measured_beside_bare_sends_and_a_task_for_each_client() 
     assert {figure["goal"] for figure in figures} == {None}, "the goals are for 1000 clients"
 
 
+def test_a_slow_client_is_measured_among_others() -> None:
+    figures = figures_of(
+        "slow", "--n", "64", "--clients", "3", "--rounds", "1", "--window-s", "0.4", "--settle-s", "0.2"
+    )
+
+    assert {figure["metric"] for figure in figures} == set(SLOW)
+    assert {figure["peer"] for figure in figures} == {"without it", None}
+
+
 SCRIPT = """
 import json, sys
 kind, n, hz, clients = sys.argv[1:]
 if kind == "ws":
     print(json.dumps({"metric": "failed", "value": 1, "unit": "timeout"}))
 else:
-    for metric, value in {"server_cpu": 0.1, "ticks_done": 60.0, "bytes_per_entity_update": 18.5, "probe_cpu": 1}.items():
+    told = {"server_cpu": 0.1, "ticks_done": 60.0, "bytes_per_entity_update": 18.5, "probe_cpu": 1}
+    for metric, value in told.items():
         print(json.dumps({"peer": kind, "n": int(n), "metric": metric, "value": value, "unit": ""}))
 """
 

@@ -1,8 +1,9 @@
 """Clients of the replication benchmark, many to a process.
 
-Arguments: "probe" or "sinks", URL, how many. A probe is one embedded client as a game has it: it applies every version
-and notes when each became visible. Sinks join for real, ack as often as a replica does, and throw the rows away, so
-that 50 clients do not take the cores that the node needs.
+Arguments: "probe", "sinks" or "slow", URL, how many, the step that positions are quantised to. A probe is one embedded
+client as a game has it: it applies every version and notes when each became visible. Sinks join for real, ack as often
+as a replica does, and throw the rows away, so that 50 clients do not take the cores that the node needs. A slow one is
+a sink behind a thin line: it reads `SLOW_BYTES_PER_S`.
 """
 
 import selectors
@@ -22,7 +23,7 @@ from ecsnet.wire.codec import delta_head
 from ecsnet.wire.framing import parse_header_untrusted
 from ecsnet.wire.messages import DeltaSync, Kind, SyncBegin, SyncChunk
 
-__all__ = ["main"]
+__all__ = ["SLOW_BYTES_PER_S", "main"]
 
 _VERSION = Struct("<Q")
 
@@ -38,18 +39,21 @@ _VERSION_AT = _version_offset()
 _DELTA_HEAD_BYTES = _VERSION_AT + _VERSION.size
 _RECEIVE_BYTES = 256 * 1024
 
+SLOW_BYTES_PER_S = 40_000
+"""What a slow client reads."""
+
 
 class Sink:
     """A session without a replica. Until its full sync is whole it reads every frame; after that, of each delta the
     version alone."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, step: float = 0.0) -> None:
         connected = connect(url, 5.0)
         assert isinstance(connected, socket.socket), "a sink speaks tcp://"
         self.socket = connected
         self.deltas = 0
         self.delta_bytes = 0
-        self._session = ClientSession(name="sink", fingerprint=moving_schema().fingerprint)
+        self._session = ClientSession(name="sink", fingerprint=moving_schema(step).fingerprint)
         self._session.connect(time.monotonic_ns())
         self._held = 0
         self._chunks = 0
@@ -85,7 +89,7 @@ class Sink:
                 break
             if not got:
                 raise ConnectionError("the node ended the connection")
-            self._take(buffer[:got])
+            self.take(buffer[:got])
             if got < len(buffer):
                 break
         self.flush()
@@ -102,7 +106,8 @@ class Sink:
         if frames:
             self.socket.sendall(b"".join(frames))
 
-    def _take(self, data: memoryview) -> None:
+    def take(self, data: memoryview) -> None:
+        """Bytes of the stream."""
         at = 0
         while at < len(data):
             if self._skip:
@@ -157,7 +162,7 @@ class Sink:
                 self._ack_now = True
 
 
-def run_sinks(url: str, count: int) -> None:
+def run_sinks(url: str, count: int, step_m: float) -> None:
     """Join one after the other, then count until standard input ends."""
     selector = selectors.DefaultSelector()
     buffer = memoryview(bytearray(_RECEIVE_BYTES))
@@ -168,7 +173,7 @@ def run_sinks(url: str, count: int) -> None:
             key.data.receive(buffer)
 
     for _ in range(count):
-        sink = Sink(url)
+        sink = Sink(url, step_m)
         sinks.append(sink)
         selector.register(sink.socket, selectors.EVENT_READ, sink)
         sink.flush()
@@ -193,7 +198,32 @@ def run_sinks(url: str, count: int) -> None:
             due = time.monotonic() + 0.2
 
 
-def run_probe(url: str) -> None:
+def run_slow(url: str, step_m: float) -> None:
+    """One client that takes little, for as long as it is let."""
+    sink = Sink(url, step_m)
+    # Or the system would take megabytes in its place, and it would be late without being slow.
+    sink.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SLOW_BYTES_PER_S)
+    sink.flush()
+    buffer = memoryview(bytearray(SLOW_BYTES_PER_S // 20))
+
+    def counts() -> Counts:
+        return {"deltas": sink.deltas, "delta_bytes": sink.delta_bytes, "held": sink.joined}
+
+    answer_marks({"joined": 1}, counts)
+    while True:
+        time.sleep(0.05)
+        try:
+            got = sink.socket.recv_into(buffer)
+        except BlockingIOError:
+            got = -1
+        if got == 0:
+            raise ConnectionError("the node ended the slow client's connection")
+        if got > 0:
+            sink.take(buffer[:got])
+        sink.flush()
+
+
+def run_probe(url: str, step_m: float) -> None:
     """One client with its replica, in a thread of its own as in a game."""
     applied: list[tuple[int, int]] = []
 
@@ -207,7 +237,7 @@ def run_probe(url: str) -> None:
 
     before = [0]
     with ecsnet.connect(
-        url, moving_schema(), name="probe", reconnect=False, on_version=lambda *seen: applied.append(seen)
+        url, moving_schema(step_m), name="probe", reconnect=False, on_version=lambda *seen: applied.append(seen)
     ) as client:
         answer_marks({"joined": 1}, counts)
         while client.state == "live":
@@ -216,13 +246,15 @@ def run_probe(url: str) -> None:
         raise ConnectionError(f"the probe's session ended: {client.reason or client.error}")
 
 
-def main(kind: str, url: str, count: int) -> None:
+def main(kind: str, url: str, count: int, step_m: float) -> None:
     """Join and count until standard input ends."""
     if kind == "probe":
-        run_probe(url)
+        run_probe(url, step_m)
+    elif kind == "slow":
+        run_slow(url, step_m)
     else:
-        run_sinks(url, count)
+        run_sinks(url, count, step_m)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], int(sys.argv[3]))
+    main(sys.argv[1], sys.argv[2], int(sys.argv[3]), float(sys.argv[4]) if sys.argv[4:] else 0.0)

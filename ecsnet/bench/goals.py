@@ -93,6 +93,10 @@ GOALS: Final[Mapping[str, Mapping[str, Goal]]] = {
         "server_cpu": Goal("≤ {} × the bare sends", ratio=1.2, peer="bare sends"),
         "frames_min": Goal("≥ {} of the ticks for everybody", 0.9, better="higher"),
     },
+    "slow": {
+        "others_lag_p99": Goal("≤ {} × without it", ratio=1.1, peer="without it"),
+        "node_memory": Goal("≤ {} MiB", 1),
+    },
     "replication": {
         "bytes_per_moved_entity": Goal("lossless ≤ {} B", 12.5),
         "quantised_bytes_per_moved_entity": Goal("quantised to 2 mm ≤ {} B", 2.6),

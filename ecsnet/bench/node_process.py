@@ -1,10 +1,12 @@
 """The node of the replication benchmark, in a process of its own: N entities, all of which move in each tick.
 
-Arguments: N, hz, the step that positions are quantised to (0: they are exact). A mark is answered with CPU, ticks, and
-for each version when its tick began.
+Arguments: N, hz, the step that positions are quantised to (0: they are exact). A mark is answered with CPU, ticks,
+memory, and for each version when its tick began.
 """
 
+import os
 import sys
+from pathlib import Path
 
 import numpy as np
 
@@ -58,6 +60,17 @@ def populate(tx: Transaction, n: int) -> None:
     )
 
 
+def resident_bytes() -> int:
+    """How much memory this process has, in bytes; where the system does not say, the most that it ever had."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except OSError:
+        import resource
+
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return pages * os.sysconf("SC_PAGESIZE")
+
+
 def main(n: int, hz: int, step: float) -> None:
     """Serve until standard input ends."""
     allow_descriptors()
@@ -74,7 +87,7 @@ def main(n: int, hz: int, step: float) -> None:
         def counts() -> Counts:
             nonlocal began
             taken, began = began, []
-            return {"ticks": len(taken), "began": taken}
+            return {"ticks": len(taken), "began": taken, "rss_bytes": resident_bytes()}
 
         answer_marks({"url": node.addresses[0]}, counts)
 
@@ -82,4 +95,4 @@ def main(n: int, hz: int, step: float) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]))
+    main(int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]) if sys.argv[3:] else 0.0)

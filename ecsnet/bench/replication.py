@@ -26,7 +26,8 @@ from ecsnet.bench.figures import Better, Figure
 from ecsnet.bench.goals import GOALS, Goal
 from ecsnet.bench.peers_network import NETWORK_PEERS, NetworkPeers
 from ecsnet.bench.timing import quantile
-from ecsnet.bench.workers import Counts, Worker, WorkerError
+from ecsnet.bench.windows import Clients, Window, join, lags_of, take_windows
+from ecsnet.bench.workers import Worker, WorkerError
 
 __all__ = ["PRECISIONS", "SIZES_DEFAULT", "Plan", "run"]
 
@@ -34,7 +35,6 @@ SIZES_DEFAULT: Final = (1_000, 10_000)
 PRECISIONS: Final[Mapping[str, float]] = {"lossless": 0.0, "quantised": 0.002}
 """The step of a position's axes, in metres; 0 is exact."""
 
-_CLIENT_PROCESSES_MAX: Final = 4
 _MS_PER_NS: Final = 1e-6
 _NODE: Final = "ecsnet.bench.node_process"
 _CLIENTS: Final = "ecsnet.bench.client_process"
@@ -115,7 +115,7 @@ def run(
     for n in sizes:
         beside: dict[str, Mapping[str, float]] = {}
 
-        def join(name: str, measure: Callable[[], Mapping[str, float]], n: int = n) -> Mapping[str, float] | None:
+        def beside_us(name: str, measure: Callable[[], Mapping[str, float]], n: int = n) -> Mapping[str, float] | None:
             progress(f"{name}, n = {n:,}")
             try:
                 return measure()
@@ -135,10 +135,10 @@ def run(
             if number == 0:
                 peers = [(f"{json_name()} broadcast", broadcast("json", "json", ours.frame_bytes))]
                 peers += [(NETWORK_PEERS[kind], other(kind, others)) for kind in NETWORK_PEERS if others is not None]
-                measured = {name: join(name, measure) for name, measure in peers}
+                measured = {name: beside_us(name, measure) for name, measure in peers}
                 beside = {name: metrics for name, metrics in measured.items() if metrics is not None}
             # As many bytes as ours: another number for each precision.
-            bare = join("bare sends", broadcast("bare", "bare sends", ours.frame_bytes))
+            bare = beside_us("bare sends", broadcast("bare", "bare sends", ours.frame_bytes))
             yield from _figures(n, plan, precision, ours, beside | ({} if bare is None else {"bare sends": bare}))
 
 
@@ -165,15 +165,10 @@ def _ecsnet(n: int, plan: Plan, step: float) -> Measured:
         url = node.answer()["url"]
 
         def clients(kind: str, count: int) -> Worker:
-            return stack.enter_context(Worker(_CLIENTS, kind, url, count))
+            return stack.enter_context(Worker(_CLIENTS, kind, url, count, step))
 
         windows = _windows(node, clients, plan)
-    began: dict[int, int] = {}
-    for window in windows:
-        began.update(window.server["began"])
-    # Versions made before the first window have no stamp here.
-    lags = [at - began[version] for window in windows for version, at in window.probe["applied"] if version in began]
-    return _measured("ecsnet", n, plan.clients, windows, lags)
+    return _measured("ecsnet", n, plan.clients, windows, lags_of(windows))
 
 
 def _broadcast(side: str, name: str, n: int, plan: Plan, frame_bytes: int) -> Measured:
@@ -189,44 +184,13 @@ def _broadcast(side: str, name: str, n: int, plan: Plan, frame_bytes: int) -> Me
     return _measured(name, n, plan.clients, windows, lags)
 
 
-@dataclass(frozen=True, slots=True)
-class _Window:
-    server: Counts
-    probe: Counts
-    sinks: list[Counts]
-
-
-def _windows(server: Worker, clients: Callable[[str, int], Worker], plan: Plan) -> list[_Window]:
-    """Join everybody, warm up, and take the windows."""
-    probe = clients("probe", 1)
-    probe.answer()
-    sinks = []
-    left = plan.clients - 1
-    processes = min(left, _CLIENT_PROCESSES_MAX)
-    for i in range(processes):
-        count = left // (processes - i)
-        left -= count
-        sinks.append(clients("sinks", count))
-    for sink in sinks:
-        sink.answer()
-
-    def mark() -> _Window:
-        everybody = [server, probe, *sinks]
-        for one in everybody:
-            one.ask()
-        first, second, *rest = [one.answer() for one in everybody]
-        return _Window(first, second, rest)
-
+def _windows(server: Worker, clients: Clients, plan: Plan) -> list[Window]:
+    everybody = [server, *join(clients, plan.clients)]
     time.sleep(plan.warm_up_s)
-    mark()
-    taken = []
-    for _ in range(plan.windows):
-        time.sleep(plan.window_s)
-        taken.append(mark())
-    return taken
+    return take_windows(everybody, plan.windows, plan.window_s)
 
 
-def _measured(side: str, n: int, clients: int, windows: Sequence[_Window], lags_ns: Sequence[int]) -> Measured:
+def _measured(side: str, n: int, clients: int, windows: Sequence[Window], lags_ns: Sequence[int]) -> Measured:
     def rate(name: str) -> float:
         return median(float(window.server[name] / window.server["wall_s"]) for window in windows)
 

@@ -175,6 +175,25 @@ def fanout(
 
 
 @app.command()
+def slow(
+    n: Annotated[int, typer.Option("--n", min=1, metavar="N", help="Entities, all of which move.")] = 1000,
+    hz: Annotated[int, typer.Option(min=1, help="Ticks a second.")] = 60,
+    clients: Annotated[int, typer.Option(min=1, help="Clients beside the slow one.")] = 63,
+    rounds: Annotated[int, typer.Option(min=1, help="Turns with and without it.")] = 3,
+    window_s: Annotated[float, typer.Option(min=0.1, metavar="SECONDS", help="Length of a turn.")] = 2.0,
+    settle_s: Annotated[float, typer.Option(min=0.0, metavar="SECONDS", help="Not counted, before each.")] = 1.0,
+    as_json: _JSON = False,
+) -> None:
+    """A client that takes too little, among others: their lag with and without it, and what the node keeps for it."""
+    from ecsnet.bench import slow as benchmark
+    from ecsnet.bench.reporting import reporter
+
+    plan = benchmark.SlowPlan(n, hz, clients, rounds, window_s, settle_s)
+    with reporter("ecsnet bench slow", as_json) as report:
+        _print(report, benchmark.run(plan, progress=report.progress))
+
+
+@app.command()
 def simulation(
     n: Annotated[
         list[int] | None,
