@@ -65,6 +65,11 @@ class LinkState(Enum):
     CLOSED = "closed"
 
 
+def is_everything(delta: DeltaSync) -> bool:
+    """Whether it is, or is a part of, all that its writer holds: then it asks for nothing that came before."""
+    return delta.base == 0 and bool(delta.flags & RELAYED)
+
+
 class PeerLink:
     """One end. Made by `Peering.open_link`; the driver reads `frames_to_send` and reports what came.
 
@@ -104,7 +109,6 @@ class PeerLink:
         self.waiting: deque[DeltaSync] = deque()
         self.waiting_bytes = 0
         self.waiting_since_ns: int | None = None
-        self.awaits_everything = False
         self.taken = 0
         """Frames that were taken in, or need not be."""
         self.say(own)
@@ -218,12 +222,9 @@ class PeerLink:
             raise RemoteProtocolError(f"{what}, epoch {self.them.epoch}", Reason.BAD_STATE)
         if delta.parts > 1 or delta.flags & ~RELAYED:
             raise RemoteProtocolError("a delta between nodes has one part, and no flag but relayed", Reason.BAD_STATE)
-        everything = delta.base == 0 and delta.flags & RELAYED
-        if self.awaits_everything and not everything:
-            self.taken += 1
-            return
-        if everything:
-            self.awaits_everything = False
+        if is_everything(delta):
+            while self.waiting and not is_everything(self.waiting[0]):
+                self.take()  # it is in there, and need not wait any more
         if len(self.waiting) == PEER_WAITING_FRAMES_MAX or self.waiting_bytes + size > PEER_WAITING_BYTES_MAX:
             what = f"{len(self.waiting)} frames of {self.waiting_bytes} bytes wait already"
             raise RemoteProtocolError(f"{what}; no more was asked for", Reason.RATE_LIMITED)
@@ -245,7 +246,6 @@ class PeerLink:
         self.taken += len(self.waiting)
         self.waiting.clear()
         self.waiting_bytes, self.waiting_since_ns = 0, None
-        self.awaits_everything = True
         self.acknowledge(NOTHING)
 
     def acknowledge(self, held: tuple[int, int]) -> None:

@@ -16,6 +16,7 @@ from ecsnet.limits import PEER_SILENCE_NS_MAX, PEER_WAIT_NS_MAX, PEERS_MAX
 from ecsnet.schema import loads
 from ecsnet.store import Store
 from ecsnet.wire import codec, messages
+from ecsnet.wire.framing import split_frames_untrusted
 from ecsnet.wire.messages import RELAYED, Reason
 from ecsnet.world import World
 from tests.authority.peers import HZ, SCHEMA, TICK_NS, Node, Peers
@@ -128,8 +129,11 @@ def test_one_who_waits_for_a_node_that_is_gone_asks_for_everything(made: list[Pe
     b.put("gate", count=3)
     peers.step(5)
     assert c.rows() == {"door": ("", 1)}, "what names what is missing waits"
-    peers.step(PEER_WAIT_NS_MAX // TICK_NS + 5)
-    assert c.rows() == a.rows() == {"door": ("", 2), "gate": ("", 3)}
+    for number in range(PEER_WAIT_NS_MAX // TICK_NS + 5):
+        b.put("clock", count=number)
+        peers.step()
+    peers.step(20)
+    assert c.rows() == b.rows() and c.rows()["door"] == ("", 2) and c.rows()["gate"] == ("", 3)
     assert c.peering.statistics().resyncs_asked == 1
     assert c.peering.statistics().links_refused == 0
 
@@ -286,24 +290,61 @@ def test_two_nodes_of_one_number_are_not_linked(made: list[Peers]) -> None:
     assert wire.links[0].farewell is Reason.BAD_STATE
 
 
-def test_of_two_links_between_two_nodes_one_is_kept(made: list[Peers]) -> None:
-    """Both dialled at the same moment: both ends must part from the same one."""
+@pytest.mark.parametrize("first_dialled_by", [0, 1])
+def test_of_two_links_between_two_nodes_one_is_kept(made: list[Peers], first_dialled_by: int) -> None:
+    """Both dialled at the same moment: both ends must part from the same one, whichever they hear of first."""
     a, b = Node(1), Node(2)
     peers = among(made, a, b, delay=(3, 3))
-    first = peers.connect(0, 1)
-    peers.wires[9, 9] = peers.wires.pop((0, 1))
-    peers.nodes = (b, a)
-    second = peers.connect(0, 1)
+    wires = {}
+    for dialler in (first_dialled_by, 1 - first_dialled_by):
+        peers.nodes = (a, b) if dialler == 0 else (b, a)
+        wires[dialler] = peers.connect(0, 1)
+        peers.wires[9, dialler] = peers.wires.pop((0, 1))
     peers.nodes = (a, b)
-    peers.wires[8, 8] = peers.wires.pop((0, 1))
     a.put("door", count=1)
     peers.settle()
     peers.step(10)
-    states = {link.state for link in first.links}, {link.state for link in second.links}
-    assert states == ({LinkState.LIVE}, {LinkState.CLOSED}), "the one that the lower number dialled"
+    states = {dialler: {link.state for link in wire.links} for dialler, wire in wires.items()}
+    assert states == {0: {LinkState.LIVE}, 1: {LinkState.CLOSED}}, "the one that the lower number dialled is kept"
     a.put("door", count=2)
     peers.settle()
     assert b.rows() == {"door": ("", 2)}
+
+
+def test_a_link_that_was_away_for_too_long_is_told_everything(made: list[Peers]) -> None:
+    a, b = Node(1, store=Store(SCHEMA, retain_versions=64)), Node(2)
+    peers = among(made, a, b)
+    peers.connect(0, 1)
+    a.put("door", count=1)
+    a.put("gate", count=1)
+    peers.settle()
+    peers.cut(0, 1)
+    a.drop("gate")
+    for number in range(400):
+        a.put("door", count=number)
+        peers.step()
+    peers.connect(0, 1)
+    peers.settle()
+    assert b.rows() == {"door": ("", 399)}
+    assert a.peering.statistics().resyncs_told == 2
+
+
+def test_one_who_holds_what_is_not_there_any_more_is_told_everything(made: list[Peers]) -> None:
+    """It says that it holds a version of this history which this node does not have."""
+    a = Node(1)
+    peers = among(made, a)
+    a.put("door", count=1)
+    peers.step()
+    link = a.peering.open_link(peers.now_ns, dialled=False)
+    hello = messages.Peer(node=2, epoch=1, fingerprint=SCHEMA.fingerprint, nonce=bytes(16))
+    held = messages.Ack(session=2, epoch=a.authority.epoch, version=1_000_000)
+    for message in (hello, held):
+        a.peering.receive_frame(link, messages.KIND_OF[type(message)], codec.encode(message)[8:], peers.now_ns)
+    peers.step()
+    frame = split_frames_untrusted(a.peering.frames_to_send(link, peers.now_ns)[-1], 1 << 20)[0]
+    delta = codec.decode_untrusted(frame.kind, frame.payload)
+    assert isinstance(delta, messages.DeltaSync)
+    assert (delta.base, delta.version, delta.flags) == (0, a.authority.version, RELAYED)
 
 
 def test_silence_ends_a_link_and_pings_keep_it(made: list[Peers]) -> None:
