@@ -287,7 +287,7 @@ const Update = struct {
                 for (keys.items) |key| try u.add(0, key, by);
             },
             .near => {
-                const turn = (u.slot.tick + u.handle) / rule.every;
+                const turn = (u.slot.version + u.handle) / rule.every;
                 const again = u.audience.due or turn != u.audience.turns[r];
                 u.audience.turns[r] = turn;
                 if (again) try u.near(rule, by) else try u.stay(by);
