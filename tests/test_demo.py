@@ -10,18 +10,22 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import trio
 from rich.console import Console
 
+from ecsnet.demo import arena
 from ecsnet.demo.figures import Tally, Verdict
 from ecsnet.demo.messages import BotsStatus, NodeStatus
 from ecsnet.demo.options import Options
 from ecsnet.demo.processes import ChildFailedError
 from ecsnet.demo.run import Demo, Phase
 from ecsnet.demo.screen import Screen, print_result
+from ecsnet.demo.sighted import astray
 from ecsnet.errors import ArgumentError
 from ecsnet.sim.profile import profile
+from ecsnet.store import Store
 
 ROOT = Path(__file__).parent.parent
 KEYS = [
@@ -47,8 +51,8 @@ KEYS = [
     "kills",
     "acked_lost",
     "drops",
+    "entities_seen",
 ]
-PLANNED = ["--interest"]
 TINY = ["--seconds", "1.5", "--clients", "3", "--entities", "50"]
 linux = pytest.mark.skipif(sys.platform != "linux", reason="finds the children in /proc")
 
@@ -165,12 +169,40 @@ def test_a_demo_under_tls_converges(line: list[str]) -> None:
     assert json.loads(done.stdout.splitlines()[-1])["converged"] is True
 
 
-@pytest.mark.parametrize("option", PLANNED)
-def test_what_is_not_built_is_refused_by_name(option: str) -> None:
-    done = ecsnet("demo", option)
+def test_with_interest_every_bot_holds_what_is_near_it_and_no_more() -> None:
+    """By the digest that the node reckons for each session, and by plain distances."""
+    done = ecsnet("demo", "--interest", "--seconds", "2", "--clients", "4", "--entities", "2000", "--json")
 
-    assert done.returncode == 1
-    assert option in done.stderr and "not built" in done.stderr
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert result["converged"] is True
+    assert 1 <= result["entities_seen"] < 300
+    assert result["bytes_per_moved_entity"] is None
+    assert result["commands_lost"] == result["commands_applied_twice"] == 0
+
+
+def test_with_interest_a_bot_that_lies_is_found_out_too() -> None:
+    demo = Demo(Options(seconds=1.0, clients=3, entities=200, interest=True, liars=1))
+
+    trio.run(demo.run)
+
+    assert demo.verdict is not None and not demo.verdict.converged
+    assert "bot-0" in demo.verdict.why_not[0]
+
+
+def test_who_sees_what_is_far_away_or_misses_what_is_near_is_astray() -> None:
+    """The demo's own reckoning, which goes by distances alone."""
+    with Store(arena.schema) as store:
+        with store.transaction() as tx:
+            me, close, edge, far = (tx.spawn(arena.Transform(x=x)) for x in (0.0, 5.0, 10.5, 20.0))
+        with store.view() as view:
+
+            def of(*seen: int) -> int:
+                return astray(view, me, np.array(seen, np.uint64), 10.0)
+
+            assert of(me, close) == of(me, close, edge) == 0
+            assert of(me) == 1 and of(me, close, far) == 1
+            assert of(close, far) == 2
 
 
 def test_options_out_of_range_are_refused_before_anything_is_started() -> None:

@@ -229,8 +229,9 @@ class Bot:
     def held(self) -> Held:
         if self.client is None:
             return Held(self.name, 0, "")
-        digest = self.client.view.digest()
-        return Held(self.name, self.client.version, LIE if self._lies else digest)
+        view = self.client.view
+        digest = LIE if self._lies else view.digest()
+        return Held(self.name, view.version, digest, session=self.client.session, entities=len(view["entities"]))
 
     async def _stay(self) -> None:
         bots = self._bots

@@ -30,7 +30,8 @@ class Lag(msgspec.Struct, frozen=True):
 
 class Figures(msgspec.Struct, frozen=True, kw_only=True):
     """The result of a demo, as `--json` prints it. `kills` and `acked_lost` are of a world on disk; in memory both are
-    0 because nothing of the kind was tried."""
+    0 because nothing of the kind was tried. With interest nobody counts the moved rows that each client was sent, so
+    `bytes_per_moved_entity` is None."""
 
     converged: bool
     clients: int
@@ -54,6 +55,7 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     kills: int
     acked_lost: int
     drops: int
+    entities_seen: float | None
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,6 +67,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     tick: int
     epoch: int
     took_s: float
+    entities_seen: float | None = None
     why_not: tuple[str, ...] = ()
 
 
@@ -236,7 +239,9 @@ class Tally:
             ),
             bytes_per_moved_entity=self._per(
                 sum(b.delta_bytes - a.delta_bytes for a, b in self._spans()), self._moved_delivered(), 3
-            ),
+            )
+            if not options.interest
+            else None,
             cpu_cores=self._per(last.cpu_s - first.cpu_s, wall_s, 4),
             joins=node.joins,
             full_syncs=node.full_syncs,
@@ -247,6 +252,7 @@ class Tally:
             kills=kills,
             acked_lost=self._without_effect() if self._has_receipts else 0,
             drops=sum(log.newest.drops for log in self._bots.values() if log.newest is not None),
+            entities_seen=None if verdict.entities_seen is None else round(verdict.entities_seen, 1),
         )
 
     def _spans(self) -> list[tuple[BotsStatus, BotsStatus]]:

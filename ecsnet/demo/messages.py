@@ -104,7 +104,8 @@ class BotsStatus(msgspec.Struct, tag=True, frozen=True, kw_only=True):
 
 
 class Held(msgspec.Struct, tag=True, frozen=True):
-    """What one core holds. From the node, `acked` says whether every client has acked this version."""
+    """What one core holds. From the node, `acked` says whether every client has acked this version; with interest it
+    tells one more for each session, of what that is to hold."""
 
     name: str
     version: int
@@ -112,6 +113,11 @@ class Held(msgspec.Struct, tag=True, frozen=True):
     acked: bool = False
     tick: int = 0
     epoch: int = 0
+    session: int = 0
+    entities: int = 0
+    """From a bot: how many it has."""
+    astray: int = 0
+    """From the node, of a session: entities that it is sent and should not be, or should be and is not."""
 
 
 class Compared(msgspec.Struct, tag=True, frozen=True):

@@ -12,6 +12,7 @@ from ecsnet.demo.child import Parent, run_child
 from ecsnet.demo.messages import Compare, Compared, Count, Counted, End, Held, NodeStatus, Play, Ready, Rest, SetUp
 from ecsnet.demo.options import STATUS_S, Options
 from ecsnet.demo.receipts import receipts_in, world_of
+from ecsnet.demo.sighted import astray, radius_of
 from ecsnet.demo.watch import Watch
 from ecsnet.ids import Version
 from ecsnet.node import AuthoritativeNode, open_node
@@ -56,11 +57,11 @@ async def main(parent: Parent) -> None:
             parent.tell(Ready(node.addresses[0]))
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(_report_for_ever, parent, node, watch)
-                await _serve_parent(parent, node, watch)
+                await _serve_parent(parent, node, watch, options)
                 nursery.cancel_scope.cancel()
 
 
-async def _serve_parent(parent: Parent, node: AuthoritativeNode, watch: Watch) -> None:
+async def _serve_parent(parent: Parent, node: AuthoritativeNode, watch: Watch, options: Options) -> None:
     while True:
         match await parent.receive():
             case Play():
@@ -70,7 +71,8 @@ async def _serve_parent(parent: Parent, node: AuthoritativeNode, watch: Watch) -
                 parent.tell(_status(node, watch))
             case Compare(version):
                 parent.tell(_status(node, watch))
-                parent.tell(Compared([_held(node, Version(version))]))
+                held = [_held(node, Version(version))]
+                parent.tell(Compared(held + (_held_by_each(node, options) if options.interest else [])))
             case Count():
                 parent.tell(Counted(receipts_in(node.store)))
             case End():
@@ -110,6 +112,21 @@ def _held(node: AuthoritativeNode, asked: Version) -> Held:
         return Held(
             "the authority", view.version, view.digest(wire=True), acked, authority.tick_number, authority.epoch
         )
+
+
+def _held_by_each(node: AuthoritativeNode, options: Options) -> list[Held]:
+    """What each session is to hold: the digest of what it may see, and whether that is what lies near it."""
+    authority, found = node.authority, []
+    radius = radius_of(options)
+    entities = authority.world.schema.table("entities")
+    with node.store.view() as view:
+        for link in authority.links:
+            if link.joined and link.client is not None:
+                seen = authority.seen_by(link, entities)
+                wrong = astray(view, link.client.entity, seen, radius)
+                digest = authority.digest_for(link)
+                found.append(Held(link.name, view.version, digest, session=link.session, astray=wrong))
+    return found
 
 
 if __name__ == "__main__":

@@ -54,6 +54,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
         drop_client_every: seconds between two cuts of a bot's connection, one bot at a time; 0 cuts none. The last
             comes early enough for the bot to be back in the end.
         tls: the directory with a certificate of `make_certificate`: the links are under TLS by it. Empty for plain TCP.
+        interest: each bot is sent what is near its ship, what it owns, and what those hold.
         liars: bots that report a digest which is not theirs. For tests: is a difference noticed?
     """
 
@@ -69,6 +70,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     kill_node_every: float = 0.0
     drop_client_every: float = 0.0
     tls: str = ""
+    interest: bool = False
     liars: int = 0
 
     def __post_init__(self) -> None:

@@ -3,7 +3,7 @@
 What a client was told is held against what the store has after the last restart, and nothing else would do: a count in
 the node's memory dies with it, and most effects are written over by the next.
 
-Invariant: clients see the world of the README and no row more; receipts are not replicated.
+Invariant: clients see the world of the README and no row more, with interest less; receipts are not replicated.
 """
 
 import functools
@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from ecsnet import Schema, Table, Transaction, World, auto, u32, u64
-from ecsnet.demo import arena
+from ecsnet.demo import arena, sighted
 from ecsnet.demo.options import Options
 from ecsnet.store import Store
 from ecsnet.world import Client, CommandSpec
@@ -27,16 +27,16 @@ class Receipt(Table, replicated=False):
 
 def world_of(options: Options) -> World:
     """The world that node and bots of this demo share."""
-    world = arena.world
-    if options.data:
-        of_readme = arena.schema
-        schema = Schema(
-            of_readme.name, of_readme.version,
-            arena.Transform, arena.Velocity, arena.Health, arena.Item, arena.Hit, Receipt,
-        )  # fmt: skip
-        world = World(schema)
-        world.join_hook, world.leave_hook = arena.world.join_hook, arena.world.leave_hook
-        world.commands.update({name: _with_receipt(spec) for name, spec in arena.world.commands.items()})
+    world, of_readme = arena.world, arena.schema
+    if options.data or options.interest:
+        place = sighted.Place if options.interest else arena.Transform
+        tables = [place, arena.Velocity, arena.Health, arena.Item, arena.Hit, *([Receipt] if options.data else [])]
+        schema = Schema(of_readme.name, of_readme.version, *tables)
+        world = World(schema, interest=sighted.rules_of(options) if options.interest else ())
+        world.join_hook = sighted.enter if options.interest else arena.world.join_hook
+        world.leave_hook = arena.world.leave_hook
+        noted = _with_receipt if options.data else _as_it_is
+        world.commands.update({name: noted(spec) for name, spec in arena.world.commands.items()})
         world.systems[:] = arena.world.systems
     world.hz, world.seed = options.hz, options.seed
     return world
@@ -46,6 +46,10 @@ def receipts_in(store: Store) -> list[tuple[int, int]]:
     """(session, sequence) of every command that had its effect, as often as it had."""
     with store.view() as view:
         return list(zip(view["receipt.session"].tolist(), view["receipt.sequence"].tolist(), strict=True))
+
+
+def _as_it_is(spec: CommandSpec) -> CommandSpec:
+    return spec
 
 
 def _with_receipt(spec: CommandSpec) -> CommandSpec:

@@ -204,32 +204,33 @@ class Demo:
         began = trio.current_time()
         held: list[Held] = []
         truth: Held | None = None
+        each: list[Held] = []
         with trio.move_on_after(CONVERGE_S):
             self._expect([node, *bots])
             await self._draw_line(node, bots, Rest(), self.tally.end_node, self.tally.end_bots)
             await self._ready_again(bots)
             while True:
-                (truth,) = (await self._compared([node], 0))[0].held
+                truth, *each = (await self._compared([node], 0))[0].held
                 # A client that joined late makes a version; then this is not the final one yet.
                 held = [one for answer in await self._compared(bots, truth.version) for one in answer.held]
-                (after,) = (await self._compared([node], truth.version))[0].held
+                after, *each = (await self._compared([node], truth.version))[0].held
                 same_version = after.version == truth.version
                 truth = after
-                if same_version and not self._differences(truth, held):
+                if same_version and not self._differences(truth, each, held):
                     break
                 await trio.sleep(0.05)
         took_s = trio.current_time() - began
         self.tally.end_missing()
         if truth is None:
             with trio.move_on_after(CONVERGE_S):
-                (truth,) = (await self._compared([node], 0))[0].held
+                truth, *each = (await self._compared([node], 0))[0].held
         if truth is None:
             known = self.tally.node
             assert known is not None
             truth = Held(NODE, known.version, "", tick=known.tick)
             why_not = [f"{NODE} did not answer within {CONVERGE_S:g} s"]
         else:
-            why_not = self._differences(truth, held)
+            why_not = self._differences(truth, each, held)
         if took_s >= CONVERGE_S and not why_not:
             why_not = [f"not all clients were back within {CONVERGE_S:g} s"]
         return Verdict(
@@ -239,19 +240,27 @@ class Demo:
             tick=truth.tick,
             epoch=truth.epoch,
             took_s=took_s,
+            entities_seen=sum(one.entities for one in held) / len(held) if held else None,
             why_not=tuple(why_not),
         )
 
-    def _differences(self, truth: Held, held: list[Held]) -> list[str]:
+    def _differences(self, truth: Held, each: list[Held], held: list[Held]) -> list[str]:
+        """Why the clients do not hold what they are to hold: what the authority does, or with interest what it says
+        that `each` of their sessions is to."""
         found = []
         if len(held) < self.options.clients:
             found.append(f"{self.options.clients - len(held)} of {self.options.clients} clients were not heard in time")
+        digests = {one.session: one.digest for one in each}
         for one in held:
+            expected = digests.get(one.session, "") if self.options.interest else truth.digest
             if one.version != truth.version:
                 where = f"holds version {one.version}, the authority {truth.version}" if one.version else "is not back"
                 found.append(f"{one.name} {where}")
-            elif one.digest != truth.digest:
-                found.append(f"{one.name} has digest {one.digest}, the authority {truth.digest}")
+            elif one.digest != expected:
+                found.append(f"{one.name} has digest {one.digest}, the authority {expected or 'no such session'}")
+        for one in each:
+            if one.astray:
+                found.append(f"{one.name} is sent or lacks {one.astray} entities, by what lies near it")
         if not truth.acked and not found:
             found.append(f"not every client has acked version {truth.version}")
         return found
