@@ -59,8 +59,9 @@ class Client(BaseClient):
 
     def poll(self, *, budget_ms: float = POLL_BUDGET_MS) -> list[Event]:
         """Swap in the newest whole version, and return what happened since the last time: answers to commands
-        (`CommandAnswered`), changes of state (`StateChanged`), rows of event tables (`EventRow`, or instances of the
-        schema's own classes where it has some): each once, in order. Never waits for the network.
+        (`CommandAnswered`), changes of state (`StateChanged`), who came into sight or went out of it (`Entered`,
+        `Left`), rows of event tables (`EventRow`, or instances of the schema's own classes where it has some): each
+        once, in order. Never waits for the network.
 
         With `threaded=False` this is also where the network runs, for about `budget_ms` at most.
         """

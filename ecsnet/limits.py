@@ -376,6 +376,9 @@ AUDIENCES_OFF_LOOP_MIN: Final = 200
 """From so many sessions with views of their own on, these are looked for and encoded on a worker thread: fewer take
 less time than handing the work over and back, some 100 µs."""
 
+SIGHT_EVENTS_UNREAD_MAX: Final = 4096
+"""Comings and goings that wait for a game to ask for them: half a minute of two a version at 60 Hz."""
+
 QUIET_NS_MAX: Final = 250 * NS_PER_MS
 """How long a client of whose view nothing has changed is not told of newer versions: four small frames a second."""
 

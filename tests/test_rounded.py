@@ -79,7 +79,7 @@ def test_who_keeps_up_is_sent_differences_and_who_was_away_is_not() -> None:
         pair.step(30)
         cut = pair.authority.block(pair.authority.version)
         assert cut[8:16] == bytes(8)
-        made = pair.authority._blocks
+        made = pair.authority._audiences.everybody.blocks
         base = made.version
         pair.step(1)
         near = made.delta(base)

@@ -17,7 +17,8 @@ Semantics of rules, where the schema leaves something open:
 - `always` of a component sends that table's rows and their entities' own rows, and no other components of those;
 - a keyed table is seen as far as `always`, `related` and `query` find rows of it, else not at all;
 - `near` with `every=n` looks anew in each n-th version, clients in turns; between two looks, who is alive stays. Not
-  in each n-th tick: a world that is changed between ticks has versions of one tick. A change of `focus` is looked at in the next update, whosever turn it is.
+  in each n-th tick: a world that is changed between ticks has versions of one tick. A change of `focus` is looked at in
+  the next update, whosever turn it is.
 
 Invariants:
 - a delta goes to the version that its audience was last updated to, and from one that it was updated to before;

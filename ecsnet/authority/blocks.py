@@ -4,19 +4,20 @@ Clients that keep up have equal bases, so a tick costs one encoding and not one 
 two clients is the 112 bytes in front of the block. A client that is behind costs one more encoding, once for all that
 are behind by as much.
 
-Where the schema rounds what it sends, the versions before the newest stay pinned, too: what a link that loses nothing
-is sent is the difference to the one that it was handed last, which takes less than half of what the values do.
+Who is sent the same view of the world shares one `Blocks`; a session with a view of its own has its own.
+
+Where the schema rounds what it sends, the versions before the newest stay pinned, too (`head`): what a link that loses
+nothing is sent is the difference to the one that it was handed last, which takes less than half of what the values do.
 
 Invariants:
-- everything here belongs to one pinned version, and all of it goes when a newer one is taken;
-- nothing is kept for anybody's sake: a client that comes back later gets a delta that is cut then;
-- no publication waits for what is pinned here: `yield_pins` lets go of all but the newest.
+- everything here belongs to the head's version, and all of it goes when that is a newer one;
+- nothing is kept for anybody's sake: a client that comes back later gets a delta that is cut then.
 """
 
-from collections import deque
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
-from ecsnet._kernel.kernel import KernelStore, Pin
+from ecsnet._kernel.kernel import Delta, KernelStore, Pin
+from ecsnet.authority.head import Head
 from ecsnet.ids import EMPTY_VERSION, Tick, Version
 from ecsnet.limits import CLOSING_DELTA_BYTES_MAX, DELTA_PARTS_MAX, FULL_SYNC_BYTES_MIN, SYNC_CHUNK_BYTES
 from ecsnet.wire.codec import DELTA_HEAD_BYTES, padding
@@ -38,10 +39,6 @@ PART_BYTES_MAX = FRAMES_BYTES_MAX - DELTA_HEAD_BYTES
 
 _BUDGET_BYTES_MIN = 64
 
-_REFERENCES_MAX = 2
-"""Versions before the newest that deltas may be relative to. Who keeps up is one behind; each costs the buffers of the
-columns that changed since."""
-
 
 class Cut(NamedTuple):
     """One encoded block with the bytes that follow it in a frame. `cursor` is where the next part begins, None at the
@@ -52,38 +49,65 @@ class Cut(NamedTuple):
     length: int
     cursor: tuple[int, int] | None
 
+    @property
+    def says_nothing(self) -> bool:
+        """Whether it is a block of no table: nothing has changed, or not for this view."""
+        return self.block[2:4] == b"\0\0"
+
+
+class Source(Protocol):
+    """Where blocks are cut: the whole store, or one view of it."""
+
+    relative: bool
+    """Whether its deltas may be differences to a reference."""
+
+    def delta(self, pin: Pin, base: int, cursor: Any, budget_bytes: int, reference: Pin | None) -> Delta:
+        """As `KernelStore.delta`."""
+        ...
+
+    def digest(self, pin: Pin) -> bytes:
+        """The 16 bytes that a replica has which holds all of it."""
+        ...
+
+
+class WholeStore:
+    """Every replicated table, as those are sent it from whom nothing is hidden."""
+
+    __slots__ = ("_kernel", "relative")
+
+    def __init__(self, kernel: KernelStore) -> None:
+        self._kernel = kernel
+        self.relative = True
+
+    def delta(self, pin: Pin, base: int, cursor: Any, budget_bytes: int, reference: Pin | None) -> Delta:
+        return self._kernel.delta(pin, base, cursor, budget_bytes, reference)
+
+    def digest(self, pin: Pin) -> bytes:
+        return pin.digest(wire=True)
+
 
 class Blocks:
-    """Deltas from any base to the newest published version of one store."""
+    """Deltas from any base to the newest published version, of one view of a store."""
 
     __slots__ = (
         "_cut",
         "_digest",
+        "_head",
         "_in_window",
-        "_kernel",
         "_last_base",
         "_last_delta",
+        "_number",
         "_parts",
         "_parts_budget_bytes",
-        "_pin",
-        "_references",
+        "_source",
         "_window",
-        "digests_computed",
-        "encoded",
-        "encoded_bytes",
-        "shared",
-        "tick",
-        "version",
     )
 
-    def __init__(self, kernel: KernelStore) -> None:
-        self._kernel = kernel
-        self._pin: Pin = kernel.acquire()
-        self.version = Version(self._pin.version)
-        """The version that everything handed out leads to."""
-        self.tick = Tick(self._pin.tick)
-        self._references: deque[Pin] | None = deque() if _rounds(kernel) else None
-        """Oldest first. None where no schema's field is rounded: integers alone gain too little by it."""
+    def __init__(self, head: Head, source: Source) -> None:
+        self._head = head
+        self._source = source
+        self._number = head.number
+        """Of the head that what is kept here is of."""
         self._cut: dict[tuple[Version, Any, int, bool], Cut] = {}
         self._parts: dict[Version, tuple[Cut, ...] | None] = {}
         self._parts_budget_bytes = 4 * PART_BYTES_MAX
@@ -92,43 +116,28 @@ class Blocks:
         self._digest = NO_DIGEST
         self._window = -1
         self._in_window = 0
-        self.encoded = 0
-        self.encoded_bytes = 0
-        self.shared = 0
-        self.digests_computed = 0
 
     @property
-    def pin(self) -> Pin:
-        return self._pin
+    def version(self) -> Version:
+        """The version that everything handed out leads to."""
+        return self._head.version
 
-    def refresh(self) -> bool:
-        """Take the newest published version. True if it is another one than before."""
-        if self._kernel.published_version == self.version:
-            return False
-        old = self._pin
-        self._pin = self._kernel.acquire()
-        if self._references is None or old.version == EMPTY_VERSION:
-            old.release()
-        else:
-            self._references.append(old)
-            if len(self._references) > _REFERENCES_MAX:
-                self._references.popleft().release()
-        self.version, self.tick = Version(self._pin.version), Tick(self._pin.tick)
+    @property
+    def tick(self) -> Tick:
+        """The tick that made it."""
+        return self._head.tick
+
+    def forget(self) -> None:
+        """What was cut is no longer what would be cut."""
+        self._number = self._head.number
         self._cut.clear()
         self._parts.clear()
         self._last_base = NOT_A_VERSION
         self._digest = NO_DIGEST
-        return True
 
-    def yield_pins(self) -> None:
-        """Let go of all versions but the newest, if a publication was put off for what is pinned. Where it only waits
-        for the disk they stay."""
-        if self._references and self._kernel.statistics().pressure:
-            self._drop_references()
-
-    def _drop_references(self) -> None:
-        while self._references:
-            self._references.popleft().release()
+    def _follow(self) -> None:
+        if self._number != self._head.number:
+            self.forget()
 
     def delta(self, base: Version, *, held: bool = True) -> Cut | None:
         """Everything that changed in `(base, version]`, or None if that is too big for one frame.
@@ -140,8 +149,9 @@ class Blocks:
         Raises:
             HistoryGone: what changed since `base` is not kept any more; cut from 0.
         """
+        self._follow()
         if base == self._last_base and held:
-            self.shared += 1
+            self._head.shared += 1
             return self._last_delta
         if base == EMPTY_VERSION:
             delta = self._cut_once(base, None, FULL_SYNC_BYTES_MIN)
@@ -170,8 +180,9 @@ class Blocks:
         Raises:
             HistoryGone: what changed since `base` is not kept any more; cut from 0.
         """
+        self._follow()
         if base in self._parts:
-            self.shared += 1
+            self._head.shared += 1
             return self._parts[base]
         whole = self.whole(base)
         if whole.length <= PART_BYTES_MAX:
@@ -197,11 +208,13 @@ class Blocks:
     @property
     def knows_digest(self) -> bool:
         """Whether `digest_in` costs nothing, since this version's digest was asked for before."""
+        self._follow()
         return self._digest != NO_DIGEST
 
     def digest_in(self, window: int) -> Digest:
         """The digest of the replicated tables in this version, or `NO_DIGEST` where enough versions of this window have
         one: it costs a scan of everything, and clients that joined at different times must not each have their own."""
+        self._follow()
         if self._digest == NO_DIGEST:
             if window != self._window:
                 self._window = window
@@ -209,10 +222,14 @@ class Blocks:
             if self._in_window >= _DIGESTS_IN_WINDOW_MAX:
                 return NO_DIGEST
             self._in_window += 1
-            digest = self._pin.digest(wire=True)
+            digest = self._source.digest(self._head.pin)
             self._digest = (int.from_bytes(digest[:8], "little"), int.from_bytes(digest[8:], "little"))
-            self.digests_computed += 1
+            self._head.digests_computed += 1
         return self._digest
+
+    def digest(self) -> bytes:
+        """The digest of this version, whatever it costs."""
+        return self._source.digest(self._head.pin)
 
     def whole(self, base: Version) -> Cut:
         """Everything that changed in `(base, version]`, however big it is.
@@ -224,24 +241,14 @@ class Blocks:
         # and would cut in two what is far below the limit. What is above it costs one copy, once for all who need it.
         return self._cut_once(base, None, 0)
 
-    def close(self) -> None:
-        self._drop_references()
-        self._cut.clear()
-        self._pin.release()
-
-    def _reference(self, base: Version) -> Pin | None:
-        for pin in self._references or ():
-            if pin.version == base:
-                return pin
-        return None
-
     def _cut_once(self, base: Version, cursor: Any, budget_bytes: int, held: bool = False) -> Cut:
         assert base <= self.version, (base, self.version)
-        reference = self._reference(base) if held else None
+        self._follow()
+        reference = self._head.reference(base) if held and self._source.relative else None
         key = (base, cursor, budget_bytes, reference is not None)
         cut = self._cut.get(key)
         if cut is not None:
-            self.shared += 1
+            self._head.shared += 1
             return cut
         cut = self._cut[key] = self._cut_anew(base, cursor, budget_bytes, reference)
         return cut
@@ -267,12 +274,9 @@ class Blocks:
         return None
 
     def _cut_anew(self, base: Version, cursor: Any, budget_bytes: int, reference: Pin | None = None) -> Cut:
-        delta = self._kernel.delta(self._pin, base, cursor, budget_bytes, reference)
+        head = self._head
+        delta = self._source.delta(head.pin, base, cursor, budget_bytes, reference)
         tail = padding(len(delta.block))
-        self.encoded += 1
-        self.encoded_bytes += len(delta.block)
+        head.encoded += 1
+        head.encoded_bytes += len(delta.block)
         return Cut(delta.block, tail, len(delta.block) + len(tail), delta.cursor)
-
-
-def _rounds(kernel: KernelStore) -> bool:
-    return any(field.quantize for table in kernel.schema.tables for field in table.fields)

@@ -25,13 +25,16 @@ from numpy.typing import NDArray
 from ecsnet._kernel.in_step import Tick as InStepTick
 from ecsnet._kernel.kernel import HistoryGone
 from ecsnet.auth.account import PLAYER, Account, Authenticate, Login, audience_of
+from ecsnet.authority.audiences import Audience, Audiences
 from ecsnet.authority.batch import Batch
 from ecsnet.authority.blocks import NO_DIGEST, Blocks, Digest
 from ecsnet.authority.datagram_link import DatagramLink
 from ecsnet.authority.event_log import EventLog, tells_of_events
+from ecsnet.authority.head import Head
 from ecsnet.authority.in_step import STEADY_DELTAS, InStep
 from ecsnet.authority.link import Link, Transmit
 from ecsnet.authority.logins import Logins, Refusal
+from ecsnet.authority.own_deltas import Asked, add_own
 from ecsnet.authority.peering import Peering, PeeringSettings
 from ecsnet.authority.resuming import going_on
 from ecsnet.authority.sessions import Session, Sessions, hash_of_key
@@ -46,6 +49,7 @@ from ecsnet.errors import (
 )
 from ecsnet.ids import EMPTY_VERSION, ClientId, Entity, Epoch, SessionId, Tick, Version
 from ecsnet.limits import (
+    AUDIENCES_OFF_LOOP_MIN,
     CLIENTS_MAX,
     FRAME_HEADER_BYTES,
     HANDSHAKES_AT_ONCE_MAX,
@@ -56,6 +60,7 @@ from ecsnet.limits import (
     RESUME_KEY_BYTES,
     SHUTDOWN_NS_MAX,
 )
+from ecsnet.schema import Table
 from ecsnet.session.server import (
     AckReceived,
     HelloReceived,
@@ -67,6 +72,7 @@ from ecsnet.session.server import (
     ServerSession,
 )
 from ecsnet.session.states import MAY_PASS
+from ecsnet.sight import Sight
 from ecsnet.store import Store, TickScope
 from ecsnet.wire.codec import ACK_BYTES, ack_frame
 from ecsnet.wire.messages import Kind, Reason, Resume
@@ -162,7 +168,7 @@ class Authority:
     Raises:
         LimitExceededError: a row of an event table may be too large for a message.
         ArgumentError: `linger_s`; or the node's number, or no table of the schema is written by several nodes.
-        NotBuiltError: the world has rules of interest, or a budget.
+        NotBuiltError: the world has a budget.
     """
 
     def __init__(
@@ -180,8 +186,8 @@ class Authority:
         if not 0 <= linger_s <= LINGER_S_MAX:
             raise ArgumentError(f"linger_s is {linger_s!r}; it must be in [0, {LINGER_S_MAX:g}]")
         self.world = world
-        if world.interest or world.budget_bytes_s is not None:
-            raise NotBuiltError("interest and budgets", "leave interest and budget_bytes_s out: everybody is sent all")
+        if world.budget_bytes_s is not None:
+            raise NotBuiltError("byte budgets", "leave budget_bytes_s out: every version is sent whole")
         world.seal()
         self._owns_store = store is None
         self.store = Store(world.schema) if store is None else store
@@ -219,7 +225,9 @@ class Authority:
                 self.peering = Peering(self._kernel, peering, epoch=self.epoch, seed=self._secret("peering", 64))
             finally:
                 self.store.baton.give()
-        self._blocks = Blocks(self._kernel)
+        self._head = Head(self._kernel)
+        self._audiences = Audiences(self.store, self._head, world)
+        self._first_sight = Sight(budget_bytes_s=world.budget_bytes_s)
         self._events: EventLog | None = None
         if tells_of_events(world.schema):
             self._events = EventLog(self.epoch, self.version)
@@ -239,6 +247,9 @@ class Authority:
         with self.store.view() as view:
             recovered = self._sessions.recover(view, self.version, self.tick_number)
         for session in recovered:
+            session.client._sight = self._first_sight
+            session.audience = self._audiences.of(session.client)
+            session.audience.here = not session.audience.own
             if self._linger_ticks:
                 self._moved[session.client.session] = session
             else:
@@ -307,10 +318,10 @@ class Authority:
             commands_failed=self._step.commands_failed,
             systems_failed=self._step.systems_failed,
             hooks_failed=self._step.hooks_failed,
-            deltas_encoded=self._blocks.encoded,
-            deltas_encoded_bytes=self._blocks.encoded_bytes,
-            deltas_shared=self._blocks.shared,
-            digests_computed=self._blocks.digests_computed,
+            deltas_encoded=self._head.encoded,
+            deltas_encoded_bytes=self._head.encoded_bytes,
+            deltas_shared=self._head.shared,
+            digests_computed=self._head.digests_computed,
             full_syncs=totals[0],
             bytes_sent=totals[1],
             sync_bytes_sent=totals[2],
@@ -319,6 +330,18 @@ class Authority:
             logins_refused=self._logins.refused,
             logins_failed=self._logins.failed,
         )
+
+    def digest_for(self, link: Link) -> str:
+        """The digest of what a link's session may see in the newest published version, 32 hex digits: what the view of
+        a client has that holds it. Scans what it sees."""
+        self._refresh()
+        return link.audience.blocks.digest().hex()
+
+    def seen_by(self, link: Link, table: Table) -> NDArray[np.uint64]:
+        """The keys of the rows of a table that a link's session may see in the newest published version: read-only, or
+        the caller's own."""
+        self._refresh()
+        return self._audiences.keys_seen(link.audience, table)
 
     # --- what arrives ------------------------------------------------------------------------------------------------
 
@@ -342,6 +365,7 @@ class Authority:
         self._links_opened += 1
         kind = DatagramLink if datagrams else Link
         link = kind(self._links_opened, peer, ServerSession(self._offer, now_ns=now_ns, datagrams=datagrams))
+        link.audience = self._audiences.everybody
         link.events = self._events
         self._links[link.number] = link
         self._arm(link)
@@ -361,6 +385,7 @@ class Authority:
         if session is None or session.link is not link:
             return  # nobody's, or it has another by now
         session.link = None
+        self._audiences.lost(session.audience)
         if not session.joined:
             self._sessions.remove(session)
         elif self._linger_ticks and (link.server.farewell is None or link.server.farewell in MAY_PASS):
@@ -573,7 +598,7 @@ class Authority:
         self._closed = True
         if self.peering is not None:
             self.peering.close()
-        self._blocks.close()
+        self._head.close()
         if not self.store.closed:
             self.store.follow_events(None)
         if self._owns_store:
@@ -588,12 +613,12 @@ class Authority:
             HistoryGone: what changed since `base` is not kept any more.
         """
         self._refresh()
-        return self._blocks.whole(base).block
+        return self._audiences.everybody.blocks.whole(base).block
 
     def links_to_serve(self, now_ns: int) -> list[Link]:
         """Links with something to send now, in the order in which they were opened."""
         self._refresh()
-        return [link for link in self._links.values() if not link.cut and link.wants(self._blocks, now_ns)]
+        return [link for link in self._links.values() if not link.cut and link.wants(now_ns)]
 
     def deltas_to_send(self, now_ns: int) -> Batch:
         """The ordinary fan-out: one delta for each live link that has a place and nothing else to say. Offer what the
@@ -602,28 +627,30 @@ class Authority:
         Nothing has happened until then; asking again gives it again, cut from the newest version.
         """
         self._refresh()
-        blocks, version, window = self._blocks, self._blocks.version, self._digest_window
-        batch = Batch(self.epoch, version, blocks.tick)
+        version = self._head.version
+        batch = Batch(self.epoch, version, self._head.tick)
         events_end = self._events.end_of(version) if self._events is not None else 0
-        cuts: dict[tuple[Version, bool], tuple[int, int, Digest] | None] = {}
-        last_key: tuple[Version, bool] | None = None
+        cuts: dict[tuple[Blocks, Version, bool], tuple[int, int, Digest] | None] = {}
+        last_key: tuple[Blocks, Version, bool] | None = None
         cut: tuple[int, int, Digest] | None = None
         rest = batch.rest
         self._in_step.add_to(
             batch,
-            InStepTick(version, now_ns, window, events_end),
-            lambda kind: self._cut_for(batch, Version(kind.base), kind.wants_digest),
+            InStepTick(version, now_ns, self._digest_window, events_end),
+            lambda kind: self._cut_for(
+                batch, self._audiences.shared_by(kind.group).blocks, Version(kind.base), kind.wants_digest
+            ),
         )
+        own: list[Asked] = []
         for link in self._links.values():
             if link.row is not None:
                 continue
-            server = link.server
-            if not link.live or link.cut or link.place is None or server.frames or not link.is_plain or server.closed:
+            if not self._is_plain(link):
                 link.steady = 0
-                if not link.cut and link.wants(blocks, now_ns):
+                if not link.cut and link.wants(now_ns):
                     rest.append(link)
                 continue
-            base = link.base
+            base, audience = link.base, link.audience
             if base >= version or not link.window.has_room_for_delta(now_ns):
                 continue
             told = link.event_next
@@ -633,13 +660,17 @@ class Authority:
                     self._part_soon(link, now_ns)
                     continue
                 before = self._event_frames(link, told, events_end)
+            window = self._window_of(audience)
+            if audience.own and base != EMPTY_VERSION:
+                own.append(Asked(link, before, window))
+                continue
             wants_digest = window != link.digest_window
-            key = (base, wants_digest)
+            key = (audience.blocks, base, wants_digest)
             if key != last_key:
                 # The next link most likely wants the same.
                 last_key = key
                 if key not in cuts:
-                    cuts[key] = self._cut_for(batch, base, wants_digest)
+                    cuts[key] = self._cut_for(batch, *key)
                 cut = cuts[key]
             if cut is None:
                 rest.append(link)
@@ -655,7 +686,28 @@ class Authority:
                 length=length,
                 before=before,
             )
+        if own:
+            add_own(batch, self._audiences, own, now_ns)
         return batch
+
+    def work_before_sending(self, now_ns: int) -> Callable[[], None] | None:
+        """What a driver may call on another thread after a tick, and before `deltas_to_send`, while its own goes on: to
+        find out what each of many sessions sees, and to encode it. None where there is little of it.
+
+        The driver waits for it before the next tick. Whatever it asks of the authority meanwhile is right, and waits
+        for as long as that takes where it must.
+        """
+        if self._audiences.own < AUDIENCES_OFF_LOOP_MIN:
+            return None
+        self._refresh()
+        version = self._head.version
+        return self._audiences.work(
+            [
+                (link.audience, link.base)
+                for link in self._links.values()
+                if link.audience.own and self._is_plain(link) and EMPTY_VERSION < link.base < version
+            ]
+        )
 
     def record_batch(self, batch: Batch, taken: NDArray[np.int32], now_ns: int) -> None:
         """What came of a batch, by entry: how many bytes its place took (0: nothing now), or less than nothing where
@@ -682,8 +734,8 @@ class Authority:
             link.record_delta(version, batch.delta_length(number), now_ns, window)
             link.server.tick = tick
             link.steady += 1
-            if link.steady >= STEADY_DELTAS and link.keeps_up:
-                self._in_step.take(link)
+            if link.steady >= STEADY_DELTAS and link.keeps_up and not link.audience.own:
+                self._in_step.take(link, link.audience.group)
 
     def _event_frames(self, link: Link, told: int, end: int) -> tuple[bytes, ...]:
         """A link's messages of event rows `[told, end)`."""
@@ -691,17 +743,39 @@ class Authority:
         assert log is not None
         return tuple(log.frames(number).frame(session, number - link.event_origin + 1) for number in range(told, end))
 
+    @staticmethod
+    def _is_plain(link: Link) -> bool:
+        """Whether all that there may be to say is an ordinary delta, and a hub is there to send it."""
+        server = link.server
+        return (
+            link.live
+            and not link.cut
+            and link.place is not None
+            and not server.frames
+            and link.is_plain
+            and not server.closed
+        )
+
+    def _window_of(self, audience: Audience) -> int:
+        """Digests go once a window. Where each audience needs one of its own, not all in one tick."""
+        if self.digest_every_version or not audience.own:
+            return self._digest_window
+        assert audience.handle is not None
+        return (self._head.tick + audience.handle) // self.world.hz
+
     def _part_soon(self, link: Link, now_ns: int) -> None:
         """The link was too slow for its event rows. It may have room again, and is told goodbye."""
         link.blocked_since_ns = None
         self._arm_at(now_ns)
 
-    def _cut_for(self, batch: Batch, base: Version, wants_digest: bool) -> tuple[int, int, Digest] | None:
+    def _cut_for(
+        self, batch: Batch, blocks: Blocks, base: Version, wants_digest: bool
+    ) -> tuple[int, int, Digest] | None:
         """The block from `base` in a batch, its length and its digest. None where it is no ordinary delta: a full sync,
         one in chunks, or one whose digest is not to be had."""
         if base == EMPTY_VERSION:
             return None
-        blocks, digest = self._blocks, NO_DIGEST
+        digest = NO_DIGEST
         try:
             cut = blocks.delta(base)
         except HistoryGone:
@@ -726,9 +800,9 @@ class Authority:
         """
         if not link.transport_open or link.cut:
             return None
-        if self._kernel.published_version != self._blocks.version:
+        if self._kernel.published_version != self._head.version:
             self._refresh()
-        transmit = link.next_transmit(self._blocks, now_ns, self._digest_window)
+        transmit = link.next_transmit(now_ns, self._window_of(link.audience))
         if transmit is None and link.misses_events:
             self._part_soon(link, now_ns)
         return transmit
@@ -789,6 +863,7 @@ class Authority:
         client_id = number if account is None else account.client_id
         name = link.server.peer_name if account is None else account.name or link.server.peer_name
         client = Client(SessionId(number), ClientId(client_id), name, PLAYER if account is None else account.role)
+        client._sight = self._first_sight
         session = Session(client, hash_of_key(key), link.server.ledger)
         link.client, link.session_of, session.link = client, session, link
         self._sessions.add(session)
@@ -814,7 +889,9 @@ class Authority:
             return
         self._refresh()
         held = (resume.epoch, resume.version)
-        base, events_from = going_on(held, self.epoch, self.store.ancestors, self._blocks.pin, self._events)
+        assert session.audience is not None
+        born = session.audience.born
+        base, events_from = going_on(held, self.epoch, self.store.ancestors, self._head.pin, self._events, born)
         resumed = link.server.resumed(
             resume,
             session.ledger,
@@ -832,6 +909,9 @@ class Authority:
             # The client knows that it lost it, and the node does not yet. Nobody listens there.
             before.cut, before.live, before.joined = True, False, False
         self._sessions.returned(session, link)
+        assert session.audience is not None
+        link.audience = session.audience
+        self._audiences.returned(session.audience)
         self._moved[session.client.session] = session
         link.client, link.session_of, link.joined = session.client, session, True
         link.entity = session.client._entity
@@ -855,6 +935,7 @@ class Authority:
             self._ending(link, now_ns)
             return False
         link.joined = True
+        session.audience = link.audience = self._audiences.of(session.client)
         self._sessions.joined(session)
         self._joins += 1
         if self.observer is not None:
@@ -866,6 +947,8 @@ class Authority:
         if self.observer is not None:
             self.observer.left(tick, session.client)
         self._sessions.remove(session)
+        assert session.audience is not None
+        self._audiences.close(session.audience)
         self._moved.pop(session.client.session, None)
         self._leaves += 1
 
@@ -908,12 +991,12 @@ class Authority:
         while answers and self._is_there(answers[0][0], answers[0][1]):
             version, _, session, sequence, outcome = answers.popleft()
             session.answer(sequence, outcome, version=version, tick=self.tick_number)
-        while arrivals and arrivals[0][0] <= self._blocks.version:
+        while arrivals and arrivals[0][0] <= self._head.version:
             _, link = arrivals.popleft()
             link.live = link.session_of is not None and link.session_of.link is link
 
     def _is_there(self, version: Version, level: int) -> bool:
-        return version <= self._blocks.version and (self._disk is None or self._disk.reached(version, level))
+        return version <= self._head.version and (self._disk is None or self._disk.reached(version, level))
 
     def _on_durable(self, error: EcsnetError | None) -> None:
         """A version is as durable as it is to be, or never will be. On any thread."""
@@ -922,15 +1005,13 @@ class Authority:
 
     def _refresh(self) -> None:
         """Go on with the newest published version, and with what its sessions' rows say."""
-        refreshed = self._blocks.refresh()
+        refreshed = self._audiences.refresh()
         if self._events is not None:
             self._events.take_in()
         if not refreshed:
-            if self._kernel.staleness:
-                self._blocks.yield_pins()
             return
-        self._digest_window = self._blocks.version if self.digest_every_version else self._blocks.tick // self.world.hz
-        pin, table = self._blocks.pin, self._sessions_table
+        self._digest_window = self._head.version if self.digest_every_version else self._head.tick // self.world.hz
+        pin, table = self._head.pin, self._sessions_table
         entities, keys = pin.column(table.id, self._entity_field.id), pin.keys(table.id)
         rows = (keys.tobytes(), entities.tobytes())
         if rows == self._session_rows:

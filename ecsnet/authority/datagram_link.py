@@ -102,7 +102,7 @@ class DatagramLink(Link):
                 self._parts = None
                 self._record_delta(transmit, transmit.version, now_ns)
 
-    def wants(self, blocks: Blocks, now_ns: int) -> bool:
+    def wants(self, now_ns: int) -> bool:
         if self._control or self.server.frames:
             return True
         if not self.live or self.server.closed:
@@ -110,7 +110,7 @@ class DatagramLink(Link):
         acks = self._acks
         if self._sync is not None:
             return True
-        if acks.acked < self._awaited or acks.newest >= blocks.version:
+        if acks.acked < self._awaited or acks.newest >= self.audience.blocks.version:
             return acks.acked < acks.newest and acks.is_due(now_ns)
         return acks.has_room_for_delta(now_ns)
 

@@ -26,13 +26,14 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 from ecsnet._kernel.in_step import NONE
 from ecsnet._kernel.kernel import HistoryGone
 from ecsnet.auth.account import Login
+from ecsnet.authority.audiences import Audience
 from ecsnet.authority.blocks import NO_DIGEST, Blocks, Cut
 from ecsnet.authority.event_log import EventLog
 from ecsnet.authority.in_step import STEADY_DELTAS
 from ecsnet.authority.sessions import Session
 from ecsnet.authority.window import Window
 from ecsnet.ids import EMPTY_VERSION, NULL_ENTITY, ClientId, Entity, SessionId, Version
-from ecsnet.limits import BLOCKED_NS_MAX, FRAME_HEADER_BYTES
+from ecsnet.limits import BLOCKED_NS_MAX, FRAME_HEADER_BYTES, QUIET_NS_MAX, QUIET_VERSIONS_MAX
 from ecsnet.session.server import ServerSession
 from ecsnet.wire.codec import ACK_BYTES
 from ecsnet.wire.datagrams import is_reliable
@@ -124,6 +125,10 @@ class Link:
         "_live",
         "_place",
         "_sync",
+        "_told_ack",
+        "_told_entity",
+        "_told_ns",
+        "audience",
         "base",
         "blocked_since_ns",
         "bytes_received",
@@ -168,6 +173,8 @@ class Link:
         self.client: Client | None = None
         self.session_of: Session | None = None
         """Whose link this is, or was: `session_of.link` is another one after a resume."""
+        self.audience: Audience
+        """What its session sees of the world, once it has joined; said by the authority."""
         self.base = EMPTY_VERSION
         self.window = Window()
         self.joined = False
@@ -191,6 +198,9 @@ class Link:
         self.event_origin = 0
         self.event_bytes = 0
         """Of messages that were handed over since the last delta."""
+        self._told_ack = 0
+        self._told_entity = NULL_ENTITY
+        self._told_ns = 0
 
     # --- what it is --------------------------------------------------------------------------------------------------
 
@@ -371,7 +381,7 @@ class Link:
 
     # --- what goes out -----------------------------------------------------------------------------------------------
 
-    def next_transmit(self, blocks: Blocks, now_ns: int, digest_window: int) -> Transmit | None:
+    def next_transmit(self, now_ns: int, digest_window: int) -> Transmit | None:
         """The next frame, or None: nothing to say, or nothing more until an ack.
 
         Asking again without `record_sent` gives the next frame again, cut anew.
@@ -383,6 +393,7 @@ class Link:
             return Transmit((frame,), len(frame), frame[4], None, close_after, reliable=is_reliable(frame[4]))
         if not self.live or self.server.closed:
             return None
+        blocks = self.audience.blocks
         try:
             return self._next_data(blocks, now_ns, digest_window)
         except HistoryGone:
@@ -431,8 +442,22 @@ class Link:
         self.event_bytes = 0
         if self.event_next is None:
             self.begin_events(version)
+        self._told_ns = now_ns
+        self._told_ack, self._told_entity = self.server.ledger.answered, self.entity
         if digest_window is not None:
             self.digest_window = digest_window
+
+    def may_stay_quiet(self, version: Version, now_ns: int) -> bool:
+        """Whether a client whose view has not changed need not hear of `version` now. One that waits for the effect of
+        a command, or was told of event rows, must: those are told when the version is held."""
+        return (
+            self.audience.own
+            and self.server.ledger.answered == self._told_ack
+            and self.entity == self._told_entity
+            and not self.event_bytes
+            and version - self.base < QUIET_VERSIONS_MAX
+            and now_ns - self._told_ns < QUIET_NS_MAX
+        )
 
     def begin_events(self, version: Version) -> None:
         """The first full sync was handed over: event rows of later versions are to be told."""
@@ -452,15 +477,16 @@ class Link:
         if self.blocked_since_ns is None:
             self.blocked_since_ns = now_ns
 
-    def wants(self, blocks: Blocks, now_ns: int) -> bool:
-        """Whether `next_transmit` would find something, told without encoding anything."""
+    def wants(self, now_ns: int) -> bool:
+        """Whether `next_transmit` would find something, told without encoding anything: it may still be that nothing
+        of what the client sees has changed."""
         if self._control or self.server.frames:
             return True
         if not self.live or self.server.closed:
             return False
         if self._sync is not None:
             return self._sync.done or self.window.has_room_for_chunk()
-        return self.base < blocks.version and self.window.has_room_for_delta(now_ns)
+        return self.base < self.audience.blocks.version and self.window.has_room_for_delta(now_ns)
 
     def control_bytes(self) -> int:
         self._next_control()
@@ -498,6 +524,12 @@ class Link:
                 return event
             delta = blocks.delta(self.base)
             if delta is not None:
+                if (
+                    delta.says_nothing
+                    and digest_window == self.digest_window
+                    and self.may_stay_quiet(blocks.version, now_ns)
+                ):
+                    return None
                 return self._delta(blocks, self.base, delta, digest_window)
             return self._begin_sync(blocks, self.base)
         return self._next_of_sync(blocks, digest_window)

@@ -30,6 +30,7 @@ from ecsnet.wire.text import clip_text
 from ecsnet.world import Client
 
 if TYPE_CHECKING:
+    from ecsnet.authority.audiences import Audience
     from ecsnet.authority.link import Link
 
 __all__ = ["KEY_HASH_BYTES", "Session", "Sessions", "hash_of_key"]
@@ -48,7 +49,7 @@ class Session:
     belongs here and not in `Link`, which ends with the line; it begins with the Welcome and ends in `Sessions.remove`.
     From which version the next link goes on is for its client to say (`resuming`)."""
 
-    __slots__ = ("client", "expires_tick", "joined", "key_hash", "ledger", "link")
+    __slots__ = ("audience", "client", "expires_tick", "joined", "key_hash", "ledger", "link")
 
     def __init__(self, client: Client, key_hash: bytes, ledger: CommandLedger) -> None:
         self.client = client
@@ -56,6 +57,8 @@ class Session:
         self.ledger = ledger
         self.link: Link | None = None
         """None while the client is away."""
+        self.audience: Audience | None = None
+        """What it sees of the world, from when it has joined."""
         self.joined = False
         """`on_join` was committed, so `on_leave` is due some day."""
         self.expires_tick = Tick(0)

@@ -362,13 +362,14 @@ class AuthoritativeNode:
                     period_ms = 1e3 / self.world.hz
                     log.warning("%d ticks came too late and were dropped; a tick has %.1f ms", late, period_ms)
             try:
-                self._tick()
+                await self._tick()
             except Exception:  # passed on; who is told goodbye on the way out learns that it was the node's fault
                 self._failed = True
                 raise
 
-    def _tick(self) -> None:
-        """One tick from the drain to the fan-out. Never a coroutine: nothing else runs in between."""
+    async def _tick(self) -> None:
+        """One tick from the drain to the fan-out. Nothing else runs in between, but while a thread encodes what each
+        of many clients sees: then what arrives is taken in, and the world stands still."""
         self._connections.drain()
         if self._peers is not None:
             self._peers.begin_tick()
@@ -385,6 +386,9 @@ class AuthoritativeNode:
         self._ticks += 1
         if self._peers is not None:
             self._peers.end_tick()
+        work = self.authority.work_before_sending(self._clock())
+        if work is not None:
+            await trio.to_thread.run_sync(work)
         self._connections.fan_out()
         self._connections.cut()
         if self._on_tick is not None:

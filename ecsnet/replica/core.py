@@ -33,14 +33,22 @@ from ecsnet.errors import (
     SchemaMismatchError,
 )
 from ecsnet.ids import EMPTY_VERSION, NULL_ENTITY, ClientId, CommandSeq, Entity, Epoch, SessionId, Tick, Version
-from ecsnet.limits import ACK_INTERVAL_NS, ACK_VERSIONS_MAX, EVENT_ROWS_UNREAD_MAX, FRAME_HEADER_BYTES
+from ecsnet.limits import (
+    ACK_INTERVAL_NS,
+    ACK_VERSIONS_MAX,
+    EVENT_ROWS_UNREAD_MAX,
+    FRAME_HEADER_BYTES,
+    SIGHT_EVENTS_UNREAD_MAX,
+)
 from ecsnet.replica.event_rows import AnyRow, EventReader, EventRows
 from ecsnet.replica.events import (
     CommandAnswered,
     Diverged,
+    Entered,
     EpochChanged,
     Event,
     EventRowsLost,
+    Left,
     ReplicaState,
     StateChanged,
     Ticket,
@@ -163,6 +171,7 @@ class Replica:
         self._event_rows_told = 0
         self._event_rows_read = 0
         self._event_rows_dropped = 0
+        self._sights_unread = 0
         self._had_digest = False
         self._keeps_digest = False
         """Where each version is compared the store makes its digest from the last and what changed, or each would cost
@@ -514,6 +523,8 @@ class Replica:
         event = self.events.popleft()
         if is_event_row(event):
             self._event_rows_read += 1
+        elif isinstance(event, Entered | Left):
+            self._sights_unread -= 1
         return event
 
     # --- inside ------------------------------------------------------------------------------------------------------
@@ -697,6 +708,7 @@ class Replica:
                 self.receive_error(error, now_ns)
                 return True
         self._shown, self._tick, self._entity = version, tick, entity
+        self._tell_sight(store, version)
         if self._early:
             self._answer_early(version)
         if self._event_rows is not None and self._event_rows.waiting:
@@ -754,6 +766,8 @@ class Replica:
         if store is not self.store:
             self._show_next_store()
             self._lose_event_rows(version)
+        if base != EMPTY_VERSION:
+            self._tell_sight(store, version)
         self._show(version, tick, Entity(message.entity))
 
     def _show(self, version: Version, tick: Tick, entity: Entity) -> None:
@@ -766,6 +780,28 @@ class Replica:
             self._event_rows.tell(version)
         if self.on_applied is not None:
             self.on_applied(version, tick)
+
+    def _tell_sight(self, store: Store, version: Version) -> None:
+        """Who came into sight and who went out of it with the delta that was just applied."""
+        came, gone = store.kernel.sight()
+        for kind, entities in ((Entered, came), (Left, gone)):
+            if len(entities):
+                self.events.append(kind(entities, version))
+                self._sights_unread += 1
+        if self._sights_unread > SIGHT_EVENTS_UNREAD_MAX:
+            self._drop_sights(self._sights_unread // 2)
+
+    def _drop_sights(self, count: int) -> None:
+        """Nobody asks: the oldest go."""
+        log.warning("who came and went was never asked for, and is dropped %d times; call `poll` in each frame", count)
+        self._sights_unread -= count
+        kept: deque[Event] = deque()
+        for event in self.events:
+            if count and isinstance(event, Entered | Left):
+                count -= 1
+            else:
+                kept.append(event)
+        self.events = kept
 
     def _take_event_rows(self, message: EventMessage) -> None:
         if self.store is None:

@@ -1,5 +1,5 @@
-"""What happens to a client, as values: changes of state, answers to commands, a world that came apart, and what the
-game itself says has happened (`EventRow`).
+"""What happens to a client, as values: changes of state, answers to commands, a world that came apart, who came into
+its sight and went out of it, and what the game itself says has happened (`EventRow`).
 
 Invariants: an event is about something that has happened already; a ticket changes from `pending` once, and an
 `accepted` one only when the replica holds the version that contains its effect.
@@ -7,6 +7,9 @@ Invariants: an event is about something that has happened already; a ticket chan
 
 from dataclasses import dataclass
 from typing import Final, Literal
+
+import numpy as np
+from numpy.typing import NDArray
 
 from ecsnet.ids import CommandSeq, Epoch, Version
 from ecsnet.replica.event_rows import AnyRow
@@ -89,11 +92,29 @@ class EventRowsLost:
     until: Version
 
 
-Event = StateChanged | CommandAnswered | Diverged | EpochChanged | EventRowsLost | AnyRow
+@dataclass(frozen=True, slots=True, eq=False)
+class Entered:
+    """These entities came into the client's sight in a version. They are in the view now, and were there before they
+    could be seen; one that was just spawned is not among them."""
+
+    entities: NDArray[np.uint64]
+    version: Version
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Left:
+    """These entities went out of the client's sight in a version: they are not in the view any more, and may live on.
+    One that was despawned is not among them. `entities` is the client's own array, as in `Entered`."""
+
+    entities: NDArray[np.uint64]
+    version: Version
+
+
+Event = StateChanged | CommandAnswered | Diverged | EpochChanged | EventRowsLost | Entered | Left | AnyRow
 """What `poll` gives. A row of an event table is an `EventRow`, or, where the client was given a schema of Python
 classes, an instance of the table's class."""
 
-_OWN: Final = frozenset({StateChanged, CommandAnswered, Diverged, EpochChanged, EventRowsLost})
+_OWN: Final = frozenset({StateChanged, CommandAnswered, Diverged, EpochChanged, EventRowsLost, Entered, Left})
 
 
 def is_event_row(event: Event) -> bool:

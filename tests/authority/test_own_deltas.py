@@ -1,0 +1,157 @@
+"""The fan-out to sessions that each see something else: one call for all, and on another thread when there are many."""
+
+import threading
+
+import numpy as np
+import pytest
+
+from ecsnet.authority import Batch
+from ecsnet.authority.batch import ENTRY
+from tests.helpers import Pair
+from tests.test_interest import HZ, Body, place, settle, spawn, world_of
+
+
+def with_places(clients: int = 3) -> tuple[Pair, int]:
+    """Clients in one place, somebody between them, and a hub that reaches all."""
+    world, _ = world_of()
+    pair = Pair(world, clients=clients, digest_every_version=False)
+    other = spawn(pair, 3.0)
+    settle(pair)
+    for number, wire in enumerate(pair.wires):
+        wire.link.place = 100 + number
+    return pair, other
+
+
+def ticked(pair: Pair) -> None:
+    """A tick of which nothing has been sent yet."""
+    pair.now_ns += 1_000_000_000 // HZ
+    pair.authority.tick(pair.now_ns)
+
+
+def frames(batch: Batch) -> list[bytes]:
+    return [batch.frame(number) for number in range(len(batch))]
+
+
+def test_a_batch_has_the_bytes_that_each_session_would_be_given_alone() -> None:
+    pair, other = with_places()
+    with pair:
+        place(pair, other, 4.0)
+        ticked(pair)
+
+        batch = pair.authority.deltas_to_send(pair.now_ns)
+        alone = [pair.authority.next_transmit(wire.link, pair.now_ns) for wire in pair.wires]
+
+        assert [batch.place(number) for number in range(len(batch))] == [100, 101, 102]
+        assert batch.rest == []
+        assert frames(batch) == [b"".join(map(bytes, transmit.parts)) for transmit in alone if transmit is not None]
+
+
+def test_sessions_of_which_nothing_changed_are_no_entries() -> None:
+    pair, other = with_places()
+    with pair:
+        place(pair, pair.replicas[2].entity, 500.0)
+        settle_links(pair)
+        place(pair, other, 5.0)
+        ticked(pair)
+
+        batch = pair.authority.deltas_to_send(pair.now_ns)
+
+        assert [batch.place(number) for number in range(len(batch))] == [100, 101]
+        assert batch.rest == []
+
+
+def settle_links(pair: Pair) -> None:
+    """Everybody gets what there is, over the batch; then the pair's own wires have nothing to do."""
+    for _ in range(2):
+        ticked(pair)
+        batch = pair.authority.deltas_to_send(pair.now_ns)
+        for number, link in enumerate(batch.links):
+            wire = next(wire for wire in pair.wires if wire.link is link)
+            assert wire.down.write(batch.frame(number), pair.steps)
+        pair.authority.record_batch(batch, batch.lengths().astype(np.int32), pair.now_ns)
+        for wire in pair.wires:
+            wire.to_client(pair.steps, pair.now_ns)
+            wire.to_node(pair.steps, pair.now_ns)
+
+
+def on_another_thread(pair: Pair) -> bool:
+    """Do the work of this tick as a node with many clients does. Whether there was any."""
+    work = pair.authority.work_before_sending(pair.now_ns)
+    if work is None:
+        return False
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    return True
+
+
+@pytest.fixture
+def few_are_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ecsnet.authority.core.AUDIENCES_OFF_LOOP_MIN", 2)
+    monkeypatch.setattr("ecsnet.authority.audiences.AUDIENCES_OFF_LOOP_MIN", 2)
+
+
+@pytest.mark.usefixtures("few_are_many")
+def test_what_a_thread_encodes_is_what_the_loop_would_have() -> None:
+    pair, other = with_places()
+    with pair:
+        place(pair, other, 4.0)
+        ticked(pair)
+        before = pair.authority.deltas_to_send(pair.now_ns)
+        expected = frames(before)
+
+        assert on_another_thread(pair)
+        batch = pair.authority.deltas_to_send(pair.now_ns)
+
+        assert len(expected) == 3
+        assert frames(batch) == expected
+
+
+@pytest.mark.usefixtures("few_are_many")
+def test_what_happens_while_a_thread_encodes_is_not_lost() -> None:
+    """A link that goes, one that was served meanwhile, a version that somebody else made: each is cut anew."""
+    pair, other = with_places(4)
+    with pair:
+        place(pair, other, 4.0)
+        ticked(pair)
+        assert on_another_thread(pair)
+
+        pair.wires[0].lose(pair.now_ns)
+        transmit = pair.authority.next_transmit(pair.wires[1].link, pair.now_ns)
+        assert transmit is not None
+        pair.authority.record_sent(pair.wires[1].link, transmit, pair.now_ns)
+        batch = pair.authority.deltas_to_send(pair.now_ns)
+        assert [batch.place(number) for number in range(len(batch))] == [102, 103]
+
+        ticked(pair)
+        assert on_another_thread(pair)
+        with pair.authority.store.transaction() as tx:
+            tx.update(other, Body, x=6.0)
+        batch = pair.authority.deltas_to_send(pair.now_ns)
+        assert batch.version == pair.authority.version
+        assert [ENTRY.unpack_from(batch.entries, ENTRY.size * n)[3] for n in range(len(batch))] == [
+            wire.link.base for wire in pair.wires[1:]
+        ]
+
+
+def test_a_few_sessions_are_not_worth_a_thread() -> None:
+    pair, other = with_places()
+    with pair:
+        place(pair, other, 4.0)
+        ticked(pair)
+
+        assert pair.authority.work_before_sending(pair.now_ns) is None
+
+
+def test_a_session_too_far_behind_is_served_by_itself() -> None:
+    """What changed since its base is not kept any more: it is sent a whole view, by the path of full syncs."""
+    pair, other = with_places(2)
+    with pair:
+        pair.wires[1].link.base = 1
+        place(pair, other, 4.0)
+        ticked(pair)
+
+        batch = pair.authority.deltas_to_send(pair.now_ns)
+
+        assert [batch.place(number) for number in range(len(batch))] == [100]
+        assert batch.rest == [pair.wires[1].link]
