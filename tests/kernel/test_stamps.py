@@ -29,11 +29,13 @@ NODES = 3
 def writes(draw: st.DrawFn) -> tuple[Any, ...]:
     table = draw(st.sampled_from(["note", "mark"]))
     keys = draw(st.lists(st.sampled_from(KEYS[table]), min_size=1, max_size=3, unique=True))
-    operation = draw(st.sampled_from(["insert", "update", "delete", "replace"]))
+    operation = draw(st.sampled_from(["put", "put", "put", "insert", "delete", "replace"]))
     return ("write", draw(st.integers(0, NODES - 1)), operation, table, keys, draw(VALUES[table]))
 
 
 ACTIONS = st.one_of(
+    writes(),
+    writes(),
     writes(),
     st.tuples(st.just("cut"), st.integers(0, NODES - 1), st.integers(0, NODES - 1), st.booleans()),
     st.tuples(st.just("take"), st.integers(0, 99)),
@@ -59,7 +61,11 @@ def three_nodes() -> list[Node]:
 def write(
     node: Node, operation: str, table: str, keys: list[Any], values: dict[str, Any], *, keep: bool = True
 ) -> None:
-    """One transaction over those of the rows that the operation is for."""
+    """One transaction over those of the rows that the operation is for; "put" is two, to insert or to change."""
+    if operation == "put":
+        write(node, "update", table, keys, values, keep=keep)
+        write(node, "insert", table, keys, values, keep=keep)
+        return
     model, own = node.model, SCHEMA.table(table)
     there = [key for key in keys if model.alive(table, key) == (operation != "insert")]
     if not there:
@@ -99,7 +105,7 @@ def write(
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(ACTIONS, max_size=40), st.randoms(use_true_random=False))
+@given(st.lists(ACTIONS, min_size=8, max_size=40), st.randoms(use_true_random=False))
 def test_every_node_comes_to_hold_the_same_whatever_came_when_and_how_often(actions: list[Any], random: Any) -> None:
     """Each step is compared with the rule; at the end all that was ever told is told again, to all, in any order."""
     nodes = three_nodes()
@@ -326,7 +332,7 @@ def recovered(bodies: list[bytes], number: int) -> Node:
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.lists(writes(), max_size=20))
+@given(st.lists(writes(), min_size=3, max_size=20))
 def test_a_store_that_is_made_from_its_log_has_the_stamps_too(actions: list[Any]) -> None:
     """Or it would take old writes for newer ones after a crash, and its own new ones would lose."""
     source, logged = Node(2), recovered([], 1)
