@@ -116,10 +116,18 @@ class TlsSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class MetricsSettings:
+    """Figures for a monitoring system."""
+
+    listen: str | None = _setting(str, None, "host:port to serve Prometheus at, over HTTP, to whoever asks there")
+
+
+@dataclass(frozen=True, slots=True)
 class LogSettings:
     """What is logged, on standard error."""
 
     level: str = _setting(str, "info", "least severe level", choices=("debug", "info", "warning", "error"))
+    format: str = _setting(str, "text", "a line of text, or of JSON, for each record", choices=("text", "json"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +138,7 @@ class Settings:
     limits: LimitSettings = field(default_factory=LimitSettings)
     auth: AuthSettings = field(default_factory=AuthSettings)
     tls: TlsSettings = field(default_factory=TlsSettings)
+    metrics: MetricsSettings = field(default_factory=MetricsSettings)
     log: LogSettings = field(default_factory=LogSettings)
 
 
@@ -138,6 +147,7 @@ _SECTIONS: dict[str, type[Any]] = {
     "limits": LimitSettings,
     "auth": AuthSettings,
     "tls": TlsSettings,
+    "metrics": MetricsSettings,
     "log": LogSettings,
 }
 

@@ -306,6 +306,21 @@ RECEIVE_CHUNK_BYTES: Final = 64 * KIB
 SHUTDOWN_NS_MAX: Final = 2 * NS_PER_S
 """From SIGTERM until links that do not take their Goodbye are cut."""
 
+# --- metrics ---------------------------------------------------------------------------------------------------------
+
+METRICS_READERS_MAX: Final = 8
+"""Who reads metrics at once: a monitoring system or two, and a person."""
+
+METRICS_READER_S: Final = 5.0
+"""How long one of them has for all of it. Prometheus gives up after ten."""
+
+METRICS_REQUEST_BYTES_MAX: Final = 8 * KIB
+"""The head of a request, with what proxies add to it."""
+
+METRICS_CLIENTS_NAMED: Final = 20
+"""Clients that have figures of their own: those furthest behind. A series for each of thousands that come and go would
+be a burden on whoever stores them."""
+
 # --- store ------------------------------------------------------------------------------------------------------------
 
 ENTITIES_MAX_DEFAULT: Final = 1 << 22

@@ -121,6 +121,12 @@ class Audiences:
         """Sessions with an audience of their own."""
         return len(self._own)
 
+    @property
+    def newest(self) -> bytes | None:
+        """The block of the newest delta that was cut for everybody, or else for a profile; None before the first."""
+        shared = (self._everybody, *self._shared.values())
+        return next((block for audience in shared if (block := audience.blocks.newest) is not None), None)
+
     def of(self, client: Client) -> Audience:
         """An audience for a session that has just joined, or that the store has from before."""
         role = self._profiles.of(client.role)

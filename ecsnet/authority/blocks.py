@@ -123,6 +123,11 @@ class Blocks:
         return self._head.version
 
     @property
+    def newest(self) -> bytes | None:
+        """The block of the newest delta that fitted one frame; it may lead to an older version than this one."""
+        return None if self._last_delta is None else self._last_delta.block
+
+    @property
     def tick(self) -> Tick:
         """The tick that made it."""
         return self._head.tick

@@ -34,6 +34,7 @@ from ecsnet.authority.head import Head
 from ecsnet.authority.in_step import STEADY_DELTAS, InStep
 from ecsnet.authority.link import Link, Transmit
 from ecsnet.authority.logins import Logins, Refusal
+from ecsnet.authority.noted import Noted
 from ecsnet.authority.own_deltas import Asked, add_own
 from ecsnet.authority.peering import Peering, PeeringSettings
 from ecsnet.authority.resuming import going_on
@@ -262,8 +263,9 @@ class Authority:
         self._links_opened = 0
         self._sessions_made = 0
         self._next_timeout_ns: int | None = None
+        self._noted = Noted(log)
         hook = world.authenticate_hook if authenticate is None else authenticate
-        self._logins = Logins(hook, audience_of(world.schema.name, world.schema.fingerprint))
+        self._logins = Logins(hook, audience_of(world.schema.name, world.schema.fingerprint), self._noted)
         self._shutting_down = False
         self._closed = False
         self._joins = 0
@@ -286,6 +288,16 @@ class Authority:
     def links(self) -> tuple[Link, ...]:
         """The links that are open, in the order in which they were opened."""
         return tuple(self._links.values())
+
+    @property
+    def newest_block(self) -> bytes | None:
+        """The block of the newest ordinary delta that several clients share, for figures; None before the first."""
+        return self._audiences.newest
+
+    @property
+    def event_log_bytes(self) -> int:
+        """What event rows take up that are kept for links that are behind."""
+        return 0 if self._events is None else self._events.kept_bytes
 
     @property
     def clients(self) -> tuple[Client, ...]:
@@ -421,8 +433,9 @@ class Authority:
             self._drain(link, now_ns)
         except RemoteProtocolError as error:
             self.receive_error(link, error, now_ns)
-        except Exception:  # the last line: a bug in here must cost a link, not the node
-            log.exception("a frame of kind %d from %s found a bug; its link is closed", kind, link.peer)
+        except Exception as error:  # noqa: BLE001  (the last line: a bug in here must cost a link, not the node)
+            text = "a frame of kind %d from %s found a bug; its link is closed"
+            self._noted.tell(now_ns, logging.ERROR, text, kind, link.peer, error=error)
             self.receive_error(link, RemoteProtocolError("internal error", reason=Reason.INTERNAL), now_ns)
 
     def receive_ack(self, link: Link, session: int, version: int, epoch: int, chunks: int, now_ns: int) -> None:
@@ -450,7 +463,7 @@ class Authority:
         if not link.transport_open or link.server.closed:
             return
         self._links_failed += 1
-        log.info("link of %s failed: %s", link.peer, error)
+        self._noted.tell(now_ns, logging.INFO, "link of %s failed: %s", link.peer, error)
         link.server.fail(error)
         self._ending(link, now_ns)
 
@@ -481,7 +494,8 @@ class Authority:
                     self.receive_error(link, error, now_ns)
             if not link.server.closed and (link.is_too_slow(now_ns) or link.control_bytes() > QUEUED_BYTES_MAX):
                 self._links_too_slow += 1
-                log.info("link of %s is too slow: %d frames unacked", link.peer, link.window.unacked)
+                text = "link of %s is too slow: %d frames unacked"
+                self._noted.tell(now_ns, logging.INFO, text, link.peer, link.window.unacked)
                 link.server.goodbye(Reason.TOO_SLOW, "the link took too little for too long")
                 self._ending(link, now_ns)
                 # What blocks the link blocks the goodbye.

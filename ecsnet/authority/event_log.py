@@ -62,6 +62,10 @@ class EventLog:
         self.end = 0
         """The number of the next message."""
 
+    @property
+    def kept_bytes(self) -> int:
+        return self._bytes
+
     def add(self, version: Version, tick: Tick, blocks: Sequence[bytes]) -> None:
         """Note the event rows of a version that is about to be seen. From any thread."""
         self._added.append((version, tick, blocks))

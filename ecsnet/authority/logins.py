@@ -11,16 +11,14 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ecsnet.auth.account import Account, Authenticate, Login, check_authenticate, waits
+from ecsnet.authority.noted import Noted
 from ecsnet.errors import Reject
-from ecsnet.limits import NS_PER_S
 from ecsnet.wire.messages import Reason
 
 if TYPE_CHECKING:
     from ecsnet.authority.link import Link
 
 __all__ = ["Logins", "Refusal"]
-
-log = logging.getLogger("ecsnet.authority")
 
 
 class Refusal(NamedTuple):
@@ -36,14 +34,15 @@ class Logins:
     Args:
         authenticate: None lets everybody in.
         audience: what tokens must be for.
+        noted: where those are told who were not let in.
 
     Raises:
         ArgumentError: `authenticate` cannot be called with a login.
     """
 
-    __slots__ = ("_audience", "_authenticate", "_logged_ns", "_unlogged", "failed", "refused", "waits")
+    __slots__ = ("_audience", "_authenticate", "_noted", "failed", "refused", "waits")
 
-    def __init__(self, authenticate: Authenticate | None, audience: str) -> None:
+    def __init__(self, authenticate: Authenticate | None, audience: str, noted: Noted) -> None:
         if authenticate is not None:
             check_authenticate(authenticate)
         self._authenticate: Callable[[Login], Any] | None = authenticate
@@ -52,8 +51,7 @@ class Logins:
         """The answer is to be had with `wait`, not with `ask`."""
         self.refused = 0
         self.failed = 0
-        self._unlogged = 0
-        self._logged_ns: int | None = None
+        self._noted = noted
 
     @property
     def is_open(self) -> bool:
@@ -88,17 +86,10 @@ class Logins:
             if hasattr(said, "__await__") and hasattr(said, "close"):
                 said.close()  # a coroutine, which would complain that nobody waited for it
             said = TypeError(f"authenticate returned {said!r}; it returns an Account, or raises")
-        self._unlogged += 1
-        told = self._logged_ns is None or now_ns - self._logged_ns >= NS_PER_S
-        more = f" ({self._unlogged - 1} more since the last)" if self._unlogged > 1 else ""
-        if told:
-            self._logged_ns, self._unlogged = now_ns, 0
         if isinstance(said, Reject):
             self.refused += 1
-            if told:
-                log.info("%s was not let in: %s%s", login.peer, said.reason, more)
+            self._noted.tell(now_ns, logging.INFO, "%s was not let in: %s", login.peer, said.reason)
             return Refusal(Reason.AUTH_FAILED, said.reason)
         self.failed += 1
-        if told:
-            log.error("authenticate failed for %s%s", login.peer, more, exc_info=said)
+        self._noted.tell(now_ns, logging.ERROR, "authenticate failed for %s", login.peer, error=said)
         return Refusal(Reason.INTERNAL, "internal")

@@ -9,7 +9,7 @@ import typer
 
 from ecsnet._version import __version__
 from ecsnet.cli import new_app
-from ecsnet.config import SETTINGS, NodeSettings, resolve
+from ecsnet.config import SETTINGS, LogSettings, NodeSettings, resolve
 from ecsnet.errors import ArgumentError
 from ecsnet.limits import HZ_MAX, HZ_MIN
 
@@ -107,6 +107,20 @@ def serve(
         str | None,
         typer.Option(metavar="LEVEL", help="debug, info, warning or error. Default: info.", show_default=False),
     ] = None,
+    log_format: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FORMAT", help="text, or json: an object on each line. Default: text.", show_default=False
+        ),
+    ] = None,
+    metrics: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT",
+            help="Serve figures for Prometheus there, as in 127.0.0.1:9464, to whoever asks. Default: nowhere.",
+            show_default=False,
+        ),
+    ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print a JSON object once it listens, and another when it has stopped.")
     ] = False,
@@ -136,6 +150,8 @@ def serve(
         "tls.certificate": None if certificate is None else str(certificate),
         "tls.key": None if key is None else str(key),
         "log.level": log_level,
+        "log.format": log_format,
+        "metrics.listen": metrics,
     }
     settings = resolve(overrides, file=config)
     if durability is not None and settings.node.data is None:
@@ -143,9 +159,7 @@ def serve(
             "--durability says how sure what is kept must be, and without --data nothing is: give --data DIR, or leave "
             "--durability out"
         )
-    logging.basicConfig(
-        level=settings.log.level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True
-    )
+    _set_up_logging(settings.log)
 
     from ecsnet.cli.secret import tokens_from
     from ecsnet.cli.target import load_world
@@ -174,11 +188,23 @@ def serve(
         authenticate=authenticate,
         certificate=settings.tls.certificate,
         key=settings.tls.key,
+        metrics=settings.metrics.listen,
         limits=settings.limits,
         on_start=announce,
     )
     for node in nodes:
         _print_end(node, as_json)
+
+
+def _set_up_logging(settings: LogSettings) -> None:
+    handler = logging.StreamHandler()
+    if settings.format == "json":
+        from ecsnet.node import JsonFormatter
+
+        handler.setFormatter(JsonFormatter())
+    else:
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=settings.level.upper(), handlers=[handler], force=True)
 
 
 def _print_start(target: str, world: "World", node: "AuthoritativeNode", settings: NodeSettings, as_json: bool) -> None:
@@ -193,6 +219,7 @@ def _print_start(target: str, world: "World", node: "AuthoritativeNode", setting
             "durability": durability,
             "version": node.store.version,
             "epoch": node.authority.epoch,
+            "metrics": node.metrics_url,
         }
         print(json.dumps(start), flush=True)
         return
@@ -205,6 +232,7 @@ def _print_start(target: str, world: "World", node: "AuthoritativeNode", setting
         f"  systems    {systems}",
         _data_line(node, settings),
         *(f"  listening  {address}" for address in node.addresses),
+        *([] if node.metrics_url is None else [f"  metrics    {node.metrics_url}"]),
         "Ctrl-C stops it and says goodbye to every client.",
     ]
     print("\n".join(lines), flush=True)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ecsnet.node.client import AsyncClient as AsyncClient
     from ecsnet.node.client import open_client as open_client
+    from ecsnet.node.json_log import JsonFormatter as JsonFormatter
     from ecsnet.node.server import AuthoritativeNode as AuthoritativeNode
     from ecsnet.node.server import NodeStatistics as NodeStatistics
     from ecsnet.node.server import open_node as open_node
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "AsyncClient": "ecsnet.node.client",
     "AuthoritativeNode": "ecsnet.node.server",
+    "JsonFormatter": "ecsnet.node.json_log",
     "NodeStatistics": "ecsnet.node.server",
     "open_client": "ecsnet.node.client",
     "open_node": "ecsnet.node.server",

@@ -445,7 +445,7 @@ class Connections:
             with trio.move_on_at(min(deadline, trio.current_time() + stalled_s)) as stalled:
                 await trio.lowlevel.wait_writable(connection.socket)
             if stalled.cancelled_caught:
-                log.info("%s did not take the rest of a frame; cut", connection.link.peer)
+                self._note("%s did not take the rest of a frame; cut", connection.link.peer)
                 raise TimeoutError
             try:
                 taken = connection.socket.send(connection.rest)

@@ -33,10 +33,12 @@ from ecsnet.auth.account import Authenticate
 from ecsnet.authority import Authority, AuthorityStatistics, PeeringSettings, TickReport
 from ecsnet.config import LimitSettings
 from ecsnet.errors import ArgumentError, BusyError, ClosedError, ListenError
-from ecsnet.limits import LINGER_S_DEFAULT, REFUSALS_PER_ACCEPT
+from ecsnet.limits import LINGER_S_DEFAULT, METRICS_CLIENTS_NAMED, REFUSALS_PER_ACCEPT
 from ecsnet.node.connections import Connections
 from ecsnet.node.control import Control
+from ecsnet.node.figures import TICK_BUCKETS_NS, Figures, Histogram, gather
 from ecsnet.node.in_process import open_pair
+from ecsnet.node.metrics import Metrics
 from ecsnet.node.native_hub import best_hub
 from ecsnet.node.peers import PeerSockets
 from ecsnet.node.rates import Bucket, OncePerSecond
@@ -107,6 +109,7 @@ class AuthoritativeNode:
         peering: who this node is among several that write the same tables (`conflict = "lww"`).
         peers: URLs of those nodes, which are dialled for as long as the node runs; of two one need know the other.
         listen_peers: URLs to listen on for them.
+        metrics: host:port to serve figures for Prometheus at, as "127.0.0.1:9464"; to whoever asks there.
         limits: limits against strangers.
         on_tick: see `OnTick`.
         clock: nanoseconds that never run backwards, in step with Trio's clock.
@@ -134,6 +137,7 @@ class AuthoritativeNode:
         peering: PeeringSettings | None = None,
         peers: Sequence[str] = (),
         listen_peers: str | Sequence[str] = (),
+        metrics: str | None = None,
         limits: LimitSettings | None = None,
         on_tick: OnTick | None = None,
         clock: Callable[[], int] = time.monotonic_ns,
@@ -181,6 +185,8 @@ class AuthoritativeNode:
         self._is_durable = False
         self.addresses: tuple[str, ...] = ()
         """The URLs under which clients reach the node, once it runs."""
+        self.metrics_url: str | None = None
+        """Where figures can be read, once it runs; None where they are not served."""
         self._hub = best_hub()
         self._wakeup = Wakeup()
         self._accepting = Bucket(self._limits.accepts_per_s)
@@ -197,6 +203,9 @@ class AuthoritativeNode:
         self._ticks_dropped = 0
         self._ticks_busy = 0
         self._lateness = OncePerSecond()
+        self._tick_times = Histogram(TICK_BUCKETS_NS)
+        self._metrics_at = metrics
+        self._metrics: Metrics | None = None
 
     # --- what it is --------------------------------------------------------------------------------------------------
 
@@ -226,6 +235,11 @@ class AuthoritativeNode:
             authority=self.authority.statistics(),
             **asdict(self._connections.counts),
         )
+
+    def figures(self, *, slowest: int = METRICS_CLIENTS_NAMED) -> Figures:
+        """What the node says of itself to a monitoring system, gathered now; on Trio's thread. A pass over the clients,
+        of whom the `slowest` are named one by one."""
+        return gather(self, self._tick_times, slowest=slowest)
 
     # --- from any thread ---------------------------------------------------------------------------------------------
 
@@ -257,7 +271,8 @@ class AuthoritativeNode:
         """Listen, tick and serve until `stop` or cancellation, then say goodbye. Once per node.
 
         Raises:
-            ListenError: an address cannot be listened on. Nothing was started.
+            ListenError: an address cannot be listened on. MissingExtraError: metrics need a package. Nothing was
+            started.
             Exception: what the game raised, in a world with `on_error="raise"`.
         """
         listeners: list[Listener] = []
@@ -270,6 +285,9 @@ class AuthoritativeNode:
             self.addresses = tuple(one.address for one in listeners)
             if self._peers is not None:
                 self._peers.open()
+            if self._metrics_at is not None:
+                self._metrics = Metrics(self._metrics_at, self.figures)
+                self.metrics_url = self._metrics.url
             with unwrapping():
                 await self._run(listeners, task_status)
         finally:
@@ -291,6 +309,8 @@ class AuthoritativeNode:
                         services.start_soon(self._control.run)
                     if self._peers is not None:
                         services.start_soon(self._peers.run)
+                    if self._metrics is not None:
+                        services.start_soon(self._metrics.run)
                     task_status.started()
                     await self._stop_seen.wait()
                     services.cancel_scope.cancel()
@@ -316,6 +336,8 @@ class AuthoritativeNode:
             self._ended = True
         for listener in listeners:
             listener.socket.close()
+        if self._metrics is not None:
+            self._metrics.close()
         while self._handed_in:
             self._handed_in.popleft().close()
         if self._peers is not None:
@@ -370,6 +392,7 @@ class AuthoritativeNode:
     async def _tick(self) -> None:
         """One tick from the drain to the fan-out. Nothing else runs in between, but while a thread encodes what each
         of many clients sees: then what arrives is taken in, and the world stands still."""
+        began_ns = self._clock()
         self._connections.drain()
         if self._peers is not None:
             self._peers.begin_tick()
@@ -391,6 +414,7 @@ class AuthoritativeNode:
             await trio.to_thread.run_sync(work)
         self._connections.fan_out()
         self._connections.cut()
+        self._tick_times.add(self._clock() - began_ns)
         if self._on_tick is not None:
             self._on_tick(report, started_ns)
 
@@ -441,6 +465,7 @@ async def open_node(
     peering: PeeringSettings | None = None,
     peers: Sequence[str] = (),
     listen_peers: str | Sequence[str] = (),
+    metrics: str | None = None,
     limits: LimitSettings | None = None,
     on_tick: OnTick | None = None,
     clock: Callable[[], int] = time.monotonic_ns,
@@ -466,6 +491,7 @@ async def open_node(
         peering=peering,
         peers=peers,
         listen_peers=listen_peers,
+        metrics=metrics,
         limits=limits,
         on_tick=on_tick,
         clock=clock,
@@ -495,6 +521,7 @@ def run(
     peering: PeeringSettings | None = None,
     peers: Sequence[str] = (),
     listen_peers: str | Sequence[str] = (),
+    metrics: str | None = None,
     limits: LimitSettings | None = None,
     on_tick: OnTick | None = None,
     on_start: Callable[[AuthoritativeNode], None] | None = None,
@@ -526,6 +553,7 @@ def run(
                     peering=peering,
                     peers=peers,
                     listen_peers=listen_peers,
+                    metrics=metrics,
                     limits=limits,
                     on_tick=on_tick,
                 )

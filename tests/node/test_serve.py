@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 
 import ecsnet
+from ecsnet.demo.certificate import make_certificate
 from ecsnet.node.tcp import parse_url
 from tests.arena import TEXT
 from tests.node.drivers import HOSTILE, PATIENCE_S, poll_until
@@ -233,3 +235,26 @@ def test_the_help_teaches(serve: Any) -> None:
     assert status == 0
     for word in ("arena:world", "arena.toml", "--listen", "SIGTERM", "ecsnet.connect"):
         assert word in output
+
+
+def test_it_serves_figures_and_logs_in_json(serve: Any) -> None:
+    node = serve("game:world", "--listen", "tcp://127.0.0.1:0", "--metrics", ":0", "--log-format", "json", "--json")
+    start = node.started()
+    with urllib.request.urlopen(start["metrics"], timeout=PATIENCE_S) as answer:
+        text = answer.read().decode()
+    assert "ecsnet_node_ticks_total" in text and 'ecsnet_tick_seconds_bucket{le="+Inf"}' in text
+
+    node.process.send_signal(signal.SIGTERM)
+    status, _, errors = node.ended()
+
+    assert status == 0, errors
+    lines = [json.loads(line) for line in errors.splitlines()]
+    assert any("saying goodbye" in line["message"] and line["level"] == "info" for line in lines)
+
+
+def test_it_listens_under_tls_with_a_certificate_from_the_settings(serve: Any, folder: Path) -> None:
+    made = make_certificate(folder)
+    (folder / "ecsnet.toml").write_text(f'[tls]\ncertificate = "{made.certificate}"\n')
+    [url] = serve("game:world", "--listen", "tls://127.0.0.1:0", "--json").started()["listening"]
+    with ecsnet.connect(url, ca=made.ca, wait_s=PATIENCE_S) as client:
+        assert client.client_id

@@ -20,6 +20,7 @@ from ecsnet.demo.certificate import Certificate, make_certificate
 from ecsnet.errors import ArgumentError, CertificateError, ConnectError, ListenError, UntrustedNodeError
 from ecsnet.limits import RECEIVE_CHUNK_BYTES, TLS_HANDSHAKE_BYTES_MAX
 from ecsnet.node import open_client, open_node
+from ecsnet.node.tcp import connect as tcp_connect
 from ecsnet.node.tls import TlsSocket, client_context, server_context
 from tests.node.drivers import HOSTILE, Stranger, crowded, lively, wait_until
 
