@@ -192,12 +192,14 @@ def connect(url: str, wait_s: float, context: ssl.SSLContext | None = None) -> T
     """Connect to a node within `wait_s` seconds: blocks.
 
     Args:
-        context: from `context_for`.
+        context: from `context_for`; needed for `tls://`.
 
     Raises:
         ConnectError: nobody answers there. UntrustedNodeError: it cannot prove that it is who we asked for.
     """
     address = parse_url(url)
+    if (address.scheme == "tls") != (context is not None):
+        raise ArgumentError(f"{url!r}: tls:// and nothing else goes with what the client believes")
     deadline_s = time.monotonic() + wait_s
     try:
         connected = socket.create_connection(address, timeout=wait_s)

@@ -174,6 +174,9 @@ class Proxy:
         seed: int | str = 0,
         on_note: Callable[[str], None] = log.info,
     ) -> None:
+        for url in (listen, target):
+            if parse_url(url).scheme != "tcp":
+                raise ArgumentError(f"{url!r}: a line carries bytes, of TLS too; write tcp:// here, tls:// at its ends")
         self._target = parse_url(target)
         if parse_url(listen) == self._target:
             # Its first connection would be its second, and so on, until there are no files left.

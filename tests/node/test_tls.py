@@ -22,6 +22,8 @@ from ecsnet.limits import RECEIVE_CHUNK_BYTES, TLS_HANDSHAKE_BYTES_MAX
 from ecsnet.node import open_client, open_node
 from ecsnet.node.tcp import connect as tcp_connect
 from ecsnet.node.tls import TlsSocket, client_context, server_context
+from ecsnet.sim.profile import profile
+from ecsnet.sim.proxy import Proxy
 from tests.node.drivers import HOSTILE, Stranger, crowded, lively, wait_until
 
 DAY = datetime.timedelta(days=1)
@@ -350,3 +352,13 @@ async def test_a_full_node_costs_no_handshake(made: Certificate) -> None:
             async with open_client(node.addresses[0], ca=made.ca):
                 pass
         assert node.statistics().refused == 1
+
+
+def test_nothing_reaches_a_tls_address_without_tls(made: Certificate) -> None:
+    """Where what is believed was left out on the way, the link must not be plain."""
+    with pytest.raises(ArgumentError, match="tls://"):
+        tcp_connect("tls://127.0.0.1:1", 1.0)
+    with pytest.raises(ArgumentError, match="tls://"):
+        tcp_connect("tcp://127.0.0.1:1", 1.0, client_context(made.ca))
+    with pytest.raises(ArgumentError, match="carries bytes"):
+        Proxy("tcp://127.0.0.1:0", "tls://127.0.0.1:1", profile("lan"))
