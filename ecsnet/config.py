@@ -71,6 +71,12 @@ class NodeSettings:
         minimum=0.0,
         maximum=limits.LINGER_S_MAX,
     )
+    compress: str = _setting(
+        str,
+        "auto",
+        "auto compresses for clients that can read that, where it makes blocks smaller; off never does",
+        choices=("auto", "off"),
+    )
 
 
 @dataclass(frozen=True, slots=True)

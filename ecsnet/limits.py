@@ -293,6 +293,14 @@ SYNC_WINDOW_BYTES_MAX: Final = 16 * MIB
 """What it doubles up to: a world of a million cells that changes whole in each tick must fit between two ticks, or its
 sync is overtaken for ever."""
 
+COMPRESS_BYTES_MIN: Final = 256
+"""Blocks below this are sent as they are: a zstd frame of so little is hardly shorter (measured: byte planes gain from
+256 bytes on, packed columns from about 1.2 kB)."""
+
+PLAIN_BLOCK_BYTES_MAX: Final = 1 * MIB
+"""What a compressed block may become: as much as fits a frame to a client uncompressed, so a few bytes on the wire are
+never more work or memory than a frame is."""
+
 CLOSING_DELTA_BYTES_MAX: Final = 768 * KIB
 """A delta that closes a sync may be larger than another: it saves the next round, and with what a budget may be passed
 by it still fits `MESSAGE_TO_CLIENT_BYTES_MAX`."""

@@ -9,6 +9,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
+from ecsnet.bench.bytes import METRICS as WEIGHTS
 from ecsnet.bench.commit import METRICS as COMMITS
 from ecsnet.bench.contention import METRICS as CONTENTION
 from ecsnet.bench.crowd import make_crowd
@@ -75,6 +76,18 @@ def test_places_are_measured_beside_whoever_is_installed() -> None:
 
     assert {figure["metric"] for figure in figures} == set(PLACES)
     assert {figure["peer"] for figure in figures} >= {"numpy"}
+
+
+def test_what_moves_is_weighed_beside_raw_columns_and_text() -> None:
+    """Every share of entities that move comes out, and in each what is rounded takes less than what is not."""
+    figures = figures_of("bytes", "--entities", "400", "--ticks", "2")
+
+    assert {figure["n"] for figure in figures} == {1, 10, 100}
+    assert {figure["peer"] for figure in figures} == {"raw f32 columns", "JSON + deflate", None}
+    weights = {(figure["n"], figure["metric"]): figure["value"] for figure in figures if figure["unit"] == "B"}
+    assert {metric for _, metric in weights} == set(WEIGHTS)
+    for percent in (10, 100):
+        assert weights[percent, "2 mm"] < weights[percent, "lossless"]  # type: ignore[operator]
 
 
 def test_contention_is_measured_with_as_many_threads_as_asked_for() -> None:

@@ -75,9 +75,9 @@ class _View:
         self._handle = handle
         self.relative = False
 
-    def delta(self, pin: Pin, base: int, cursor: Any, budget_bytes: int, reference: Pin | None) -> Delta:
+    def delta(self, pin: Pin, base: int, cursor: Any, budget_bytes: int, reference: Pin | None, planes: bool) -> Delta:
         with self._audiences.looking() as kernel:
-            return kernel.delta(pin, self._handle, base, cursor, budget_bytes, reference)
+            return kernel.delta(pin, self._handle, base, cursor, budget_bytes, reference, planes)
 
     def digest(self, pin: Pin) -> bytes:
         with self._audiences.looking() as kernel:

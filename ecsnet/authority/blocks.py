@@ -61,7 +61,7 @@ class Source(Protocol):
     relative: bool
     """Whether its deltas may be differences to a reference."""
 
-    def delta(self, pin: Pin, base: int, cursor: Any, budget_bytes: int, reference: Pin | None) -> Delta:
+    def delta(self, pin: Pin, base: int, cursor: Any, budget_bytes: int, reference: Pin | None, planes: bool) -> Delta:
         """As `KernelStore.delta`."""
         ...
 
@@ -79,8 +79,8 @@ class WholeStore:
         self._kernel = kernel
         self.relative = True
 
-    def delta(self, pin: Pin, base: int, cursor: Any, budget_bytes: int, reference: Pin | None) -> Delta:
-        return self._kernel.delta(pin, base, cursor, budget_bytes, reference)
+    def delta(self, pin: Pin, base: int, cursor: Any, budget_bytes: int, reference: Pin | None, planes: bool) -> Delta:
+        return self._kernel.delta(pin, base, cursor, budget_bytes, reference, planes)
 
     def digest(self, pin: Pin) -> bytes:
         return pin.digest(wire=True)
@@ -99,6 +99,7 @@ class Blocks:
         "_number",
         "_parts",
         "_parts_budget_bytes",
+        "_small",
         "_source",
         "_window",
     )
@@ -109,6 +110,8 @@ class Blocks:
         self._number = head.number
         """Of the head that what is kept here is of."""
         self._cut: dict[tuple[Version, Any, int, bool], Cut] = {}
+        self._small: dict[int, tuple[Cut, Cut]] = {}
+        """By the address of a cut: the cut, and what it became."""
         self._parts: dict[Version, tuple[Cut, ...] | None] = {}
         self._parts_budget_bytes = 4 * PART_BYTES_MAX
         self._last_base: int = NOT_A_VERSION
@@ -136,6 +139,7 @@ class Blocks:
         """What was cut is no longer what would be cut."""
         self._number = self._head.number
         self._cut.clear()
+        self._small.clear()
         self._parts.clear()
         self._last_base = NOT_A_VERSION
         self._digest = NO_DIGEST
@@ -210,6 +214,17 @@ class Blocks:
         # The join that turned out too big for one frame is the first chunk of the sync that it became.
         return self._cut_once(base, cursor, FULL_SYNC_BYTES_MIN if cursor is None else SYNC_CHUNK_BYTES)
 
+    def compressed(self, cut: Cut) -> Cut:
+        """The same for those who read compressed blocks; once for all of them."""
+        known = self._small.get(id(cut))
+        if known is not None:
+            return known[1]
+        block = self._head.compressor.compress(cut.block)
+        tail = padding(len(block))
+        small = cut if block is cut.block else Cut(block, tail, len(block) + len(tail), cut.cursor)
+        self._small[id(cut)] = (cut, small)
+        return small
+
     @property
     def knows_digest(self) -> bool:
         """Whether `digest_in` costs nothing, since this version's digest was asked for before."""
@@ -280,7 +295,7 @@ class Blocks:
 
     def _cut_anew(self, base: Version, cursor: Any, budget_bytes: int, reference: Pin | None = None) -> Cut:
         head = self._head
-        delta = self._source.delta(head.pin, base, cursor, budget_bytes, reference)
+        delta = self._source.delta(head.pin, base, cursor, budget_bytes, reference, head.compresses)
         tail = padding(len(delta.block))
         head.encoded += 1
         head.encoded_bytes += len(delta.block)

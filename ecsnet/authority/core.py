@@ -76,7 +76,7 @@ from ecsnet.session.states import MAY_PASS
 from ecsnet.sight import Sight
 from ecsnet.store import Store, TickScope
 from ecsnet.wire.codec import ACK_BYTES, ack_frame
-from ecsnet.wire.messages import Kind, Reason, Resume
+from ecsnet.wire.messages import COMPRESSION, Kind, Reason, Resume
 from ecsnet.world import Client, World
 
 log = logging.getLogger("ecsnet.authority")
@@ -165,6 +165,7 @@ class Authority:
         linger_s: how long a session waits for a client that lost its link; 0 ends it with the link.
         authenticate: who strangers are; None is the world's own, and where that has none everybody is a player.
         peering: who this node is among several that write the same tables; None where there is no other.
+        compress: whether blocks are compressed for clients that can read that, where it makes them smaller.
 
     Raises:
         LimitExceededError: a row of an event table may be too large for a message.
@@ -183,6 +184,7 @@ class Authority:
         linger_s: float = LINGER_S_DEFAULT,
         authenticate: Authenticate | None = None,
         peering: PeeringSettings | None = None,
+        compress: bool = True,
     ) -> None:
         if not 0 <= linger_s <= LINGER_S_MAX:
             raise ArgumentError(f"linger_s is {linger_s!r}; it must be in [0, {LINGER_S_MAX:g}]")
@@ -214,6 +216,7 @@ class Authority:
             commands=world.signatures,
             hz=world.hz,
             name=world.schema.name,
+            features=COMPRESSION if compress else 0,
         )
         self.store.retain_for_clients()
         self._step = Step(world)
@@ -644,15 +647,20 @@ class Authority:
         version = self._head.version
         batch = Batch(self.epoch, version, self._head.tick)
         events_end = self._events.end_of(version) if self._events is not None else 0
-        cuts: dict[tuple[Blocks, Version, bool], tuple[int, int, Digest] | None] = {}
-        last_key: tuple[Blocks, Version, bool] | None = None
+        cuts: dict[tuple[Blocks, Version, bool, bool], tuple[int, int, Digest] | None] = {}
+        last_key: tuple[Blocks, Version, bool, bool] | None = None
         cut: tuple[int, int, Digest] | None = None
         rest = batch.rest
+        in_step_compressed = self._offer.features & COMPRESSION != 0
         self._in_step.add_to(
             batch,
             InStepTick(version, now_ns, self._digest_window, events_end),
             lambda kind: self._cut_for(
-                batch, self._audiences.shared_by(kind.group).blocks, Version(kind.base), kind.wants_digest
+                batch,
+                self._audiences.shared_by(kind.group).blocks,
+                Version(kind.base),
+                kind.wants_digest,
+                in_step_compressed,
             ),
         )
         own: list[Asked] = []
@@ -679,7 +687,7 @@ class Authority:
                 own.append(Asked(link, before, window))
                 continue
             wants_digest = window != link.digest_window
-            key = (audience.blocks, base, wants_digest)
+            key = (audience.blocks, base, wants_digest, link.server.features & COMPRESSION != 0)
             if key != last_key:
                 # The next link most likely wants the same.
                 last_key = key
@@ -748,7 +756,9 @@ class Authority:
             link.record_delta(version, batch.delta_length(number), now_ns, window)
             link.server.tick = tick
             link.steady += 1
-            if link.steady >= STEADY_DELTAS and link.keeps_up and not link.audience.own:
+            # Those in step are sent the same bytes, so they all read what this node writes.
+            shares = not link.audience.own and link.server.features == self._offer.features
+            if link.steady >= STEADY_DELTAS and link.keeps_up and shares:
                 self._in_step.take(link, link.audience.group)
 
     def _event_frames(self, link: Link, told: int, end: int) -> tuple[bytes, ...]:
@@ -783,7 +793,7 @@ class Authority:
         self._arm_at(now_ns)
 
     def _cut_for(
-        self, batch: Batch, blocks: Blocks, base: Version, wants_digest: bool
+        self, batch: Batch, blocks: Blocks, base: Version, wants_digest: bool, compressed: bool
     ) -> tuple[int, int, Digest] | None:
         """The block from `base` in a batch, its length and its digest. None where it is no ordinary delta: a full sync,
         one in chunks, or one whose digest is not to be had."""
@@ -798,6 +808,8 @@ class Authority:
             digest = blocks.digest_in(self._digest_window)
         if cut is None or (wants_digest and digest == NO_DIGEST):
             return None
+        if compressed:
+            cut = blocks.compressed(cut)
         return batch.add_block(cut.block), len(cut.block), digest
 
     def links_to_close(self) -> list[Link]:
@@ -891,6 +903,11 @@ class Authority:
         )
         if not link.server.closed:
             self._joining.append(link)
+            self._note_features(link)
+
+    def _note_features(self, link: Link) -> None:
+        if link.server.features & COMPRESSION:
+            self._head.compresses = True
 
     def _resume(self, link: Link, resume: Resume) -> None:
         """The stranger says that it has been here before: if it can prove it, it goes on where it was."""
@@ -918,6 +935,7 @@ class Authority:
         if not resumed:
             link.server.refuse_resume(resume, Reason.BAD_STATE)
             return
+        self._note_features(link)
         before = session.link
         if before is not None:
             # The client knows that it lost it, and the node does not yet. Nobody listens there.

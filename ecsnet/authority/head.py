@@ -12,6 +12,7 @@ from collections import deque
 
 from ecsnet._kernel.kernel import KernelStore, Pin
 from ecsnet.ids import EMPTY_VERSION, Tick, Version
+from ecsnet.wire.compression import Compressor
 
 __all__ = ["Head"]
 
@@ -26,6 +27,8 @@ class Head:
     __slots__ = (
         "_kernel",
         "_references",
+        "compresses",
+        "compressor",
         "digests_computed",
         "encoded",
         "encoded_bytes",
@@ -45,6 +48,9 @@ class Head:
         self.tick = Tick(self.pin.tick)
         self._references: deque[Pin] | None = deque() if _rounds(kernel) else None
         """Oldest first. None where no schema's field is rounded: integers alone gain too little by it."""
+        self.compresses = False
+        """Somebody reads compressed blocks: what is not packed is laid in planes."""
+        self.compressor = Compressor()
         self.encoded = 0
         self.encoded_bytes = 0
         self.shared = 0

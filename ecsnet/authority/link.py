@@ -37,7 +37,7 @@ from ecsnet.limits import BLOCKED_NS_MAX, FRAME_HEADER_BYTES, QUIET_NS_MAX, QUIE
 from ecsnet.session.server import ServerSession
 from ecsnet.wire.codec import ACK_BYTES
 from ecsnet.wire.datagrams import is_reliable
-from ecsnet.wire.messages import Kind
+from ecsnet.wire.messages import COMPRESSION, Kind
 from ecsnet.world import Client
 
 if TYPE_CHECKING:
@@ -530,6 +530,8 @@ class Link:
                     and self.may_stay_quiet(blocks.version, now_ns)
                 ):
                     return None
+                if self.server.features & COMPRESSION:
+                    delta = blocks.compressed(delta)
                 return self._delta(blocks, self.base, delta, digest_window)
             return self._begin_sync(blocks, self.base)
         return self._next_of_sync(blocks, digest_window)
@@ -541,6 +543,8 @@ class Link:
             if not self.window.has_room_for_chunk():
                 return None
             chunk = blocks.chunk(sync.base, sync.cursor)
+            if self.server.features & COMPRESSION:
+                chunk = blocks.compressed(chunk)
             head = self.server.sync_chunk_head(sync.sequence, sync.base, blocks.version, len(chunk.block))
             parts = (head, chunk.block, chunk.padding)
             return Transmit(parts, len(head) + chunk.length, Kind.SYNC_CHUNK, None, False, chunk.cursor)
@@ -550,6 +554,8 @@ class Link:
             return event
         closing = blocks.closing_delta(sync.first_version)
         if closing is not None:
+            if self.server.features & COMPRESSION:
+                closing = blocks.compressed(closing)
             return self._delta(blocks, sync.first_version, closing, digest_window)
         # So much changed while the chunks went out that the closing delta is itself too big: the client stages on.
         return self._begin_sync(blocks, sync.first_version)

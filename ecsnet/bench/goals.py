@@ -97,6 +97,15 @@ GOALS: Final[Mapping[str, Mapping[str, Goal]]] = {
         "others_lag_p99": Goal("≤ {} × without it", ratio=1.1, peer="without it"),
         "node_memory": Goal("≤ {} MiB", 1),
     },
+    "bytes": {
+        "lossless": Goal("≤ {} B (@colyseus/schema 5)", 19),
+        "2 mm": Goal("≤ {} B (@colyseus/schema 5)", 19),
+        "encode 2 mm": Goal("≤ {} µs of 10 k entities", 150),
+    },
+    "bytes 100": {
+        "lossless": Goal("≤ {} B", 12.5),
+        "2 mm": Goal("≤ {} B", 2.6),
+    },
     "replication": {
         "bytes_per_moved_entity": Goal("lossless ≤ {} B", 12.5),
         "quantised_bytes_per_moved_entity": Goal("quantised to 2 mm ≤ {} B", 2.6),

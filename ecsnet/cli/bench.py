@@ -84,6 +84,20 @@ def spatial(
         _print(report, benchmark.run(n or benchmark.N_DEFAULT, runs=runs, note=_note, progress=report.progress))
 
 
+@app.command(name="bytes")
+def bytes_(
+    entities: Annotated[int, typer.Option(min=100, help="Entities, of which a share moves in each tick.")] = 10_000,
+    ticks: Annotated[int, typer.Option(min=1, help="Ticks that are measured.")] = 40,
+    as_json: _JSON = False,
+) -> None:
+    """What a moved entity takes on the wire, and its encoding, beside raw columns and deflated JSON."""
+    from ecsnet.bench import bytes as benchmark
+    from ecsnet.bench.reporting import reporter
+
+    with reporter("ecsnet bench bytes", as_json) as report:
+        _print(report, benchmark.run(entities, ticks=ticks, progress=report.progress))
+
+
 @app.command()
 def contention(
     n: Annotated[

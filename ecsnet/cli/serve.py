@@ -185,6 +185,7 @@ def serve(
         data=settings.node.data,
         durability=settings.node.durability,
         linger_s=settings.node.linger_s,
+        compress=settings.node.compress,
         authenticate=authenticate,
         certificate=settings.tls.certificate,
         key=settings.tls.key,

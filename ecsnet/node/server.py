@@ -103,6 +103,7 @@ class AuthoritativeNode:
             is written, so that it survives the death of the process; "strict" and "paranoid": when it is synced, so
             that it survives the loss of power, and nobody sees it before.
         linger_s: how long a session waits for a client that lost its connection; 0 ends it with that.
+        compress: "auto": blocks are compressed for clients that read that, where it makes them smaller; "off": never.
         authenticate: who strangers are, in place of the world's own: see `World.authenticate`.
         certificate: a file in PEM that the node proves itself with to clients of `tls://`, and after it those that
             signed it; key: one with its private key, where that is not in the same file.
@@ -131,6 +132,7 @@ class AuthoritativeNode:
         data: str | Path | None = None,
         durability: str = "relaxed",
         linger_s: float = LINGER_S_DEFAULT,
+        compress: str = "auto",
         authenticate: Authenticate | None = None,
         certificate: str | Path | None = None,
         key: str | Path | None = None,
@@ -143,6 +145,8 @@ class AuthoritativeNode:
         clock: Callable[[], int] = time.monotonic_ns,
         seed: int | None = None,
     ) -> None:
+        if compress not in ("auto", "off"):
+            raise ArgumentError(f'compress is {compress!r}; it must be "auto" or "off"')
         if store is not None and data is not None:
             raise ArgumentError("store and data are two places for one world; give one of them")
         if peering is None and (peers or listen_peers):
@@ -164,6 +168,7 @@ class AuthoritativeNode:
                 linger_s=linger_s,
                 authenticate=authenticate,
                 peering=peering,
+                compress=compress == "auto",
             )
             self._peers = None
             if self.authority.peering is not None:
@@ -459,6 +464,7 @@ async def open_node(
     data: str | Path | None = None,
     durability: str = "relaxed",
     linger_s: float = LINGER_S_DEFAULT,
+    compress: str = "auto",
     authenticate: Authenticate | None = None,
     certificate: str | Path | None = None,
     key: str | Path | None = None,
@@ -485,6 +491,7 @@ async def open_node(
         data=data,
         durability=durability,
         linger_s=linger_s,
+        compress=compress,
         authenticate=authenticate,
         certificate=certificate,
         key=key,
@@ -515,6 +522,7 @@ def run(
     data: str | Path | None = None,
     durability: str = "relaxed",
     linger_s: float = LINGER_S_DEFAULT,
+    compress: str = "auto",
     authenticate: Authenticate | None = None,
     certificate: str | Path | None = None,
     key: str | Path | None = None,
@@ -547,6 +555,7 @@ def run(
                     data=data,
                     durability=durability,
                     linger_s=linger_s,
+                    compress=compress,
                     authenticate=authenticate,
                     certificate=certificate,
                     key=key,

@@ -19,7 +19,9 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, TypeVar, overload
+
+from msgspec import structs
 
 from ecsnet.auth.account import Token, token_bytes
 from ecsnet.errors import (
@@ -65,6 +67,7 @@ from ecsnet.store import Store, View
 from ecsnet.store.names import Names
 from ecsnet.store.typed import Selector
 from ecsnet.wire.codec import decode_untrusted
+from ecsnet.wire.compression import plain_untrusted
 from ecsnet.wire.messages import CommandStatus, DeltaSync, Error, Kind, Reason, Resumed, SyncBegin, SyncChunk, Welcome
 from ecsnet.wire.messages import Event as EventMessage
 from ecsnet.wire.messages import Schema as SchemaMessage
@@ -124,6 +127,7 @@ class Replica:
         reconnects: when the transport is lost, or the node ends it for a reason that may pass, wait for another one
             instead of closing, and go on with the session over that.
         datagrams: the next transport carries datagrams. May be set between transports.
+        compression: take compressed blocks, from nodes that send them.
     """
 
     def __init__(
@@ -134,7 +138,9 @@ class Replica:
         token: Token | None = None,
         reconnects: bool = False,
         datagrams: bool = False,
+        compression: bool = True,
     ) -> None:
+        self._compression = compression
         self.world = world if isinstance(world, World) else None
         schema: Schema | None
         if isinstance(world, World):
@@ -535,10 +541,10 @@ class Replica:
                 case DeltaSync():
                     base = event.base if self._staging.origin is None or not reliable else self._staging.origin
                     self._count_bytes(base, length)
-                    self._take_delta(event, reliable)
+                    self._take_delta(_plain(event), reliable)
                 case SyncChunk():
                     self._count_bytes(self._staging.origin, length)
-                    self._staging.add_untrusted(event)
+                    self._staging.add_untrusted(_plain(event))
                     self._chunks_staged += 1
                     self._owe_ack(at_once=True)
                 case EventMessage():
@@ -577,6 +583,7 @@ class Replica:
             commands=() if self.world is None else self.world.signatures,
             standing=standing,
             tickets=0 if before is None else before.tickets,
+            compression=self._compression,
         )
 
     def _begin_again(self) -> None:
@@ -942,3 +949,12 @@ class Replica:
             ticket.reason = _ANSWER_LOST
         self._tickets.clear()
         self._early.clear()
+
+
+_Carrier = TypeVar("_Carrier", DeltaSync, SyncChunk)
+
+
+def _plain(message: _Carrier) -> _Carrier:
+    """The message with its block as it was before it was compressed."""
+    block = plain_untrusted(message.block)
+    return message if block is message.block else structs.replace(message, block=block)

@@ -56,6 +56,7 @@ from ecsnet.session.states import NOT_BUILT, Conversation, Side, State, signal_o
 from ecsnet.wire import codec
 from ecsnet.wire.datagrams import UNRELIABLE
 from ecsnet.wire.messages import (
+    COMPRESSION,
     EVENT_ROWS,
     KIND_OF,
     PARTIAL,
@@ -189,6 +190,7 @@ class ClientSession:
         token: Callable[[], bytes] = bytes,
         standing: Standing | None = None,
         tickets: int = 0,
+        compression: bool = False,
     ) -> None:
         """Args:
         name: what the player is called; at most `NAME_BYTES_MAX` bytes of printable text.
@@ -197,6 +199,7 @@ class ClientSession:
         token: gives what proves who the client is; asked when a session begins, and not for one that goes on.
         standing: of a session to go on with, from another object's `standing`.
         tickets: the last number of a ticket that was given before.
+        compression: whether this client can read compressed blocks (`ecsnet.wire.compression`).
         """
         if len(name.encode(errors="replace")) > NAME_BYTES_MAX or not name.isprintable():
             raise ArgumentError(f"name {name!r} must be printable text of at most {NAME_BYTES_MAX} bytes")
@@ -205,6 +208,7 @@ class ClientSession:
             name=name,
             message_bytes_max=MESSAGE_TO_CLIENT_BYTES_MAX,
             commands_hash=signatures_hash(commands),
+            features=COMPRESSION if compression else 0,
         )
         self._token = token
         self._own_commands = tuple(commands)
@@ -442,6 +446,7 @@ class ClientSession:
                     command_oldest=min(standing.in_flight, default=standing.sequence + 1),
                     commands_hash=standing.commands_hash,
                     message_bytes_max=MESSAGE_TO_CLIENT_BYTES_MAX,
+                    features=self._hello.features,
                     fingerprint=standing.welcome.fingerprint,
                     resume_key=standing.welcome.resume_key,
                 )
@@ -690,8 +695,11 @@ class ClientSession:
             raise RemoteProtocolError(f"a Welcome with {welcome.hz} ticks a second", Reason.BAD_FRAME)
         if not welcome.commands_per_s:
             raise RemoteProtocolError("a Welcome that takes no commands", Reason.BAD_FRAME)
-        if welcome.features:
-            raise RemoteProtocolError(f"a Welcome with features {welcome.features:#x}, not asked for", Reason.BAD_FRAME)
+        if welcome.features & ~self._hello.features:
+            raise RemoteProtocolError(
+                f"a Welcome with features {welcome.features:#x}, where {self._hello.features:#x} were asked for",
+                Reason.BAD_FRAME,
+            )
         if welcome.command_next != 1:
             raise RemoteProtocolError(f"a new session that goes on at command {welcome.command_next}", Reason.BAD_STATE)
         commands = self._commands_of(welcome)

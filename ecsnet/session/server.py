@@ -104,6 +104,7 @@ class Offer:
     name: str = ""
     commands_per_s: int = COMMANDS_PER_S_MAX
     bytes_per_s: int = COMMAND_BYTES_PER_S_MAX
+    features: int = 0
     by_id: dict[int, CommandSignature] = field(init=False, repr=False)
     commands_hash: int = field(init=False, repr=False)
 
@@ -185,6 +186,8 @@ class ServerSession:
         self._command_bucket = TokenBucket(offer.commands_per_s, offer.commands_per_s, now_ns)
         self._hello: Hello | None = None
         self._bytes_asked = 0
+        self.features = 0
+        """Of the wire's features those that the client and this node both have."""
         self.farewell: Reason | None = None
         """Why the link ends, in the words of whoever said goodbye first; None if nobody did."""
         self._deadline_ns = now_ns + HANDSHAKE_DEADLINE_NS
@@ -383,6 +386,7 @@ class ServerSession:
                 bytes_per_s=offer.bytes_per_s,
                 commands_per_s=offer.commands_per_s,
                 command_next=self.ledger.received + 1,
+                features=self.features,
                 fingerprint=offer.fingerprint,
                 resume_key=resume_key,
                 name=clip_text(offer.name, NAME_BYTES_MAX),
@@ -582,6 +586,7 @@ class ServerSession:
                 Reason.SCHEMA_MISMATCH,
             )
         self._hello = hello
+        self.features = hello.features & offer.features
         self._bytes_asked = hello.message_bytes_max
         self._events.append(HelloReceived(hello))
 
@@ -592,6 +597,7 @@ class ServerSession:
             # What it holds and what it would repeat are of another game than this node's is by now.
             self.refuse_resume(resume, Reason.SCHEMA_MISMATCH)
             return
+        self.features = resume.features & offer.features
         self._bytes_asked = resume.message_bytes_max
         self._events.append(ResumeReceived(resume))
 

@@ -21,6 +21,10 @@ NO_CLOCK: Final[tuple[tuple[int, int], ...]] = ()
 PARTIAL: Final = 1 << 0
 """DeltaSync flag: a byte budget left rows pending, so the promise is per row and there is no digest. Not built."""
 
+COMPRESSION: Final = 1 << 0
+"""Feature bit of Hello, Welcome and Resume: blocks of SyncChunk and DeltaSync may be compressed
+(`ecsnet.wire.compression`)."""
+
 WRITE: Final = 1 << 0
 """Command flag: a write. `command` is a table's id, and the arguments are `ecsnet.wire.writes`."""
 

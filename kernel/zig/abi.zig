@@ -652,6 +652,8 @@ pub export fn ecs_take_delta(store: *Store, payload: [*]const u8, payload_bytes:
     // 0 parts, of a sender that does not know them, is one.
     if (sync.part != 0 or sync.parts > 1 or sync.flags != 0 or got.clock.count != 0) return 1;
     if (sync.base == 0 or sync.base > taken.held or sync.version <= taken.held) return 1;
+    // A compressed block is another's to undo.
+    if (got.block.bytes > 1 and payload[got.block.offset + 1] != 0) return 1;
     store.takeBaton() catch return 1;
     defer store.giveBaton();
     if (store.version != taken.held) return 1;

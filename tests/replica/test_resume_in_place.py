@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -37,7 +38,9 @@ def crowded(*, moving: bool = False) -> World:
     @world.system
     def fill(tx: Transaction) -> None:
         if tx.tick == 1:
-            tx.spawn_many(CROWD, transform={}, health={})
+            # Each somewhere else, or all of them would be a few bytes.
+            x, y = np.random.default_rng(1).random((2, CROWD))
+            tx.spawn_many(CROWD, transform={"x": x, "y": y}, health={})
 
     if moving:
 
