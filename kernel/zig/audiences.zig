@@ -79,7 +79,10 @@ pub const Audiences = struct {
         errdefer made.deinit();
         const a = made.interest.arena.allocator();
         const copies = try a.alloc(visible.Profile, profiles.len);
-        for (profiles, copies) |*from, *to| to.* = try profileOf(a, &head.catalogue, from);
+        for (profiles, copies) |*from, *to| {
+            to.* = try profileOf(a, &head.catalogue, from);
+            if (from.hidden_count > 0) made.encoder.since.discreet = true;
+        }
         made.interest.profiles = copies;
         const all = try a.alloc(plan_file.Rule, rules.len);
         // What was not made yet has nothing to be given back.

@@ -141,7 +141,7 @@ pub const Encoder = struct {
         } else if (since.base == 0) {
             found.inserted = try everything(a, of, from, room, &end);
         } else {
-            const changed = try since.table(number, spec.shown) orelse return false;
+            const changed = try since.table(number, spec) orelse return false;
             found.removed = (try since_file.absent(a, of, changed.gone)).items;
             found.inserted = changed.come;
             try allColumns(a, since, changed, hidden, &found.columns);

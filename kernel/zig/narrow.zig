@@ -52,7 +52,7 @@ pub const Narrow = struct {
             found.inserted = (try since_file.present(a, of, list.keys.items)).items;
             return found.inserted.len > 0;
         }
-        const changed = try since.table(number, spec.shown);
+        const changed = try since.table(number, spec);
         if (changed == null and told.entered.len == 0 and told.left.len == 0 and told.removed.len == 0) return false;
         if (spec.kind == .component) {
             found.removed = try removedRows(a, of, list, changed);

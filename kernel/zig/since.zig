@@ -7,10 +7,12 @@
 
 const std = @import("std");
 const block = @import("block.zig");
+const catalogue = @import("catalogue.zig");
 const delta = @import("delta.zig");
 const section = @import("section.zig");
 const sparse = @import("sparse.zig");
 const view = @import("view.zig");
+const wire_cells = @import("wire_cells.zig");
 const Item = block.Item;
 
 pub const Column = struct {
@@ -52,6 +54,8 @@ pub const Since = struct {
     arena: std.heap.ArenaAllocator,
     slot: *const view.Slot = undefined,
     base: u64 = 0,
+    /// Some who are told may not see all fields: which rows are named for one says nothing of another then.
+    discreet: bool = false,
     /// By table: whether it was looked at, and what was found; null for nothing.
     known: []bool = &.{},
     tables: []?*Changed = &.{},
@@ -77,17 +81,18 @@ pub const Since = struct {
         @memset(since.known, false);
     }
 
-    /// What changed of a table and of the first of its fields; null for nothing. Not for base 0, since which everything
+    /// What changed of a table and of its fields that are shown; null for nothing. Not for base 0, since which everything
     /// came.
-    pub fn table(since: *Since, number: usize, fields: usize) error{OutOfMemory}!?*Changed {
+    pub fn table(since: *Since, number: usize, spec: *const catalogue.Table) error{OutOfMemory}!?*Changed {
         std.debug.assert(since.base != 0);
         if (since.known[number]) return since.tables[number];
-        since.tables[number] = try since.find(number, fields);
+        since.tables[number] = try since.find(number, spec);
         since.known[number] = true;
         return since.tables[number];
     }
 
-    fn find(since: *Since, number: usize, fields: usize) error{OutOfMemory}!?*Changed {
+    fn find(since: *Since, number: usize, spec: *const catalogue.Table) error{OutOfMemory}!?*Changed {
+        const fields = spec.shown;
         if (!delta.touched(since.slot, since.base, number)) return null;
         const a = since.arena.allocator();
         const of = since.slot.tables[number];
@@ -96,11 +101,14 @@ pub const Since = struct {
         const come = try present(a, of, keys.come);
         const marks = try delta.collectDirty(a, since.slot, since.base, number, of, fields);
         const columns = try a.alloc(?Column, fields);
+        for (marks) |bitmap| if (bitmap) |words_of| {
+            for (come.items) |item| words_of[item.row / 64] &= ~(@as(u64, 1) << @intCast(item.row & 63));
+        };
+        if (!since.discreet) try join(a, spec, of.rows, marks);
         var before: ?[]const u64 = null;
         for (marks, columns) |bitmap, *column| {
             column.* = null;
             const words_of = bitmap orelse continue;
-            for (come.items) |item| words_of[item.row / 64] &= ~(@as(u64, 1) << @intCast(item.row & 63));
             var count: usize = 0;
             for (words_of) |word| count += @popCount(word);
             if (count == 0) continue;
@@ -124,6 +132,42 @@ pub const Since = struct {
         };
     }
 };
+
+/// Mark columns whose rows are nearly the same alike: a few cells too many take less than to name other rows.
+fn join(a: std.mem.Allocator, spec: *const catalogue.Table, rows: u32, marks: []const ?[]u64) error{OutOfMemory}!void {
+    var all: []u64 = &.{};
+    var joined: usize = 0;
+    for (marks, spec.fields[0..marks.len]) |bitmap, *field| if (bitmap) |words_of| {
+        if (cellBytes(field) == null) continue;
+        joined += 1;
+        if (all.len == 0) {
+            all = try a.dupe(u64, words_of);
+        } else for (all, words_of) |*word, more| {
+            word.* |= more;
+        }
+    };
+    if (joined < 2) return;
+    const whole = countOf(all);
+    for (marks, spec.fields[0..marks.len]) |bitmap, *field| if (bitmap) |words_of| {
+        const bytes = cellBytes(field) orelse continue;
+        const own = countOf(words_of);
+        const named = @min(own, rows / 8);
+        if (own > 0 and whole - own <= own / 8 and (whole - own) * bytes < named) @memcpy(words_of, all);
+    };
+}
+
+/// About what a cell takes in a block; null where nobody knows.
+fn cellBytes(field: *const catalogue.Field) ?usize {
+    if (field.type == .string) return null;
+    if (!wire_cells.isPackable(field)) return field.width;
+    return @max(1, field.width / 4);
+}
+
+fn countOf(words_of: []const u64) usize {
+    var count: usize = 0;
+    for (words_of) |word| count += @popCount(word);
+    return count;
+}
 
 /// The keys that change sets name, each once: by index, then by generation.
 pub fn keysSince(a: std.mem.Allocator, slot: *const view.Slot, base: u64, number: usize) error{OutOfMemory}!struct { gone: []const u64, come: []const u64 } {

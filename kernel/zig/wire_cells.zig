@@ -59,16 +59,17 @@ pub const Writer = struct {
         if (!isPackable(field) or lanes > lanes_max) return null;
         const n = items.len;
         const values = try integers(writer.arena, n * lanes);
-        if (!gather(field, data, .{ .items = items }, values, quantize.quanta_max)) return null;
+        // With another version to look at, that the quanta can be told again is the usual case.
+        const known = base != null and gather(field, data, .{ .items = items }, values, recoverable(field));
+        if (!known and !gather(field, data, .{ .items = items }, values, quantize.quanta_max)) return null;
         const raw_bytes = n * field.width;
 
         var best: struct { choice: *const Choice, bytes: usize, values: []const i64, relative: bool } = undefined;
         best.bytes = std.math.maxInt(usize);
         var differences: Choice = undefined;
-        if (base) |b| if (!field.rotation) {
+        if (base) |b| if (known and !field.rotation) {
             const before = try integers(writer.arena, values.len);
-            const known = if (field.quantize == 0) true else below(values, recoverable(field));
-            if (known and gather(field, b.data, .{ .rows = b.rows }, before, recoverable(field))) {
+            if (gather(field, b.data, .{ .rows = b.rows }, before, recoverable(field))) {
                 for (before, values) |*was, value| was.* = value -% was.*;
                 const found = differences.make(before, lanes, 0, best.bytes);
                 best = .{ .choice = &differences, .bytes = found.bytes, .values = before, .relative = true };
@@ -114,13 +115,9 @@ const Choice = struct {
         var bytes: usize = 0;
         for (0..lanes) |lane| {
             const of = values[lane * n ..][0..n];
+            if (isFar(of, bytes_max)) return .{ .bytes = std.math.maxInt(usize), .constant = false };
             const like: packing.Lane = .of(of);
             constant = constant and like.isConstant();
-            if (bytes > bytes_max or like.changes > n / 4 and like.bitsBytes(n) / 2 > bytes_max) {
-                bytes = std.math.maxInt(usize) / 2;
-                if (!constant) break;
-                continue;
-            }
             const found = if (lane == 0)
                 packing.weigh(of, like, centre orelse packing.centreOf(of))
             else
@@ -133,6 +130,15 @@ const Choice = struct {
         return .{ .bytes = bytes, .constant = constant };
     }
 };
+
+/// Whether a few of many values are so different already that all of them take far more than `bytes_max`.
+fn isFar(values: []const i64, bytes_max: usize) bool {
+    var some: [64]i64 = undefined;
+    if (values.len < 8 * some.len or bytes_max > values.len * 8) return false;
+    for (&some, 0..) |*to, i| to.* = values[i * values.len / some.len];
+    const like: packing.Lane = .of(&some);
+    return like.changes > some.len / 2 and like.bitsBytes(values.len) / 2 > bytes_max;
+}
 
 /// Whether its cells are integers on the wire.
 pub fn isPackable(field: *const Field) bool {
