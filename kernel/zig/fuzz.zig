@@ -18,6 +18,7 @@ const frame = @import("frame.zig");
 const hashCell = @import("key_index.zig").hashCell;
 const mix = @import("key_index.zig").mix;
 const weigh = @import("weigh.zig");
+const Slot = @import("view.zig").Slot;
 const Store = @import("store.zig").Store;
 
 const gpa = std.testing.allocator;
@@ -55,6 +56,13 @@ const bond_fields = [_]catalogue.FieldIn{
     field(1, .u32, 1, catalogue.flag_unique),
 };
 
+/// Cells that are packed on the wire in every way.
+const place_fields = fields: {
+    var fields = [_]catalogue.FieldIn{ field(0, .f32, 2, 0), field(1, .f64, 1, 0), field(2, .f32, 4, catalogue.flag_rotation), field(3, .i16, 1, 0) };
+    for (fields[0..2]) |*rounded| rounded.quantize = 0.01;
+    break :fields fields;
+};
+
 const note_fields = [_]catalogue.FieldIn{
     field(0, .string, 24, catalogue.flag_unique),
     field(1, .string, 300, 0),
@@ -74,6 +82,7 @@ pub fn newStoreIn(child: std.mem.Allocator) !*Store {
         table(18, .component, &.{}),
         table(19, .keyed, &body_fields),
         table(20, .component, &note_fields),
+        table(21, .component, &place_fields),
     };
     for (tables[1..4]) |*of| of.group = 1;
     const in: catalogue.CatalogueIn = .{ .tables = @intFromPtr(&tables), .table_count = tables.len, .entities_max = 4096 };
@@ -116,7 +125,8 @@ pub fn checkHead(store: *Store) !void {
                 }
                 if (!spec.foreign_key) continue;
                 const target = std.mem.readInt(u64, column.cell(row)[0..8], .little);
-                try std.testing.expect(target == 0 or head.tables[0].find(target) != null);
+                // A replica may hold rows that refer to what it may not see.
+                try std.testing.expect(head.replica or target == 0 or head.tables[0].find(target) != null);
             }
         }
     }
@@ -146,8 +156,11 @@ pub const World = struct {
         const store = try newStore();
         try grow(store, random, 40);
         const base = try cut(store, 0);
+        // As on a stream: who is told holds the base.
+        const held = store.views.acquire();
+        defer store.views.release(held);
         try grow(store, random, 25);
-        return .{ .authority = store, .base = base, .block = try cut(store, 1) };
+        return .{ .authority = store, .base = base, .block = try cutFrom(store, 1, &store.views.slots[held]) };
     }
 
     fn deinit(world: *World) void {
@@ -187,6 +200,8 @@ pub const World = struct {
             const flag: u8 = random.int(u1);
             const note = [_]?[*]const u8{ std.mem.asBytes(&title), std.mem.asBytes(&text), std.mem.asBytes(&flag) };
             if (random.boolean()) try head.insert(5, key[0], &note);
+            const place = placeOf(random);
+            if (random.boolean()) try head.insert(6, key[0], &.{ std.mem.asBytes(&place.at), std.mem.asBytes(&place.far), std.mem.asBytes(&place.turned), std.mem.asBytes(&place.level) });
             var own: [1]u64 = undefined;
             try head.reserve(4, 1, &own);
             try head.insert(4, own[0], &body);
@@ -197,6 +212,17 @@ pub const World = struct {
             const keyed = &head.tables[4];
             try head.delete(4, keyed.keyAt(random.uintLessThan(u32, keyed.rows)));
         }
+        const places = &head.tables[6];
+        for (0..places.rows) |r| {
+            const row: u32 = @intCast(r);
+            if (random.uintLessThan(u8, 8) == 0) continue;
+            var at: [2]f32 = @bitCast(places.columns[0].cell(row)[0..8].*);
+            at[0] += 0.07 * random.floatNorm(f32);
+            try head.writeCell(6, row, 0, places.keyAt(row), std.mem.asBytes(&at));
+            const other = placeOf(random);
+            if (random.boolean()) try head.writeCell(6, row, 3, places.keyAt(row), std.mem.asBytes(&other.level));
+            if (random.boolean()) try head.writeCell(6, row, 2, places.keyAt(row), std.mem.asBytes(&other.turned));
+        }
         const notes = &head.tables[5];
         for (0..notes.rows / 3) |_| {
             const row = random.uintLessThan(u32, notes.rows);
@@ -206,9 +232,23 @@ pub const World = struct {
         try store.commit();
     }
 
+    fn placeOf(random: std.Random) struct { at: [2]f32, far: f64, turned: [4]f32, level: i16 } {
+        return .{
+            .at = .{ random.float(f32) * 100, if (random.uintLessThan(u8, 50) == 0) std.math.inf(f32) else 7 },
+            .far = random.floatNorm(f64) * 1000,
+            .turned = .{ random.floatNorm(f32), random.floatNorm(f32), random.floatNorm(f32), 1 },
+            .level = if (random.uintLessThan(u8, 20) == 0) random.int(i16) else random.uintLessThan(u7, 20),
+        };
+    }
+
     fn cut(store: *Store, base: u64) ![]u8 {
+        return cutFrom(store, base, null);
+    }
+
+    fn cutFrom(store: *Store, base: u64, reference: ?*const Slot) ![]u8 {
         var encoder = delta.Encoder.init(gpa);
         defer encoder.deinit();
+        encoder.reference = reference;
         const slot = store.views.acquire();
         defer store.views.release(slot);
         var cursor: delta.Cursor = .{};
@@ -241,7 +281,7 @@ fn offer(replica: *Store, block: []const u8) !void {
         const b = second.views.acquire();
         defer second.views.release(b);
         try std.testing.expectEqual(
-            digest.ofSlot(&replica.head, &replica.views, a),
+            digest.scanWire(&replica.head, &replica.views.slots[a]),
             digest.ofSlot(&second.head, &second.views, b),
         );
     } else |_| {
@@ -347,7 +387,7 @@ test "smoke: a mutated frame is taken in whole or changes nothing" {
     const random = prng.random();
     var world = try World.init(random);
     defer world.deinit();
-    const true_sum = digest.ofSlot(&world.authority.head, &world.authority.views, world.authority.views.current);
+    const true_sum = digest.scanWire(&world.authority.head, &world.authority.views.slots[world.authority.views.current]);
     const record: frame.DeltaSync = .{
         .session = 7,
         .epoch = 3,

@@ -158,6 +158,90 @@ def make_strings() -> dict[str, Any]:
     }
 
 
+PACKED = """[database]
+name = "packed"
+version = "1.0.0"
+
+[tables.thing]
+parent_table = "entities"
+fields = [{ name = "entity", type = "u64", foreign_key = "entities.id" },
+          { name = "bits", type = "i32", default = 0 },
+          { name = "classes", type = "u16", default = 0 },
+          { name = "runs", type = "u64", default = 0 },
+          { name = "place", type = "[f32; 2]", quantize = 0.5, default = [0.0, 0.0] },
+          { name = "turned", type = "[f32; 4]", rotation = true, default = [0.0, 0.0, 0.0, 1.0] },
+          { name = "exact", type = "f32", default = 0.0 }]
+"""
+PACKED_ROWS = 40
+
+
+def make_packed() -> dict[str, Any]:
+    """Cells in every encoding: a full sync, a delta to the same version, and one relative to that. `cells` are what a
+    reader holds in the end."""
+    of = loads(PACKED)
+    kernel = new_store(of)
+    thing, n = of.table("thing"), PACKED_ROWS
+    field = {each.name: each.id for each in thing.fields}
+    row = np.arange(n)
+    kernel.begin()
+    keys = kernel.reserve(0, n)
+    kernel.insert_many(0, keys, {0: np.zeros(n)})
+    kernel.insert_many(thing.id, keys, {})
+    kernel.commit()
+    kernel.publish(1)
+    kernel.begin()
+    some = {
+        field["bits"]: -1000 + row * 7 % 50,
+        field["classes"]: np.where(row % 13 == 5, 60_000, row % 3),
+        field["runs"]: np.where(row < 25, 2**64 - 5, 7),
+        field["place"]: np.stack([row * 1.3 - 20, 100 - row * 0.4], 1).astype(np.float32),
+        field["turned"]: np.stack([np.sin(row), np.zeros(n), np.cos(row), 0.1 * row], 1).astype(np.float32),
+        field["exact"]: (1 / (row + 1)).astype(np.float32),
+    }
+    for id_, cells in some.items():
+        kernel.update_many(thing.id, keys, {id_: cells})
+    kernel.commit()
+    kernel.publish(2)
+    first = kernel.acquire()
+    kernel.begin()
+    kernel.update_many(thing.id, keys, {field["place"]: some[field["place"]] + np.float32(0.75)})
+    kernel.update_many(thing.id, keys[:30].copy(), {field["bits"]: some[field["bits"]][:30] + row[:30] % 2})
+    kernel.commit()
+    kernel.publish(3)
+    second = kernel.acquire()
+    kernel.release_baton()
+    cuts = [
+        (0, first, kernel.delta(first, 0)),
+        (1, first, kernel.delta(first, 1, planes=True)),
+        (2, second, kernel.delta(second, 2, reference=first)),
+    ]
+    replica = new_store(of)
+    replica.release_baton()
+    for base, pin, cut in (cuts[0], cuts[2]):
+        replica.apply([cut.block], base, pin.version, 0)
+    held = replica.acquire()
+    order = np.argsort(held.keys(thing.id))
+    return {
+        "schema": PACKED,
+        "fingerprint": of.fingerprint_hex,
+        "blocks": [
+            {
+                "base": base,
+                "version": pin.version,
+                "block": cut.block.hex(),
+                "digest": pin.digest(wire=True).hex(),
+            }
+            for base, pin, cut in cuts
+        ],
+        "cells": {name: held.column(thing.id, id_)[order].tolist() for name, id_ in field.items()},
+    }
+
+
+def read_packed() -> dict[str, Any]:
+    result: dict[str, Any] = json.loads((VECTORS / "packed.json").read_text())
+    return result
+
+
 def read_strings() -> dict[str, Any]:
     result: dict[str, Any] = json.loads((VECTORS / "strings.json").read_text())
     return result
@@ -176,4 +260,5 @@ def read() -> dict[str, Any]:
 if __name__ == "__main__":
     (VECTORS / "blocks.json").write_text(json.dumps(make(), indent=1) + "\n")
     (VECTORS / "events.json").write_text(json.dumps(make_events(), indent=1) + "\n")
+    (VECTORS / "packed.json").write_text(json.dumps(make_packed(), indent=1) + "\n")
     (VECTORS / "strings.json").write_text(json.dumps(make_strings(), indent=1) + "\n")

@@ -7,7 +7,7 @@ from ecsnet.replica.event_rows import EventReader
 from ecsnet.schema import loads
 from ecsnet.store.names import Names
 from ecsnet.wire.messages import Event
-from tests.kernel import golden
+from tests.kernel import golden, page
 
 
 def test_the_golden_world_encodes_to_the_golden_bytes() -> None:
@@ -40,6 +40,27 @@ def test_a_replica_of_the_golden_strings_has_the_golden_digests_and_texts() -> N
     }
     assert texts["text"] == ["", "same", "same", "same", golden.TEXTS[4]]
     assert texts["title"] == ["king", "", "none", "none", "none"]
+
+
+def test_the_golden_packings_encode_to_the_golden_bytes() -> None:
+    assert golden.make_packed() == golden.read_packed()
+
+
+def test_a_reader_that_knows_only_the_page_reads_the_golden_packings() -> None:
+    """`schema/wire.md`, "Blocks": every encoding is there, and leads to the cells that the vectors name."""
+    given = golden.read_packed()
+    schema = loads(given["schema"])
+    reader = page.Reader(schema)
+    seen = set()
+    for entry in (given["blocks"][0], given["blocks"][2]):
+        seen |= reader.apply(bytes.fromhex(entry["block"]), entry["base"], entry["version"])
+    other = page.Reader(schema)
+    other.apply(bytes.fromhex(given["blocks"][0]["block"]), 0, 1)
+    seen |= other.apply(bytes.fromhex(given["blocks"][1]["block"]), 1, 2)
+    assert {0, 1, 2, 3, 4, 5, 0x83} <= seen
+    held = reader.tables["thing"]
+    for name, cells in given["cells"].items():
+        assert [held[index][name] for index in sorted(held)] == cells, name
 
 
 def test_strings_are_in_a_block_as_the_page_says() -> None:
