@@ -261,3 +261,21 @@ def test_a_worker_that_fails_says_why() -> None:
         pytest.raises(WorkerError, match="nobody listens there"),
     ):
         worker.answer()
+
+
+def test_coming_back_is_measured_beside_a_full_sync_and_the_missed_rows_alone() -> None:
+    figures = figures_of("resume", "--n", "500", "--runs", "1", "--away", "0.2", "--away", "1")
+
+    assert {figure["metric"] for figure in figures} == {
+        f"{what}_after_{away}s" for what in ("bytes", "cpu") for away in ("0.2", "1")
+    }
+    assert {figure["peer"] for figure in figures} == {"full sync", "the missed rows alone"}
+    whole = [figure for figure in figures if figure["peer"] == "full sync" and figure["unit"] == "B"]
+    assert all(figure["value"] < figure["peer_value"] for figure in whole)  # type: ignore[operator]
+
+
+def test_joining_is_measured_beside_a_bare_copy_and_with_others_there() -> None:
+    figures = figures_of("join", "--n", "2000", "--rounds", "1", "--window-s", "0.3")
+
+    assert [figure["metric"] for figure in figures] == ["join", "bytes_per_row", "others_lag_p50", "others_lag_p99"]
+    assert all(figure["value"] > 0 for figure in figures)  # type: ignore[operator]

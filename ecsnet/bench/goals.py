@@ -106,6 +106,13 @@ GOALS: Final[Mapping[str, Mapping[str, Goal]]] = {
         "lossless": Goal("≤ {} B", 12.5),
         "2 mm": Goal("≤ {} B", 2.6),
     },
+    "join": {
+        "join": Goal("≤ {} × the bare copy", ratio=1.5, peer="bare copy of 32 B a row"),
+        "others_lag_p99": Goal("≤ {} × without", ratio=1.1, peer="nobody joins"),
+    },
+    "resume": {
+        "bytes": Goal("≤ {} × the missed rows", ratio=1.25, peer="the missed rows alone"),
+    },
     "replication": {
         "bytes_per_moved_entity": Goal("lossless ≤ {} B", 12.5),
         "quantised_bytes_per_moved_entity": Goal("quantised to 2 mm ≤ {} B", 2.6),

@@ -208,6 +208,54 @@ def slow(
 
 
 @app.command()
+def join(
+    n: Annotated[
+        list[int] | None,
+        typer.Option("--n", min=1, metavar="N", help="Rows of 32 bytes; may be given again. Default: 100000."),
+    ] = None,
+    hz: Annotated[int, typer.Option(min=1, help="Ticks a second.")] = 60,
+    rounds: Annotated[int, typer.Option(min=1, help="Windows with joins, and as many without.")] = 5,
+    window_s: Annotated[float, typer.Option(min=0.1, metavar="SECONDS", help="Length of a window.")] = 2.0,
+    as_json: _JSON = False,
+) -> None:
+    """Joining a big world over TCP while 1000 others move: beside a bare copy of its bytes, and what others notice."""
+    from ecsnet.bench import join as benchmark
+    from ecsnet.bench.reporting import reporter
+
+    plan = benchmark.Plan(hz=hz, rounds=rounds, window_s=window_s)
+    with reporter("ecsnet bench join", as_json) as report:
+        _print(report, benchmark.run(n or benchmark.SIZES_DEFAULT, plan, progress=report.progress))
+
+
+@app.command()
+def resume(
+    n: Annotated[
+        list[int] | None,
+        typer.Option("--n", min=100, metavar="N", help="Entities; may be given again. Default: 10000 and 100000."),
+    ] = None,
+    away: Annotated[
+        list[float] | None,
+        typer.Option(
+            "--away", min=0.05, max=60.0, metavar="S", help="Seconds; may come again. Default: 0.5, 2 and 10."
+        ),
+    ] = None,
+    runs: Annotated[int, typer.Option(min=1, help="Runs of each, of which the median counts.")] = 3,
+    as_json: _JSON = False,
+) -> None:
+    """A client that comes back: what it is sent, what both sides spend; beside a full sync and the missed rows alone.
+
+    In virtual time at 60 Hz, without sockets. In each tick another 0.05 % of the entities moves.
+    """
+    from ecsnet.bench import resume as benchmark
+    from ecsnet.bench.reporting import reporter
+
+    plan = benchmark.Plan(runs=runs)
+    with reporter("ecsnet bench resume", as_json) as report:
+        seconds = away or benchmark.AWAY_DEFAULT
+        _print(report, benchmark.run(n or [10_000, 100_000], plan, away=seconds, progress=report.progress))
+
+
+@app.command()
 def simulation(
     n: Annotated[
         list[int] | None,
