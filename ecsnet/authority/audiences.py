@@ -77,6 +77,7 @@ class _View:
 
     def delta(self, pin: Pin, base: int, cursor: Any, budget_bytes: int, reference: Pin | None, planes: bool) -> Delta:
         with self._audiences.looking() as kernel:
+            self._audiences.forget_ready()
             return kernel.delta(pin, self._handle, base, cursor, budget_bytes, reference, planes)
 
     def digest(self, pin: Pin) -> bytes:
@@ -200,13 +201,18 @@ class Audiences:
         if self._looked == number or kernel is None:
             return
         self._ask(kernel)
-        handles = [audience.handle for audience in self._shared.values()]
-        for handle, audience in self._own.items():
-            if audience.here:
-                self._aim(kernel, handle, audience)
-                handles.append(handle)
-        kernel.update(self._head.pin, np.array(handles, np.uint32))
+        # Said before it is done: a session that returns meanwhile takes it back, and is looked for in the next look.
         self._looked = number
+        try:
+            handles = [audience.handle for audience in self._shared.values()]
+            for handle, audience in self._own.items():
+                if audience.here:
+                    self._aim(kernel, handle, audience)
+                    handles.append(handle)
+            kernel.update(self._head.pin, np.array(handles, np.uint32))
+        except BaseException:
+            self._looked = 0
+            raise
 
     def _ask(self, kernel: KernelAudiences) -> None:
         """Ask the queries of rules whose turn it is."""
@@ -279,11 +285,15 @@ class Audiences:
         number = self._head.number
 
         def run() -> None:
-            deltas = self._cut(handles, bases)
             places = {handle: place for place, handle in enumerate(handles.tolist())}
-            self._ready = (number, places, bases, deltas)
+            with self.looking() as kernel:
+                self._ready = (number, places, bases, kernel.deltas(self._head.pin, handles, bases))
 
         return run
+
+    def forget_ready(self) -> None:
+        """What was cut ahead lies where the next delta is cut. To be called while `looking`."""
+        self._ready = None
 
     def _cut(self, handles: NDArray[np.uint32], bases: NDArray[np.uint64]) -> Deltas:
         with self.looking() as kernel:

@@ -4,9 +4,12 @@ import threading
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
+from ecsnet._kernel.pin import Pin
 from ecsnet.authority import Batch
 from ecsnet.authority.batch import ENTRY
+from ecsnet.ids import EMPTY_VERSION
 from tests.helpers import Pair
 from tests.test_interest import HZ, Body, place, settle, spawn, world_of
 
@@ -132,6 +135,49 @@ def test_what_happens_while_a_thread_encodes_is_not_lost() -> None:
         assert [ENTRY.unpack_from(batch.entries, ENTRY.size * n)[3] for n in range(len(batch))] == [
             wire.link.base for wire in pair.wires[1:]
         ]
+
+
+@pytest.mark.usefixtures("few_are_many")
+def test_a_delta_that_is_cut_alone_does_not_reach_into_what_a_thread_encoded() -> None:
+    """A connection's own task may send a sync between the thread and the batch."""
+    pair, other = with_places()
+    with pair:
+        for n in range(50):
+            spawn(pair, 2.0 + n / 50)
+        settle_links(pair)
+        place(pair, other, 4.0)
+        ticked(pair)
+        expected = frames(pair.authority.deltas_to_send(pair.now_ns))
+        assert on_another_thread(pair)
+
+        pair.wires[1].link.audience.blocks.whole(EMPTY_VERSION)
+
+        assert frames(pair.authority.deltas_to_send(pair.now_ns)) == expected
+        assert len(expected) == 3
+
+
+@pytest.mark.usefixtures("few_are_many")
+def test_a_session_that_returns_while_a_thread_looks_is_looked_for_in_the_next_look() -> None:
+    pair, other = with_places()
+    with pair:
+        audience = pair.wires[0].link.audience
+        pair.wires[0].lose(pair.now_ns)
+        place(pair, other, 4.0)
+        ticked(pair)
+        audiences = pair.authority._audiences
+        kernel = audiences._kernel
+        assert kernel is not None
+        update = kernel.update
+
+        def update_and_return(pin: Pin, handles: NDArray[np.uint32]) -> None:
+            update(pin, handles)
+            audiences.returned(audience)
+
+        kernel.update = update_and_return  # type: ignore[method-assign]
+        assert on_another_thread(pair)
+        kernel.update = update  # type: ignore[method-assign]
+
+        assert other in audiences.keys_seen(audience, pair.world.schema["body"])
 
 
 def test_a_few_sessions_are_not_worth_a_thread() -> None:
