@@ -364,6 +364,33 @@ def test_a_session_of_before_a_restart_begins_its_view_anew() -> None:
         agrees(pair)
 
 
+def test_a_session_of_before_a_restart_begins_anew_though_it_holds_the_newest_version() -> None:
+    """Who is at the edge stays for those only who had it near: that is not in the store."""
+    from ecsnet.store import Store
+
+    world, clients = world_of()
+    with Store(SCHEMA) as store, Pair(world, reconnects=True, store=store) as pair:
+        edge = spawn(pair, 5.0)
+        settle(pair)
+        place(pair, edge, (RADIUS + LEAVE) / 2)
+        settle(pair)
+        mine = clients[0].entity
+        assert entities(pair.replica) == {mine, edge}
+        held = pair.authority.version
+        pair.restart(seed=8)
+        assert pair.authority.version == held
+
+        pair.reconnect()
+        for _ in range(4):
+            pair.authority.digest_for(pair.link)  # looks for what it sees before the next version is made
+            pair.step()
+        place(pair, edge, (RADIUS + LEAVE) / 2 + 0.1)
+        settle(pair)
+
+        assert entities(pair.replica) == {mine}
+        agrees(pair)
+
+
 def test_a_big_view_is_sent_in_chunks_while_it_changes() -> None:
     world, _clients = world_of(near(Body, radius=1e6), owned())
     with Pair(world) as pair:

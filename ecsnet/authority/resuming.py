@@ -51,11 +51,11 @@ def going_on(
         epoch: of the history that `head` is the newest published version of; `ancestors` are those before, oldest
             first, each with the last version that it shares with this one.
         events: the event rows that are kept; None where there are none to tell of.
-        born: the version from which on it is known what the session has seen: of an older one nobody can say what it
-            lacks.
+        born: the version after which it is known what the session has seen: of that one, and of older ones, nobody can
+            say what it lacks, or holds and should not.
     """
     version = held[1]
-    if not max(EMPTY_VERSION, born - 1) < version <= min(head.version, _last_shared(held[0], epoch, ancestors)):
+    if not born < version <= min(head.version, _last_shared(held[0], epoch, ancestors)):
         return _ANEW
     try:
         head.touched(version)
