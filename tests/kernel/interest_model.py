@@ -95,7 +95,7 @@ class InterestModel:
 
     def _near(self, pin: Pin, rows: Rows, audience: ModelAudience, n: int) -> set[int]:
         rule = self.rules[n]
-        turn = (pin.tick + audience.handle) // rule.every
+        turn = (pin.version + audience.handle) // rule.every
         before = audience.near.get(n, set())
         if not audience.due and turn == audience.turns.get(n):
             audience.near[n] = {key for key in before if key in rows[0]}
