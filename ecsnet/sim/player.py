@@ -14,7 +14,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any, overload
 
 from ecsnet.ids import Entity, Tick, Version
-from ecsnet.limits import NS_PER_S
+from ecsnet.limits import LINGER_S_DEFAULT, NS_PER_S, SILENCE_NS_MAX
 from ecsnet.replica import CommandAnswered, Diverged, Event, EventRow, EventRowsLost, Replica, StateChanged, Ticket
 from ecsnet.replica.event_rows import TypedRow
 from ecsnet.replica.events import ReplicaState
@@ -364,7 +364,11 @@ class Player:
                 self._note_resume()
                 if self._was is not None:
                     session, entity, incarnation = self._was
-                    self._checkers.came_back(self, session, entity, may_lose=self._node.may_lose(incarnation))
+                    # The node may have known of the loss for as long before the player did as either is patient.
+                    waited_ns = self._now_ns - self.stays[-1][1]
+                    ended = waited_ns > LINGER_S_DEFAULT * NS_PER_S - SILENCE_NS_MAX
+                    may_lose = ended or self._node.may_lose(incarnation)
+                    self._checkers.came_back(self, session, entity, may_lose=may_lose)
             self.stays.append([self._now_ns, 0])
         elif event.old == "live":
             self._was = (self.session, self.entity, self._shown[0])

@@ -11,6 +11,7 @@ import pytest
 
 from ecsnet.demo import arena as classes
 from ecsnet.errors import ArgumentError, ClosedError, UnknownNameError
+from ecsnet.limits import LINGER_S_DEFAULT
 from ecsnet.replica import StateChanged
 from ecsnet.replica.events import EpochChanged
 from ecsnet.sim.cluster import Cluster, NotConvergedError
@@ -167,19 +168,24 @@ def test_a_partition_heals_without_a_second_full_sync(world: World, transport: A
         cluster.assert_converged()
 
 
-def test_a_partition_that_lasts_too_long_ends_the_session_and_the_player_joins_anew(world: World) -> None:
+@pytest.mark.parametrize(("cut_s", "in_place"), [(LINGER_S_DEFAULT - 10, True), (LINGER_S_DEFAULT + 30, False)])
+def test_after_a_partition_a_player_goes_on_while_its_session_waits_and_else_joins_anew(
+    world: World, cut_s: float, in_place: bool
+) -> None:
     with Cluster(world, clients=2, profile="lan", seed=2, setup=fleet()) as cluster:
         cluster.run(1)
         player = cluster.players[0]
 
         cluster.cut(player)
-        cluster.run(30)
+        cluster.run(cut_s)
         assert player.state == "resuming"
         cluster.heal()
         cluster.run(8)
 
         assert player.is_live
-        assert player.replica.statistics().full_syncs_applied >= 2
+        told = player.replica.statistics()
+        assert (told.resumed_in_place > 0) == in_place
+        assert told.full_syncs_applied == (1 if in_place else 2)
         cluster.assert_converged()
 
 
