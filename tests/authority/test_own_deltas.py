@@ -169,7 +169,7 @@ def test_a_session_that_returns_while_a_thread_looks_is_looked_for_in_the_next_l
         assert kernel is not None
         update = kernel.update
 
-        def update_and_return(pin: Pin, handles: NDArray[np.uint32]) -> None:
+        def update_and_return(pin: Pin, handles: NDArray[np.uint32] | None = None) -> None:
             update(pin, handles)
             audiences.returned(audience)
 
