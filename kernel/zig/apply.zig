@@ -255,7 +255,7 @@ const Applier = struct {
             const base: ?wire_cells.Base = if (rows) |known| .{ .data = t.columns[field].head, .rows = known } else null;
             // Packed cells take more memory than bytes, and how many rows are new is the sender's word.
             if (how.packing != .raw and how.packing != .constant and rows == null) {
-                a.unpacked += n * spec.width;
+                a.unpacked += @as(u64, n) * spec.width;
                 if (a.unpacked > limits.block_bytes_max) return a.r.fail(.count);
             }
             return wire_cells.read(a.r, a.arena, spec, how, n, base);
