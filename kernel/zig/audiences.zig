@@ -10,7 +10,6 @@ const digest_file = @import("digest.zig");
 const failure = @import("failure.zig");
 const interest_file = @import("interest.zig");
 const plan_file = @import("plan.zig");
-const spatial = @import("spatial.zig");
 const view = @import("view.zig");
 const visible = @import("visible.zig");
 const Audience = @import("audience.zig").Audience;
@@ -290,7 +289,7 @@ fn ruleOf(a: std.mem.Allocator, gpa: std.mem.Allocator, head: *const Head, in: *
             if (cat.tables[tables[0]].kind != .component) return error.BadArgument;
             rule.radius = in.radius;
             rule.leave = in.leave;
-            rule.index = try spatial.Index.init(gpa, cat, ids[0], in.fields[0..in.axes], in.leave / cells_to_leave);
+            rule.place = try .init(gpa, cat, ids[0], in.fields[0..in.axes], in.leave);
         },
         .related => {
             if (tables.len != 1) return error.BadArgument;
@@ -301,6 +300,3 @@ fn ruleOf(a: std.mem.Allocator, gpa: std.mem.Allocator, head: *const Head, in: *
     }
     return rule;
 }
-
-/// Cells from a client to the edge of what it sees.
-const cells_to_leave = 1.0;

@@ -17,10 +17,8 @@ const assert = std.debug.assert;
 const audience_file = @import("audience.zig");
 const failure = @import("failure.zig");
 const limits = @import("limits.zig");
-const nearby = @import("nearby.zig");
 const plan_file = @import("plan.zig");
 const related = @import("related.zig");
-const spatial = @import("spatial.zig");
 const view = @import("view.zig");
 const visible = @import("visible.zig");
 const Audience = audience_file.Audience;
@@ -31,24 +29,10 @@ const Rule = plan_file.Rule;
 /// In `Marks.old`, beside what found it: it was seen.
 const seen: u64 = 1 << 63;
 
+const Mark = struct { old: u64 = 0, new: u64 = 0 };
+
 /// By the index of a key.
-const Marks = struct {
-    old: std.ArrayList(u64) = .empty,
-    new: std.ArrayList(u64) = .empty,
-
-    fn ensure(marks: *Marks, gpa: std.mem.Allocator, n: usize) error{OutOfMemory}!void {
-        if (n <= marks.new.items.len) return;
-        for ([_]*std.ArrayList(u64){ &marks.old, &marks.new }) |list| {
-            try list.ensureTotalCapacity(gpa, n);
-            list.appendNTimesAssumeCapacity(0, n - list.items.len);
-        }
-    }
-
-    fn clear(marks: *Marks) void {
-        @memset(marks.old.items, 0);
-        @memset(marks.new.items, 0);
-    }
-};
+const Marks = std.ArrayList(Mark);
 
 /// What an update has found of one list.
 const Found = struct {
@@ -77,7 +61,7 @@ pub const Interest = struct {
 
     pub fn init(gpa: std.mem.Allocator, tables: usize) error{OutOfMemory}!Interest {
         const marks = try gpa.alloc(Marks, tables);
-        @memset(marks, .{});
+        @memset(marks, .empty);
         return .{
             .gpa = gpa,
             .arena = .init(gpa),
@@ -94,14 +78,11 @@ pub const Interest = struct {
         interest.audiences.deinit(gpa);
         interest.free.deinit(gpa);
         for (interest.rules) |*rule| {
-            if (rule.index) |*index| index.deinit();
+            if (rule.place) |*place| place.deinit();
             rule.found.deinit(gpa);
         }
         interest.plans.deinit(gpa);
-        for (interest.marks) |*marks| {
-            marks.old.deinit(gpa);
-            marks.new.deinit(gpa);
-        }
+        for (interest.marks) |*marks| marks.deinit(gpa);
         gpa.free(interest.marks);
         for (interest.found.items) |*found| {
             found.keys.deinit(gpa);
@@ -161,7 +142,7 @@ pub const Interest = struct {
         for (handles) |handle| if ((try interest.at(handle)).version) |version| {
             if (version > slot.version) return error.BadArgument;
         };
-        try interest.follow(head, slot);
+        try interest.follow(head, slot, handles);
         for (handles) |handle| {
             const audience = interest.audiences.items[handle].?;
             if (audience.version == slot.version) continue;
@@ -169,21 +150,21 @@ pub const Interest = struct {
                 audience.version = slot.version;
                 continue;
             }
-            var one: Update = .{ .interest = interest, .head = head, .slot = slot, .audience = audience, .handle = handle };
+            var one: Update = .{ .interest = interest, .head = head, .slot = slot, .audience = audience, .handle = handle, .related = audience.plan.relations.len > 0 };
             one.run() catch |err| {
-                for (interest.marks) |*marks| marks.clear();
+                for (interest.marks) |*marks| @memset(marks.items, .{});
                 return err;
             };
         }
     }
 
     /// Bring what all share to a version: the indexes of places, who owns what, room for marks.
-    fn follow(interest: *Interest, head: *const Head, slot: *const view.Slot) failure.Error!void {
-        for (interest.rules) |*rule| if (rule.index) |*index| {
-            try index.follow(&spatial.Source.ofSlot(slot, index.table, index.fields[0..index.dims]));
-        };
+    fn follow(interest: *Interest, head: *const Head, slot: *const view.Slot, handles: []const u32) failure.Error!void {
+        for (interest.rules) |*rule| if (rule.place) |*place| try place.follow(slot, handles.len);
         for (interest.marks, slot.tables, head.tables) |*marks, of, *table| {
-            if (table.spec.kind == .entities or table.spec.kind == .keyed) try marks.ensure(interest.gpa, of.pages().len * limits.page_entities);
+            if (table.spec.kind != .entities and table.spec.kind != .keyed) continue;
+            const cells = of.pages().len * limits.page_entities;
+            if (cells > marks.items.len) try marks.appendNTimes(interest.gpa, .{}, cells - marks.items.len);
         }
         try interest.followOwners(slot);
     }
@@ -235,6 +216,7 @@ const Update = struct {
     slot: *const view.Slot,
     audience: *Audience,
     handle: u32,
+    related: bool,
 
     fn run(u: *Update) error{OutOfMemory}!void {
         const audience = u.audience;
@@ -256,24 +238,25 @@ const Update = struct {
     /// Mark what a list has and what found it, but for what is gone.
     fn recall(u: *Update, table: u16, list: *const visible.List) void {
         const of = u.slot.tables[table];
-        const old = u.interest.marks[table].old.items;
+        const marks = u.interest.marks[table].items;
         const same = list.struct_seq == of.struct_seq;
         for (list.keys.items, list.by.items) |key, by| {
             if (!same and of.find(key) == null) continue;
-            old[@as(u32, @truncate(key))] = by | seen;
+            marks[@as(u32, @truncate(key))].old = by | seen;
         }
     }
 
-    fn add(u: *Update, list: u8, key: u64, by: u64) error{OutOfMemory}!void {
-        const table = u.audience.plan.lists[list];
-        const mark = &u.interest.marks[table].new.items[@as(u32, @truncate(key))];
-        const before = mark.*;
+    inline fn add(u: *Update, list: u8, key: u64, by: u64) error{OutOfMemory}!void {
+        return u.addTo(&u.interest.found.items[list], &u.interest.marks[u.audience.plan.lists[list]].items[@as(u32, @truncate(key))], key, by);
+    }
+
+    inline fn addTo(u: *Update, found: *Found, mark: *Mark, key: u64, by: u64) error{OutOfMemory}!void {
+        const before = mark.new;
         if (before & by != 0) return;
-        const found = &u.interest.found.items[list];
+        mark.new = before | by;
         if (before == 0) try found.keys.append(u.interest.gpa, key);
-        mark.* = before | by;
         // Found for the sake of another row first, it has relations of its own now.
-        if (before == 0 or before == plan_file.by_base) try found.work.append(u.interest.gpa, key);
+        if (u.related and (before == 0 or before == plan_file.by_base)) try found.work.append(u.interest.gpa, key);
     }
 
     fn addLiving(u: *Update, list: u8, key: u64, by: u64) error{OutOfMemory}!void {
@@ -306,73 +289,38 @@ const Update = struct {
 
     /// What a rule found before, since it is not its turn.
     fn stay(u: *Update, by: u64) error{OutOfMemory}!void {
-        const old = u.interest.marks[0].old.items;
+        const marks = u.interest.marks[0].items;
         for (u.audience.lists[0].keys.items, u.audience.lists[0].by.items) |key, known| {
             // Where the mark is not of this key, it is gone.
-            if (known & by != 0 and old[@as(u32, @truncate(key))] & by != 0) try u.add(0, key, by);
+            if (known & by != 0 and marks[@as(u32, @truncate(key))].old & by != 0) try u.add(0, key, by);
         }
     }
 
     fn near(u: *Update, rule: *Rule, by: u64) error{OutOfMemory}!void {
-        const index = &rule.index.?;
-        switch (index.grid) {
-            inline else => |*grid| {
-                const dims = @typeInfo(@TypeOf(grid.*).Cell).array.len;
-                if (index.wide) try u.around(f64, dims, grid, rule, by) else try u.around(f32, dims, grid, rule, by);
-            },
-        }
-    }
-
-    fn around(u: *Update, comptime T: type, comptime dims: u2, grid: anytype, rule: *const Rule, by: u64) error{OutOfMemory}!void {
-        const of = u.slot.tables[rule.index.?.table];
-        if (of.rows == 0) return;
-        var cells: [dims][*]const T = undefined;
-        for (&cells, rule.index.?.fields[0..dims]) |*to, field| to.* = @ptrCast(@alignCast(of.columns[field].data.ptr));
-        var found: nearby.Found = .empty;
-        var search: nearby.Nearby(T, dims) = .{ .gpa = u.interest.gpa, .grid = grid, .cells = cells, .keys = @ptrCast(of.keys.data.ptr), .found = &found };
-        defer search.deinit();
-        for (u.audience.focus) |key| {
-            const row = of.find(key) orelse continue;
-            var centre: [dims]f64 = undefined;
-            inline for (&centre, cells) |*to, values| to.* = values[row];
-            // It is nowhere, and so near nothing.
-            for (centre) |value| {
-                if (!std.math.isFinite(value)) break;
-            } else try search.show(centre, rule.leave, Meeting(T, dims){
-                .update = u,
-                .search = &search,
-                .old = u.interest.marks[0].old.items,
-                .centre = centre,
-                .enter = rule.radius * rule.radius,
-                .leave = rule.leave * rule.leave,
-                .by = by,
-            });
-        }
-    }
-
-    fn Meeting(comptime T: type, comptime dims: u2) type {
-        return struct {
-            update: *Update,
-            search: *const nearby.Nearby(T, dims),
-            old: []const u64,
-            centre: [dims]f64,
-            enter: f64,
-            leave: f64,
-            by: u64,
-
-            pub fn take(meeting: *const @This(), slot: anytype, _: bool) error{OutOfMemory}!void {
-                var it = meeting.search.grid.rowsOf(slot);
-                while (it.next()) |rows| for (rows) |row| {
-                    const apart = meeting.search.distance(row, meeting.centre);
-                    if (apart > meeting.leave) continue;
-                    const key = meeting.search.keys[row];
-                    // Who was near stays until it is farther away.
-                    if (apart > meeting.enter and meeting.old[@as(u32, @truncate(key))] & meeting.by == 0) continue;
-                    try meeting.update.add(0, key, meeting.by);
-                };
-            }
+        const meeting: Meeting = .{
+            .update = u,
+            .marks = u.interest.marks[0].items,
+            .found = &u.interest.found.items[0],
+            .enter = rule.radius * rule.radius,
+            .by = by,
         };
+        for (u.audience.focus) |key| try rule.place.?.around(u.slot, key, rule.leave, &meeting);
     }
+
+    /// Who is near enough to stay, and so perhaps to come.
+    const Meeting = struct {
+        update: *Update,
+        marks: []Mark,
+        found: *Found,
+        enter: f64,
+        by: u64,
+
+        pub inline fn take(meeting: *const Meeting, key: u64, apart: f64) error{OutOfMemory}!void {
+            const mark = &meeting.marks[@as(u32, @truncate(key))];
+            if (apart > meeting.enter and mark.old & meeting.by == 0) return;
+            try meeting.update.addTo(meeting.found, mark, key, meeting.by);
+        }
+    };
 
     // Relations.
 
@@ -388,7 +336,6 @@ const Update = struct {
         while (more) {
             more = false;
             for (u.interest.found.items[0..plan.lists.len], 0..) |*found, list| {
-                if (plan.relations.len == 0) found.work.items.len = 0;
                 while (found.work.pop()) |key| {
                     more = true;
                     for (plan.relations) |r| if (u.starts(r, @intCast(list), key)) try u.along(r, key);
@@ -406,7 +353,7 @@ const Update = struct {
         if (list != 0) return false;
         // A component row that is seen: with its entity, or always.
         if (kind == .entities or plan.always[source]) return true;
-        return u.interest.marks[0].new.items[@as(u32, @truncate(key))] != plan_file.by_base;
+        return u.interest.marks[0].items[@as(u32, @truncate(key))].new != plan_file.by_base;
     }
 
     fn along(u: *Update, r: u8, key: u64) error{OutOfMemory}!void {
@@ -448,39 +395,37 @@ const Update = struct {
 
     fn settleList(u: *Update, table: u16, at: u8) void {
         const list = &u.audience.lists[at];
-        const marks = &u.interest.marks[table];
-        const old = marks.old.items;
-        const new = marks.new.items;
+        const marks = u.interest.marks[table].items;
         const found = &u.interest.found.items[at];
         const entered = &found.work;
         assert(entered.items.len == 0);
         for (found.keys.items) |key| {
-            if (old[@as(u32, @truncate(key))] == 0) entered.appendAssumeCapacity(key);
+            if (marks[@as(u32, @truncate(key))].old == 0) entered.appendAssumeCapacity(key);
         }
         const keys = &list.keys;
         const by = &list.by;
         // Who stays, and who went. The mark of one that is gone was not set.
         var kept: usize = 0;
         for (keys.items) |key| {
-            const index: u32 = @truncate(key);
-            const gone = old[index] == 0;
-            old[index] = 0;
-            if (gone or new[index] == 0) {
+            const mark = &marks[@as(u32, @truncate(key))];
+            const gone = mark.old == 0;
+            mark.old = 0;
+            if (gone or mark.new == 0) {
                 u.note(at, key, if (gone) .removed else .left);
                 continue;
             }
             keys.items[kept] = key;
-            by.items[kept] = new[index];
+            by.items[kept] = mark.new;
             kept += 1;
         }
         keys.items.len = kept;
         by.items.len = kept;
         if (entered.items.len > 0) {
             std.sort.pdq(u64, entered.items, {}, byIndex);
-            merge(keys, by, entered.items, new);
+            merge(keys, by, entered.items, marks);
             for (entered.items) |key| u.note(at, key, .entered);
         }
-        for (found.keys.items) |key| new[@as(u32, @truncate(key))] = 0;
+        for (found.keys.items) |key| marks[@as(u32, @truncate(key))].new = 0;
         list.struct_seq = u.slot.tables[table].struct_seq;
     }
 
@@ -518,7 +463,7 @@ const Update = struct {
 };
 
 /// Put what came between what stayed, both by index.
-fn merge(keys: *std.ArrayList(u64), by: *std.ArrayList(u64), came: []const u64, marks: []const u64) void {
+fn merge(keys: *std.ArrayList(u64), by: *std.ArrayList(u64), came: []const u64, marks: []const Mark) void {
     var from = keys.items.len;
     var next = came.len;
     keys.items.len += came.len;
@@ -533,7 +478,7 @@ fn merge(keys: *std.ArrayList(u64), by: *std.ArrayList(u64), came: []const u64, 
         } else {
             next -= 1;
             keys.items[to] = came[next];
-            by.items[to] = marks[@as(u32, @truncate(came[next]))];
+            by.items[to] = marks[@as(u32, @truncate(came[next]))].new;
         }
     }
 }

@@ -199,13 +199,20 @@ fn others(a: std.mem.Allocator, changed: *const Changed, list: *const visible.Li
     var items: std.ArrayList(Item) = .empty;
     try items.ensureTotalCapacityPrecise(a, list.keys.items.len);
     var entered: usize = 0;
+    const keys = changed.of.keyList();
+    var guess: u32 = 0;
+    var before: u32 = 0;
     for (list.keys.items) |key| {
         const index: u32 = @truncate(key);
         if (entered < told.entered.len and told.entered[entered] == key) {
             entered += 1;
             continue;
         }
-        const row = sparse.find(changed.of.pages(), index) orelse continue;
+        // Rows that came together are as far from each other as their indices.
+        guess +%= index - before;
+        before = index;
+        const row = if (guess < keys.len and keys[guess] == key) guess else sparse.find(changed.of.pages(), index) orelse continue;
+        guess = row;
         if (changed.come.len > 0 and changed.isNew(index)) continue;
         items.appendAssumeCapacity(.{ .index = index, .row = row });
     }

@@ -6,8 +6,8 @@
 const std = @import("std");
 const catalogue = @import("catalogue.zig");
 const graph = @import("graph.zig");
-const spatial = @import("spatial.zig");
 const visible = @import("visible.zig");
+const Surroundings = @import("surroundings.zig").Surroundings;
 
 pub const Kind = enum(u8) { always, owned, near, related, query };
 
@@ -28,7 +28,7 @@ pub const Rule = struct {
     radius: f64 = 0,
     leave: f64 = 0,
     every: u32 = 1,
-    index: ?spatial.Index = null,
+    place: ?Surroundings = null,
     /// related
     link: ?*const graph.Link = null,
     referred: bool = false,

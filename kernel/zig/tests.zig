@@ -14,6 +14,7 @@ comptime {
     _ = @import("column.zig");
     _ = @import("crash_game.zig");
     _ = @import("crash_test.zig");
+    _ = @import("crowd.zig");
     _ = @import("crypto.zig");
     _ = @import("database_test.zig");
     _ = @import("edge_test.zig");
