@@ -16,6 +16,7 @@ from ecsnet.bench.crowd import make_crowd
 from ecsnet.bench.disk import bench_folder
 from ecsnet.bench.figures import Figure
 from ecsnet.bench.goals import GOALS, Goal
+from ecsnet.bench.interest import METRICS as SIGHTS
 from ecsnet.bench.peers_columns import ColumnsSide
 from ecsnet.bench.peers_network import NetworkPeers
 from ecsnet.bench.peers_sql import SqliteSide
@@ -88,6 +89,13 @@ def test_what_moves_is_weighed_beside_raw_columns_and_text() -> None:
     assert {metric for _, metric in weights} == set(WEIGHTS)
     for percent in (10, 100):
         assert weights[percent, "2 mm"] < weights[percent, "lossless"]  # type: ignore[operator]
+
+
+def test_what_clients_see_is_measured_for_as_many_as_asked_for() -> None:
+    figures = figures_of("interest", "--n", "400", "--clients", "20", "--ticks", "2")
+
+    assert {figure["metric"] for figure in figures} == set(SIGHTS)
+    assert {figure["peer"] for figure in figures} == {"numpy", None}
 
 
 def test_contention_is_measured_with_as_many_threads_as_asked_for() -> None:

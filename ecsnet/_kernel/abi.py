@@ -304,7 +304,7 @@ class ProfileIn(Structure):
 
 class AudienceOut(Structure):
     __slots__ = ()
-    _fields_ = tuple((name, c_uint64) for name in ("entities", "entries", "floor", "version", "bytes"))
+    _fields_ = tuple((name, c_uint64) for name in ("entities", "entries", "floor", "version", "bytes", "waiting"))
 
 
 class ChunkOut(Structure):
@@ -602,7 +602,11 @@ _SIGNATURES: Final[dict[str, tuple[Any, tuple[Any, ...]]]] = {
     "ecs_spatial_follow": (c_int32, (c_void_p, c_void_p, c_int32)),
     "ecs_spatial_search": (c_int32, (c_void_p, c_void_p, c_int32, POINTER(SearchIn), POINTER(FoundOut))),
     "ecs_spatial_statistics": (None, (c_void_p, POINTER(SpatialOut))),
-    "ecs_audiences_create": (c_int32, (c_void_p, c_uint64, c_uint32, c_uint64, c_uint32, POINTER(c_void_p))),
+    "ecs_audiences_create": (
+        c_int32,
+        (c_void_p, c_uint64, c_uint32, c_uint64, c_uint32, c_uint64, c_uint32, POINTER(c_void_p)),
+    ),
+    "ecs_audience_budget": (c_int32, (c_void_p, c_uint32, c_uint32, c_uint64)),
     "ecs_audiences_destroy": (None, (c_void_p,)),
     "ecs_audience_open": (c_int32, (c_void_p, c_void_p, c_uint32, c_uint64, c_uint32)),
     "ecs_audience_close": (c_int32, (c_void_p, c_uint32)),

@@ -131,13 +131,15 @@ class Deltas:
 
 @dataclass(frozen=True, slots=True)
 class AudienceStatistics:
-    """Of one audience: entities that it sees, comings and goings remembered, and since which version."""
+    """Of one audience: entities that it sees, comings and goings remembered and since which version, and rows that its
+    budget leaves waiting."""
 
     entities: int
     entries: int
     floor: int
     version: int
     bytes: int
+    waiting: int
 
 
 class Audiences:
@@ -162,6 +164,8 @@ class Audiences:
         keep: list[Any] = []
         profiles_in = (abi.ProfileIn * len(profiles))(*(_profile(one, keep) for one in profiles))
         rules_in = (abi.RuleIn * max(1, len(rules)))(*(_rule(one, keep) for one in rules))
+        tied = [(table.id, table.field(table.tied).id) for table in kernel.schema.tables if table.tied]
+        ties = np.array(tied, np.uint16).reshape(-1)
         self._call(
             self._library.ecs_audiences_create(
                 kernel._pointer,
@@ -169,6 +173,8 @@ class Audiences:
                 len(profiles),
                 ctypes.addressof(rules_in),
                 len(rules),
+                _address(ties),
+                len(tied),
                 self._pointer,
             ),
             "a profile or a rule of interest that the schema does not fit",
@@ -345,6 +351,29 @@ class Audiences:
         datagrams the one that was acked. What came and went up to it is forgotten."""
         self._call(self._quick.ecs_audience_settle(self._pointer, self._known(handle), version), f"audience {handle}")
 
+    def budget(self, handle: int, bytes_max: int, staleness_versions: int) -> None:
+        """Bound what a delta of this audience takes, about; from the next on.
+
+        What came, went and was removed always goes, however much it is. Of rows that changed those that matter most and
+        have waited longest go; the others wait (`pending`), each whole or not at all, with its entity's other rows and
+        what is tied to it (`with`). Syncs from base 0 and chunks are not bounded.
+
+        Args:
+            bytes_max: 0 for no bound: what waits goes with the next delta.
+            staleness_versions: after so many versions a row goes whatever it costs; 1 or more.
+        """
+        if not (0 <= bytes_max < 1 << 32 and 1 <= staleness_versions < 1 << 64):
+            raise ArgumentError(f"expected bytes and versions, 1 or more: found {bytes_max} and {staleness_versions}")
+        self._call(
+            self._quick.ecs_audience_budget(self._pointer, self._known(handle), bytes_max, staleness_versions),
+            f"audience {handle}",
+        )
+
+    def pending(self, handle: int) -> int:
+        """How many rows the newest delta left waiting: 0 when a client that has it holds all that it sees. They go with
+        later deltas, so only while versions are made."""
+        return self.statistics(handle).waiting
+
     def digest(self, pin: "Pin", handle: int) -> bytes:
         """16 bytes that equal `Pin.digest` of a replica that holds what this audience sees. Scans what it sees.
 
@@ -380,7 +409,7 @@ class Audiences:
         """Of one audience, as of its last update."""
         out = abi.AudienceOut()
         self._call(self._quick.ecs_audience_statistics(self._pointer, self._known(handle), out), f"audience {handle}")
-        return AudienceStatistics(out.entities, out.entries, out.floor, out.version, out.bytes)
+        return AudienceStatistics(out.entities, out.entries, out.floor, out.version, out.bytes, out.waiting)
 
     def _known(self, handle: int) -> int:
         if handle not in self._open:

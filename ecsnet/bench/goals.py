@@ -75,6 +75,9 @@ GOALS: Final[Mapping[str, Mapping[str, Goal]]] = {
         "handed_in_as_arrays": Goal("≥ {} /s", 300_000, better="higher"),
         "commands_in_ticks": Goal("≥ {} /s", 300_000, better="higher"),
     },
+    "interest": {
+        "tick": Goal("≤ {} ms, a tenth of a core at 60 Hz", 1.7),
+    },
     "load": {
         "bulk_load": Goal("≥ {} rows/s", 15_000_000, better="higher"),
     },

@@ -99,6 +99,24 @@ def bytes_(
 
 
 @app.command()
+def interest(
+    n: Annotated[
+        list[int] | None,
+        typer.Option("--n", min=100, metavar="N", help="Entities; may be given again. Default: 10000."),
+    ] = None,
+    clients: Annotated[int, typer.Option(min=1, help="Clients, each of which sees about 50 entities.")] = 1000,
+    ticks: Annotated[int, typer.Option(min=1, help="Ticks of each kind, of which the median counts.")] = 60,
+    as_json: _JSON = False,
+) -> None:
+    """What many clients may see of a moving crowd, and its deltas, beside numpy doing it client by client."""
+    from ecsnet.bench import interest as benchmark
+    from ecsnet.bench.reporting import reporter
+
+    with reporter("ecsnet bench interest", as_json) as report:
+        _print(report, benchmark.run(n or benchmark.N_DEFAULT, clients=clients, ticks=ticks, progress=report.progress))
+
+
+@app.command()
 def contention(
     n: Annotated[
         list[int] | None,

@@ -16,21 +16,22 @@ pub const RuleIn = audiences_file.RuleIn;
 pub const ProfileIn = audiences_file.ProfileIn;
 pub const AudienceOut = audiences_file.AudienceOut;
 
-pub export fn ecs_audiences_create(store: *Store, profiles: u64, profile_count: u32, rules: u64, rule_count: u32, out: *?*Audiences) i32 {
-    out.* = create(store, profiles, profile_count, rules, rule_count) catch |err| {
+/// `ties` are `tie_count` pairs of u16, a table's id and that of a reference which its rows travel with.
+pub export fn ecs_audiences_create(store: *Store, profiles: u64, profile_count: u32, rules: u64, rule_count: u32, ties: u64, tie_count: u32, out: *?*Audiences) i32 {
+    out.* = create(store, profiles, profile_count, rules, rule_count, ties, tie_count) catch |err| {
         out.* = null;
         return failure.code(err);
     };
     return 0;
 }
 
-fn create(store: *Store, profiles: u64, profile_count: u32, rules: u64, rule_count: u32) failure.Error!*Audiences {
+fn create(store: *Store, profiles: u64, profile_count: u32, rules: u64, rule_count: u32, ties: u64, tie_count: u32) failure.Error!*Audiences {
     const gpa = compat.allocator;
     const profiles_in = try abi.at(ProfileIn, profiles, profile_count);
     const rules_in = try abi.at(RuleIn, rules, rule_count);
     const made = try gpa.create(Audiences);
     errdefer gpa.destroy(made);
-    made.* = try .init(gpa, &store.head, profiles_in, rules_in);
+    made.* = try .init(gpa, &store.head, profiles_in, rules_in, try abi.at([2]u16, ties, tie_count));
     return made;
 }
 
@@ -149,6 +150,16 @@ fn deltas(audiences: *Audiences, store: *Store, slot: u32, n: u64, places: [5]u6
 pub export fn ecs_audience_settle(audiences: *Audiences, handle: u32, version: u64) i32 {
     const audience = audiences.interest.at(handle) catch |err| return failure.code(err);
     audience.log.settle(version);
+    audience.budget.settle(version);
+    return 0;
+}
+
+/// How many bytes a delta may have, about, and for how many versions a row may wait. 0 bytes is no bound.
+pub export fn ecs_audience_budget(audiences: *Audiences, handle: u32, bytes: u32, staleness: u64) i32 {
+    const audience = audiences.interest.at(handle) catch |err| return failure.code(err);
+    if (staleness == 0) return failure.code(error.BadArgument);
+    audience.budget.bytes = bytes;
+    audience.budget.staleness = staleness;
     return 0;
 }
 

@@ -3,6 +3,7 @@
 const std = @import("std");
 const plan_file = @import("plan.zig");
 const visible = @import("visible.zig");
+const Budget = @import("budget.zig").Budget;
 
 pub const Audience = struct {
     plan: *const plan_file.Plan,
@@ -17,6 +18,7 @@ pub const Audience = struct {
     turns: []u64,
     /// Found anew whatever its turn is.
     due: bool = true,
+    budget: Budget,
 
     pub fn create(gpa: std.mem.Allocator, plan: *const plan_file.Plan, owner: u64, rules: usize) error{OutOfMemory}!*Audience {
         const audience = try gpa.create(Audience);
@@ -26,7 +28,7 @@ pub const Audience = struct {
         @memset(lists, .{});
         const turns = try gpa.alloc(u64, rules);
         @memset(turns, 0);
-        audience.* = .{ .plan = plan, .owner = owner, .lists = lists, .turns = turns };
+        audience.* = .{ .plan = plan, .owner = owner, .lists = lists, .turns = turns, .budget = .{ .gpa = gpa } };
         return audience;
     }
 
@@ -34,14 +36,21 @@ pub const Audience = struct {
         for (audience.lists) |*list| list.deinit(gpa);
         gpa.free(audience.lists);
         audience.log.deinit(gpa);
+        audience.budget.deinit();
         gpa.free(audience.focus);
         gpa.free(audience.revealed);
         gpa.free(audience.turns);
         gpa.destroy(audience);
     }
 
+    /// Whether rows may wait, or some do.
+    pub fn hasBudget(audience: *const Audience) bool {
+        return audience.budget.bytes > 0 or audience.budget.frames.items.len > 0;
+    }
+
     pub fn bytes(audience: *const Audience) u64 {
-        var sum: u64 = @sizeOf(Audience) + audience.log.entries.capacity * @sizeOf(visible.Entry);
+        var sum: u64 = @sizeOf(Audience) + audience.log.entries.capacity * @sizeOf(visible.Entry) +
+            audience.budget.rows * @sizeOf(@import("budget.zig").Pending);
         for (audience.lists) |*list| sum += (list.keys.capacity + list.by.capacity) * 8;
         return sum + (audience.focus.len + audience.revealed.len + audience.turns.len) * 8;
     }

@@ -8,6 +8,7 @@ const catalogue = @import("catalogue.zig");
 const delta = @import("delta.zig");
 const digest_file = @import("digest.zig");
 const failure = @import("failure.zig");
+const graph = @import("graph.zig");
 const interest_file = @import("interest.zig");
 const plan_file = @import("plan.zig");
 const view = @import("view.zig");
@@ -50,6 +51,8 @@ pub const AudienceOut = extern struct {
     floor: u64,
     version: u64,
     bytes: u64,
+    /// Rows that the newest delta left waiting.
+    waiting: u64,
 };
 
 /// For whom blocks are cut, of each the base and a slot that values may be relative to: one for each base.
@@ -68,7 +71,7 @@ pub const Audiences = struct {
     /// Of `cutAll`: those asked for, by base.
     order: std.ArrayList(u32) = .empty,
 
-    pub fn init(gpa: std.mem.Allocator, head: *const Head, profiles: []const ProfileIn, rules: []const RuleIn) failure.Error!Audiences {
+    pub fn init(gpa: std.mem.Allocator, head: *const Head, profiles: []const ProfileIn, rules: []const RuleIn, ties: []const [2]u16) failure.Error!Audiences {
         if (profiles.len == 0 or rules.len > plan_file.rules_max) return error.BadArgument;
         var made: Audiences = .{
             .gpa = gpa,
@@ -83,6 +86,14 @@ pub const Audiences = struct {
             if (from.hidden_count > 0) made.encoder.since.discreet = true;
         }
         made.interest.profiles = copies;
+        const tied = try a.alloc(?*const graph.Link, head.tables.len);
+        @memset(tied, null);
+        for (ties) |pair| {
+            const number = head.catalogue.tableIndex(pair[0]) orelse return error.UnknownTable;
+            const field = head.tables[number].spec.fieldIndex(pair[1]) orelse return error.UnknownField;
+            tied[number] = head.graph.find(number, field) orelse return error.BadArgument;
+        }
+        made.interest.ties = tied;
         const all = try a.alloc(plan_file.Rule, rules.len);
         // What was not made yet has nothing to be given back.
         for (rules, 0..) |*from, n| {
@@ -179,7 +190,8 @@ pub const Audiences = struct {
                 lengths[at] = -1;
                 continue;
             }
-            if (!audience.plan.governed) if (shared.get(audience.plan)) |known| {
+            const alike = !audience.plan.governed and !audience.hasBudget();
+            if (alike) if (shared.get(audience.plan)) |known| {
                 offsets[at] = known[0];
                 lengths[at] = @bitCast(known[1]);
                 continue;
@@ -198,7 +210,7 @@ pub const Audiences = struct {
             const length = encoder.out.items.len - offsets[at];
             lengths[at] = if (tables == 0) 0 else if (length > wanted.bytes_max) -2 else @intCast(length);
             if (lengths[at] <= 0) encoder.out.items.len = @intCast(offsets[at]);
-            if (!audience.plan.governed) try shared.put(audiences.gpa, audience.plan, .{ offsets[at], @bitCast(lengths[at]) });
+            if (alike) try shared.put(audiences.gpa, audience.plan, .{ offsets[at], @bitCast(lengths[at]) });
         }
     }
 
@@ -240,6 +252,7 @@ pub const Audiences = struct {
             .floor = audience.log.floor,
             .version = audience.version orelse 0,
             .bytes = audience.bytes(),
+            .waiting = audience.budget.waiting,
         };
     }
 };

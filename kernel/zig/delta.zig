@@ -8,6 +8,7 @@
 
 const std = @import("std");
 const block = @import("block.zig");
+const budget_file = @import("budget.zig");
 const catalogue = @import("catalogue.zig");
 const changes = @import("changes.zig");
 const narrow = @import("narrow.zig");
@@ -15,12 +16,13 @@ const section = @import("section.zig");
 const since_file = @import("since.zig");
 const sparse = @import("sparse.zig");
 const view = @import("view.zig");
+const visible = @import("visible.zig");
 const wire_section = @import("wire_section.zig");
 const Changed = since_file.Changed;
 const Head = @import("head.zig").Head;
 const Heap = @import("heap.zig").Heap;
 const Item = block.Item;
-const Sight = @import("visible.zig").Sight;
+const Sight = visible.Sight;
 const Since = since_file.Since;
 
 pub const Cursor = extern struct {
@@ -78,6 +80,13 @@ pub const Encoder = struct {
         if (sight) |s| {
             if (s.version != slot.version) return error.BadArgument;
             if (base != 0 and base < s.log.floor) return error.HistoryGone;
+            if (s.budget) |b| {
+                if (base != 0 and base < b.budget.floor) return error.HistoryGone;
+                const begins = cursor.table == 0 and cursor.index == 0 and budget == 0;
+                if (base != 0 and begins) return encoder.appendWithin(head, s, cursor);
+                // Chunks go from a version that was handed out whole.
+                if (base != 0 and b.budget.at(base).len > 0) return error.HistoryGone;
+            }
         }
         const start = encoder.out.items.len;
         const before = cursor.*;
@@ -108,6 +117,90 @@ pub const Encoder = struct {
         return tables;
     }
 
+    /// The same with what the client's budget lets go, and the rest waiting.
+    fn appendWithin(encoder: *Encoder, head: *const Head, sight: *const Sight, cursor: *Cursor) Error!u16 {
+        const slot = encoder.since.slot;
+        const start = encoder.out.items.len;
+        errdefer encoder.out.items.len = start;
+        _ = encoder.arena.reset(.retain_capacity);
+        const a = encoder.arena.allocator();
+        const narrowed: narrow.Narrow = try .init(a, sight, encoder.since.base);
+        const given = sight.budget.?;
+        // Where something waits, a reader does not hold what it would be relative to.
+        const reference = encoder.reference;
+        defer encoder.reference = reference;
+        if (reference) |r| if (r.version != encoder.since.base or given.budget.at(r.version).len > 0) {
+            encoder.reference = null;
+        };
+        var choice: budget_file.Choice = .{
+            .arena = a,
+            .head = head,
+            .slot = slot,
+            .base = encoder.since.base,
+            .budget = given.budget,
+            .ties = given.ties,
+            .weights = given.weights,
+        };
+        const found = try a.alloc(?Rows, slot.tables.len);
+        var spent: u64 = block.wire_header_bytes;
+        for (found, head.tables, 0..) |*rows, *of, n| {
+            const number: u32 = @intCast(n);
+            rows.* = null;
+            if (!of.spec.replicated) continue;
+            rows.* = try encoder.find(head, &narrowed, number) orelse if (choice.waits(number)) Rows{} else continue;
+            const list: ?*const visible.List = switch (sight.scopes[n]) {
+                .none => continue,
+                .all => null,
+                .listed => |at| &sight.lists[at],
+            };
+            try choice.take(number, &rows.*.?, sight.profile[n].hidden, list);
+            var row: u64 = 5;
+            for (of.spec.visible()) |*field| row += field.width;
+            spent += 8 + rows.*.?.inserted.len * row + (rows.*.?.removed.len + rows.*.?.left.len) * 2;
+        }
+        try choice.make(spent);
+
+        const w: block.Writer = .{ .gpa = encoder.gpa, .out = &encoder.out };
+        try beginBlock(w);
+        encoder.wire.relative = false;
+        var tables: u16 = 0;
+        var named: u32 = 0;
+        for (found, 0..) |*maybe, n| {
+            const rows = if (maybe.*) |*rows| rows else continue;
+            const hidden = sight.profile[n].hidden;
+            try choice.columns(@intCast(n), hidden, &rows.columns);
+            const written = try encoder.write(w, head, @intCast(n), rows, hidden);
+            named += written;
+            tables += @intFromBool(written > 0);
+        }
+        finishBlock(encoder.out.items[start..], tables, if (encoder.wire.relative) reference.?.version else 0);
+        try choice.finish(encoder.out.items.len - start -| spent);
+        cursor.* = .{ .table = @intCast(slot.tables.len), .index = 0, .done = 1, .rows = named };
+        return tables;
+    }
+
+    /// What a delta says of a table from its begin to its end, null for nothing.
+    fn find(encoder: *Encoder, head: *const Head, sight: ?*const narrow.Narrow, number: u32) error{OutOfMemory}!?Rows {
+        const a = encoder.arena.allocator();
+        const since = &encoder.since;
+        const spec = head.tables[number].spec;
+        const hidden: []const u64 = if (sight) |s| s.sight.profile[number].hidden else &.{};
+        var found: Rows = .{};
+        if (sight) |s| switch (s.sight.scopes[number]) {
+            .none => return null,
+            .listed => return if (try s.rows(a, since, number, spec, hidden, &found)) found else null,
+            .all => {},
+        };
+        if (since.base == 0) return null;
+        const of = since.slot.tables[number];
+        const changed = try since.table(number, spec) orelse return null;
+        found.removed = (try since_file.absent(a, of, changed.gone)).items;
+        found.inserted = changed.come;
+        found.others = of.rows - found.inserted.len;
+        try allColumns(a, since, changed, hidden, &found.columns);
+        return found;
+    }
+
     /// Append one table's section; false when nothing of it changed. Sets `cursor.index` to where the
     /// table goes on, or to 0 at its end.
     fn table(
@@ -119,51 +212,46 @@ pub const Encoder = struct {
         left: u32,
     ) error{OutOfMemory}!bool {
         const a = encoder.arena.allocator();
-        const since = &encoder.since;
         const number = cursor.table;
         const spec = head.tables[number].spec;
-        const of = since.slot.tables[number];
+        const of = encoder.since.slot.tables[number];
         const from = cursor.index;
         cursor.index = 0;
-        const room: Room = .of(spec, &head.heap, of, since.base, left);
-        const listed: ?*const narrow.Narrow = if (sight) |s| switch (s.sight.scopes[number]) {
-            .none => return false,
-            .all => null,
-            .listed => s,
-        } else null;
+        const room: Room = .of(spec, &head.heap, of, encoder.since.base, left);
         const hidden: []const u64 = if (sight) |s| s.sight.profile[number].hidden else &.{};
+        const all = if (sight) |s| s.sight.scopes[number] == .all else true;
 
         var found: Rows = .{};
         var end: u64 = std.math.maxInt(u64);
-        if (listed) |s| {
-            if (!try s.rows(a, since, number, spec, hidden, &found)) return false;
-            clip(&found.inserted, from, room, &end);
-        } else if (since.base == 0) {
+        if (all and encoder.since.base == 0) {
             found.inserted = try everything(a, of, from, room, &end);
         } else {
-            const changed = try since.table(number, spec) orelse return false;
-            found.removed = (try since_file.absent(a, of, changed.gone)).items;
-            found.inserted = changed.come;
-            try allColumns(a, since, changed, hidden, &found.columns);
+            found = try encoder.find(head, sight, number) orelse return false;
             clip(&found.inserted, from, room, &end);
         }
         clip(&found.removed, from, room.withoutTexts(), &end);
         clip(&found.left, from, room.withoutTexts(), &end);
-
-        var columns: std.ArrayList(section.Column) = .empty;
-        for (found.columns.items) |column| {
-            if (column.same and columns.items.len > 0) {
-                const last = columns.items[columns.items.len - 1];
-                try columns.append(a, .{ .field = column.field, .items = last.items, .same = true });
-                continue;
-            }
-            var items = column.items;
-            clip(&items, from, room, &end);
-            try columns.append(a, .{ .field = column.field, .items = items, .same = false });
+        for (found.columns.items, 0..) |*column, n| {
+            if (column.same) column.items = found.columns.items[n - 1].items else clip(&column.items, from, room, &end);
         }
         // A later list may have pulled the end in: what was clipped before it is clipped again.
-        for (columns.items) |*column| column.items = below(column.items, end);
+        found.removed = below(found.removed, end);
+        found.left = below(found.left, end);
+        found.inserted = below(found.inserted, end);
+        for (found.columns.items) |*column| column.items = below(column.items, end);
         if (end != std.math.maxInt(u64)) cursor.index = @intCast(end);
+        // "all" may only be said when this block also says every inserted row of the table.
+        if (from > 0 or end != std.math.maxInt(u64)) found.others = null;
+        const named = try encoder.write(w, head, number, &found, hidden);
+        cursor.rows += named;
+        return named > 0;
+    }
+
+    /// Append a table's section. Returns how many rows it names; 0 where there is nothing to say.
+    fn write(encoder: *Encoder, w: block.Writer, head: *const Head, number: u32, found: *const Rows, hidden: []const u64) error{OutOfMemory}!u32 {
+        const a = encoder.arena.allocator();
+        const spec = head.tables[number].spec;
+        const of = encoder.since.slot.tables[number];
         const cells = try a.alloc([]const u8, spec.shown);
         for (cells, of.columns[0..spec.shown]) |*to, buffer| to.* = buffer.data;
         const written: section.Section = .{
@@ -171,20 +259,17 @@ pub const Encoder = struct {
             .heap = &head.heap,
             .keys = of.keyList(),
             .cells = cells,
-            .removed = below(found.removed, end),
-            .left = below(found.left, end),
-            .inserted = below(found.inserted, end),
-            .narrowed = try bitmapOf(a, below(found.inserted, end), found.entered),
+            .removed = found.removed,
+            .left = found.left,
+            .inserted = found.inserted,
+            .narrowed = try bitmapOf(a, found.inserted, found.entered),
             .hidden = hidden,
-            .columns = columns.items,
-            // "all" may only be said when this block also says every inserted row of the table.
-            .others = if (from > 0 or end != std.math.maxInt(u64)) null else if (listed != null) found.others else of.rows - found.inserted.len,
+            .columns = found.columns.items,
+            .others = found.others,
             .reference = if (encoder.reference) |slot_before| slot_before.tables[number] else null,
             .wire = &encoder.wire,
         };
-        if (written.isEmpty()) return false;
-        cursor.rows += try wire_section.write(&written, w, a);
-        return true;
+        return if (written.isEmpty()) 0 else wire_section.write(&written, w, a);
     }
 };
 

@@ -16,6 +16,7 @@ const std = @import("std");
 const assert = std.debug.assert;
 const audience_file = @import("audience.zig");
 const failure = @import("failure.zig");
+const graph = @import("graph.zig");
 const limits = @import("limits.zig");
 const plan_file = @import("plan.zig");
 const related = @import("related.zig");
@@ -47,6 +48,8 @@ pub const Interest = struct {
     arena: std.heap.ArenaAllocator,
     profiles: []const visible.Profile,
     rules: []Rule,
+    /// By table: the reference that its rows are tied along.
+    ties: []const ?*const graph.Link = &.{},
     plans: std.ArrayList(*Plan) = .empty,
     audiences: std.ArrayList(?*Audience) = .empty,
     free: std.ArrayList(u32) = .empty,
@@ -198,13 +201,18 @@ pub const Interest = struct {
     }
 
     /// What a delta is narrowed to; null for one that sees everything there is, and its fields too.
-    pub fn sightOf(interest: *const Interest, audience: *const Audience) error{BadArgument}!visible.Sight {
+    pub fn sightOf(interest: *const Interest, audience: *Audience) error{BadArgument}!visible.Sight {
         return .{
             .profile = interest.profiles[audience.plan.profile],
             .scopes = audience.plan.scopes,
             .lists = audience.lists,
             .log = &audience.log,
             .version = audience.version orelse return error.BadArgument,
+            .budget = if (!audience.hasBudget()) null else .{
+                .budget = &audience.budget,
+                .weights = .{ .entities = &audience.lists[0], .own = audience.plan.own, .near = audience.plan.near },
+                .ties = interest.ties,
+            },
         };
     }
 };

@@ -57,6 +57,9 @@ pub const Plan = struct {
     always: []const bool,
     /// The rules that are relations.
     relations: []const u8,
+    /// What makes an entity the client's own, and near to it, of `List.by`.
+    own: u64,
+    near: u64,
 
     pub fn init(
         a: std.mem.Allocator,
@@ -75,6 +78,8 @@ pub const Plan = struct {
         try lists.append(a, 0);
         list_of[0] = 0;
         var split = false;
+        var own: u64 = by_hand;
+        var near: u64 = 0;
         var relations: std.ArrayList(u8) = .empty;
         for (rules, 0..) |*rule, r| {
             if (mask >> @intCast(r) & 1 == 0) continue;
@@ -88,7 +93,8 @@ pub const Plan = struct {
                     try relations.append(a, @intCast(r));
                     try list(a, tables, &lists, list_of, if (rule.referred) rule.link.?.target else rule.link.?.table);
                 },
-                .owned, .near => {},
+                .owned => own |= @as(u64, 1) << @intCast(r),
+                .near => near |= @as(u64, 1) << @intCast(r),
             }
         }
         const inner: ?usize = if (split) lists.items.len else null;
@@ -116,6 +122,8 @@ pub const Plan = struct {
             .inner = inner,
             .always = always,
             .relations = relations.items,
+            .own = own,
+            .near = near,
         };
     }
 

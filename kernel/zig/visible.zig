@@ -6,7 +6,9 @@
 //! - the log has every key that came or went in a version above `floor`, in the order of versions.
 
 const std = @import("std");
-const catalogue = @import("catalogue.zig");
+const budget_file = @import("budget.zig");
+const graph = @import("graph.zig");
+const Budget = budget_file.Budget;
 
 /// Of a table, for one role: whether it may be seen, and which fields may not.
 pub const TableProfile = struct {
@@ -153,6 +155,8 @@ pub const Sight = struct {
     log: *const Log,
     /// The version that the lists are of.
     version: u64,
+    /// What may wait, and what matters; null where nothing does.
+    budget: ?struct { budget: *Budget, weights: budget_file.Weights, ties: []const ?*const graph.Link } = null,
 };
 
 test "of what came and went the last is told, and what is settled is forgotten" {

@@ -101,6 +101,7 @@ class Game:
         self.alive: list[int] = []
         self.items: list[int] = []
         self.guilds: list[int] = []
+        self.waited = 0
         self.spawn_some(12)
         self.publish()
         self.rules = rules_of(self.r, SCHEMA)
@@ -401,3 +402,108 @@ def test_chunks_of_newer_and_newer_versions_make_one(game: Game) -> None:
             game.look(pin, [client])
             blocks.append(game.audiences.delta(pin, client.handle, first).block)
             client.take(blocks, base, pin)
+
+
+class Told:
+    """A client with a budget: which version of each row it may hold."""
+
+    def __init__(self, game: Game, client: Client, staleness: int) -> None:
+        self.game, self.client, self.staleness = game, client, staleness
+        self.versions: dict[tuple[int, int], int] = {}
+        self.pins: dict[int, Pin] = {}
+
+    def cells(self, pin: Pin, table: Any, key: int) -> tuple[Any, ...] | None:
+        try:
+            row = pin.row(table.id, key)
+        except (StaleEntityError, NoRowError):
+            return None
+        hidden = self.client.model.profile.hidden
+        return tuple(
+            (pin.text(table.id, one.id, row) if one.type == "string" else pin.column(table.id, one.id)[row].item())
+            for one in table.fields
+            if (table.id, one.id) not in hidden
+        )
+
+    def check(self, pin: Pin) -> None:
+        """Exactly the rows that are in sight; each as it was in one version, none before the last known; those of one
+        entity of the same."""
+        self.pins[pin.version] = pin.again()
+        mine = self.client.replica.acquire()
+        sees = self.client.model.sees
+        groups: dict[tuple[int, int], list[tuple[Any, int]]] = {}
+        for table in SCHEMA.tables:
+            if not SCHEMA_REPLICATED[table.id]:
+                continue
+            keys = sees.get(table.id, set())
+            assert set(mine.keys(table.id).tolist()) == keys
+            for key in keys:
+                groups.setdefault((0 if table.kind != "keyed" else table.id, key), []).append((table, key))
+        before, self.versions = self.versions, {}
+        for group, rows in groups.items():
+            fit = [
+                version
+                for version, then in self.pins.items()
+                if all(alike(self.cells(mine, table, key), self.cells(then, table, key)) for table, key in rows)
+            ]
+            since = [version for version in fit if version >= before.get(group, 0)]
+            assert since, (group, fit, before.get(group))
+            self.versions[group] = min(since)
+            assert max(since) >= pin.version - self.staleness, (group, since, pin.version)
+
+
+def alike(ours: Any, theirs: Any) -> bool:
+    """Equal, but for what the wire rounds."""
+    if ours is None or theirs is None:
+        return ours is theirs
+    return all(
+        a == b or (a != a and b != b) or (isinstance(a, float) and abs(a - b) <= 0.0051)
+        for a, b in zip(ours, theirs, strict=True)
+    )
+
+
+def test_with_a_budget_rows_wait_whole_and_not_too_long(game: Game) -> None:
+    """Whatever is lost on the way: each row is as it was in one version, never an older one than before."""
+    r = game.r
+    waited = 0
+    tolds = [Told(game, client, r.choice([3, 6])) for client in game.clients]
+    for step in range(20):
+        if step % 4 == 0:
+            game.tell()
+        game.change()
+        pin = game.kernel.acquire()
+        game.look(pin, game.clients)
+        for told in tolds:
+            client = told.client
+            told.pins[pin.version] = pin.again()
+            game.audiences.budget(client.handle, r.choice([1, 40, 90]), told.staleness)
+            held = told.pins.get(client.acked) if client.acked == client.held else None
+            cut = game.audiences.delta(pin, client.handle, client.acked, reference=held)
+            waited += game.audiences.pending(client.handle)
+            if r.random() < 0.25:
+                continue
+            client.replica.apply([cut.block], client.acked, pin.version, pin.tick)
+            client.held = pin.version
+            told.check(pin)
+            if r.random() < 0.6:
+                client.acked = client.held
+                game.audiences.settle(client.handle, client.acked)
+    game.change()
+    pin = game.kernel.acquire()
+    game.look(pin, game.clients)
+    for told in tolds:
+        client = told.client
+        game.audiences.budget(client.handle, 0, 1)
+        cut = game.audiences.delta(pin, client.handle, client.acked)
+        client.take([cut.block], client.acked, pin)
+        assert game.audiences.pending(client.handle) == 0
+    game.waited = waited
+
+
+def test_budgets_made_rows_wait_in_those_worlds() -> None:
+    """The test above says nothing where everything fits."""
+    waited = 0
+    for seed in range(6):
+        game = Game(seed)
+        test_with_a_budget_rows_wait_whole_and_not_too_long(game)
+        waited += game.waited
+    assert waited > 50
