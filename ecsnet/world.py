@@ -80,7 +80,7 @@ class Client:
     The game never makes one: hooks and commands are handed it. It may be kept for as long as the session lasts.
     """
 
-    __slots__ = ("_entity", "_key", "_sight", "_transaction", "client_id", "name", "role", "session")
+    __slots__ = ("_bounded", "_entity", "_key", "_sight", "_transaction", "client_id", "name", "role", "session")
 
     def __init__(self, session: SessionId, client_id: ClientId, name: str, role: str = PLAYER) -> None:
         self.session = session
@@ -92,6 +92,8 @@ class Client:
         self._key = 0
         self._entity = Entity(0)
         self._sight = Sight()
+        self._bounded: Callable[[Client], object] | None = None
+        """Told when a budget was set."""
         self._transaction: Transaction | None = None
 
     @property
@@ -151,8 +153,8 @@ class Client:
     @property
     def budget_bytes_s(self) -> int | None:
         """How many bytes of rows a second this client is sent at most; None is no bound. What does not fit waits, the
-        important first, for at most the world's `staleness_max_s`: then a version is no longer sent whole, but row by
-        row, each row whole. Begins as the world's.
+        important first, for at most the world's `staleness_max_s`, reckoned in versions: a version is no longer sent
+        whole then, but row by row, each row whole, and what waits goes with versions to come. Begins as the world's.
 
         Raises:
             ArgumentError: set to what is no number of bytes, or too few of them.
@@ -162,6 +164,8 @@ class Client:
     @budget_bytes_s.setter
     def budget_bytes_s(self, budget_bytes_s: int | None) -> None:
         self._sight = self._sight._replace(budget_bytes_s=check_budget(budget_bytes_s))
+        if self._bounded is not None:
+            self._bounded(self)
 
     def __repr__(self) -> str:
         role = "" if self.role == PLAYER else f", role={self.role!r}"

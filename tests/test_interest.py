@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ecsnet import Client, Component, Entity, Schema, Table, Transaction, World, auto, f32, field, ref, u16, u64
+from ecsnet import Client, Component, Entity, Event, Schema, Table, Transaction, World, auto, f32, field, ref, u16, u64
+from ecsnet.authority import Authority
+from ecsnet.errors import NotBuiltError
 from ecsnet.interest import always, near, owned, related, where
 from ecsnet.limits import QUIET_NS_MAX
 from ecsnet.replica import Entered, Left, Replica
@@ -472,3 +474,50 @@ def test_comings_that_nobody_asks_for_are_dropped_the_oldest_first(monkeypatch: 
         assert 4 <= len(told) <= 8
         assert told[-1][:2] == ("Left", {other})
         assert sights(pair.replica) == []
+
+
+class Spot(Component, spatial=["x", "y"]):
+    x: f32 = field(default=0.0, quantize=0.01)
+    y: f32 = field(default=0.0, quantize=0.01)
+    hint: u16 = field(default=7, visible_to=["admin"])
+
+
+def test_rounded_values_and_hidden_fields_keep_digests_equal() -> None:
+    """What travels is rounded and relative to what is held; what is hidden is zero on both sides."""
+    random = Random(5)
+    world = World(
+        Schema("coarse", "1.0.0", Spot), hz=HZ, on_error="raise", interest=[owned(), near(Spot, radius=RADIUS)]
+    )
+
+    @world.on_join
+    def join(tx: Transaction, client: Client) -> Entity:
+        return tx.spawn(Spot(), owner=client)
+
+    @world.system
+    def drift(tx: Transaction) -> None:
+        (spot,) = tx.query(Spot)
+        spot.x += np.float32(0.0137)
+
+    with Pair(world, clients=2) as pair:
+        with pair.authority.store.transaction() as tx:
+            for _ in range(100):
+                tx.spawn(Spot(x=random.uniform(-15, 15), y=random.uniform(-15, 15)))
+        pair.run_until_live()
+        pair.step(60)
+
+        agrees(pair)
+        for replica in pair.replicas:
+            with replica.view() as view:
+                assert len(view["spot"]) > 10
+                assert not view["spot.hint"].any()
+            assert replica.error is None and replica.statistics().digests_verified > 50
+
+
+class Whisper(Event, visible_to=["admin"]):
+    to: u64
+
+
+def test_an_event_table_that_some_may_not_see_is_refused() -> None:
+    """Its rows would be told to everybody."""
+    with pytest.raises(NotBuiltError, match="whisper"):
+        Authority(World(Schema("ground", "1.0.0", Body, Whisper)))

@@ -44,7 +44,7 @@ _NOT_TOLD: Final = Sight()
 class Audience:
     """One view of the world. Its attributes are for reading."""
 
-    __slots__ = ("blocks", "born", "client", "entity", "group", "handle", "here", "own", "sight")
+    __slots__ = ("blocks", "born", "client", "entity", "group", "handle", "has_budget", "here", "own", "sight")
 
     def __init__(
         self, blocks: Blocks, handle: int | None, born: Version, client: Client | None, group: int = 0
@@ -61,6 +61,7 @@ class Audience:
         self.own = client is not None
         self.here = True
         """Its session has a link: what it sees is kept up to date."""
+        self.has_budget = False
         self.sight = _NOT_TOLD
         self.entity = NULL_ENTITY
 
@@ -73,7 +74,7 @@ class _View:
     def __init__(self, audiences: "Audiences", handle: int) -> None:
         self._audiences = audiences
         self._handle = handle
-        self.relative = False
+        self.relative = True
 
     def delta(self, pin: Pin, base: int, cursor: Any, budget_bytes: int, reference: Pin | None, planes: bool) -> Delta:
         with self._audiences.looking() as kernel:
@@ -83,6 +84,9 @@ class _View:
     def digest(self, pin: Pin) -> bytes:
         with self._audiences.looking() as kernel:
             return kernel.digest(pin, self._handle)
+
+    def waiting(self) -> int:
+        return self._audiences.waiting(self._handle)
 
 
 class Audiences:
@@ -243,6 +247,12 @@ class Audiences:
         kernel.focus(handle, np.array(focus, np.uint64))
         if sight.revealed != before.revealed:
             kernel.reveal(handle, np.array(sight.revealed, np.uint64))
+        if sight.budget_bytes_s != before.budget_bytes_s:
+            world = self._world
+            bytes_max = 0 if sight.budget_bytes_s is None else max(1, sight.budget_bytes_s // world.hz)
+            kernel.budget(handle, bytes_max, max(1, round(world.staleness_max_s * world.hz)))
+            # What waits still, when there is no budget any more, goes with the next delta.
+            audience.has_budget = True
         audience.sight, audience.entity = sight, entity
 
     def keys_seen(self, audience: Audience, table: Table) -> NDArray[np.uint64]:
@@ -251,6 +261,15 @@ class Audiences:
             return self._head.pin.keys(table.id) if table.replicated else np.zeros(0, np.uint64)
         with self.looking() as kernel:
             return kernel.visible(self._head.pin, audience.handle, table.id)
+
+    def waiting(self, handle: int) -> int:
+        """How many rows a budget left out of the newest delta of an audience."""
+        audience = self._own.get(handle)
+        if audience is None or not audience.has_budget:
+            return 0
+        with self._lock:
+            assert self._kernel is not None
+            return self._kernel.pending(handle)
 
     def lost(self, audience: Audience | None) -> None:
         """Its session has no link: nobody asks what it sees."""
@@ -297,7 +316,7 @@ class Audiences:
 
     def _cut(self, handles: NDArray[np.uint32], bases: NDArray[np.uint64]) -> Deltas:
         with self.looking() as kernel:
-            return kernel.deltas(self._head.pin, handles, bases)
+            return kernel.deltas(self._head.pin, handles, bases, self._head.references)
 
 
 def _arrays(asked: Sequence[tuple[Audience, Version]]) -> tuple[NDArray[np.uint32], NDArray[np.uint64]]:

@@ -69,6 +69,10 @@ class Source(Protocol):
         """The 16 bytes that a replica has which holds all of it."""
         ...
 
+    def waiting(self) -> int:
+        """How many rows a budget left out of the delta that was cut last."""
+        ...
+
 
 class WholeStore:
     """Every replicated table, as those are sent it from whom nothing is hidden."""
@@ -84,6 +88,9 @@ class WholeStore:
 
     def digest(self, pin: Pin) -> bytes:
         return pin.digest(wire=True)
+
+    def waiting(self) -> int:
+        return 0
 
 
 class Blocks:
@@ -250,6 +257,10 @@ class Blocks:
     def digest(self) -> bytes:
         """The digest of this version, whatever it costs."""
         return self._source.digest(self._head.pin)
+
+    def waiting(self) -> int:
+        """How many rows a budget left out of the delta that was cut last: then it is partial, and has no digest."""
+        return self._source.waiting()
 
     def whole(self, base: Version) -> Cut:
         """Everything that changed in `(base, version]`, however big it is.

@@ -170,7 +170,7 @@ class Authority:
     Raises:
         LimitExceededError: a row of an event table may be too large for a message.
         ArgumentError: `linger_s`; or the node's number, or no table of the schema is written by several nodes.
-        NotBuiltError: the world has a budget.
+        NotBuiltError: an event table, or a field of one, has `visible_to`.
     """
 
     def __init__(
@@ -189,8 +189,9 @@ class Authority:
         if not 0 <= linger_s <= LINGER_S_MAX:
             raise ArgumentError(f"linger_s is {linger_s!r}; it must be in [0, {LINGER_S_MAX:g}]")
         self.world = world
-        if world.budget_bytes_s is not None:
-            raise NotBuiltError("byte budgets", "leave budget_bytes_s out: every version is sent whole")
+        for table in world.schema.tables:
+            if table.kind == "event" and not _is_for_all(table):
+                raise NotBuiltError(f"visible_to of the event table {table.name!r}", "its rows are told to everybody")
         world.seal()
         self._owns_store = store is None
         self.store = Store(world.schema) if store is None else store
@@ -232,6 +233,8 @@ class Authority:
         self._head = Head(self._kernel)
         self._audiences = Audiences(self.store, self._head, world)
         self._first_sight = Sight(budget_bytes_s=world.budget_bytes_s)
+        self._bounded: list[Client] = []
+        """Clients of whose budgets the game has said something."""
         self._events: EventLog | None = None
         if tells_of_events(world.schema):
             self._events = EventLog(self.epoch, self.version)
@@ -251,7 +254,7 @@ class Authority:
         with self.store.view() as view:
             recovered = self._sessions.recover(view, self.version, self.tick_number)
         for session in recovered:
-            session.client._sight = self._first_sight
+            session.client._sight, session.client._bounded = self._first_sight, self._bounded.append
             session.audience = self._audiences.of(session.client)
             session.audience.here = not session.audience.own
             if self._linger_ticks:
@@ -889,7 +892,7 @@ class Authority:
         client_id = number if account is None else account.client_id
         name = link.server.peer_name if account is None else account.name or link.server.peer_name
         client = Client(SessionId(number), ClientId(client_id), name, PLAYER if account is None else account.role)
-        client._sight = self._first_sight
+        client._sight, client._bounded = self._first_sight, self._bounded.append
         session = Session(client, hash_of_key(key), link.server.ledger)
         link.client, link.session_of, session.link = client, session, link
         self._sessions.add(session)
@@ -1037,6 +1040,8 @@ class Authority:
 
     def _refresh(self) -> None:
         """Go on with the newest published version, and with what its sessions' rows say."""
+        if self._bounded:
+            self._bound()
         refreshed = self._audiences.refresh()
         if self._events is not None:
             self._events.take_in()
@@ -1055,6 +1060,21 @@ class Authority:
                 session.client._entity = Entity(entity)
                 if session.link is not None:
                     session.link.entity = session.client._entity
+
+    def _bound(self) -> None:
+        """A session that has a budget has an audience of its own: what waits for it waits for nobody else."""
+        clients, self._bounded[:] = list(self._bounded), []
+        for client in clients:
+            session = self._sessions.by_key.get(client._key)
+            if session is None or session.client is not client or session.audience is None or session.audience.own:
+                continue
+            if client._sight.budget_bytes_s is not None:
+                session.audience = self._audiences.of(client)
+                if session.link is None:
+                    self._audiences.lost(session.audience)
+                else:
+                    session.link.leave_step()
+                    session.link.audience = session.audience
 
     def _ending(self, link: Link, now_ns: int) -> None:
         """The session is over; the link has a moment to carry the goodbye."""
@@ -1079,6 +1099,11 @@ class Authority:
 
     def _secret(self, what: str, length: int) -> bytes:
         return hashlib.blake2b(what.encode(), key=self._seed, digest_size=length).digest()
+
+
+def _is_for_all(table: Table) -> bool:
+    """Whether every role may see all of it."""
+    return table.visible_to is None and all(field.visible_to is None for field in table)
 
 
 def _counts(link: Link) -> tuple[int, int, int, int, int]:

@@ -27,7 +27,7 @@ from ecsnet.authority.link import Link, Transmit
 from ecsnet.ids import EMPTY_VERSION, Version
 from ecsnet.limits import DATAGRAM_SILENCE_NS_MAX
 from ecsnet.session.server import ServerSession
-from ecsnet.wire.messages import Kind
+from ecsnet.wire.messages import PARTIAL, Kind
 
 __all__ = ["DatagramLink"]
 
@@ -35,14 +35,23 @@ __all__ = ["DatagramLink"]
 class _Parts:
     """A delta on its way in parts."""
 
-    __slots__ = ("base", "cuts", "digest", "next", "version", "window")
+    __slots__ = ("base", "cuts", "digest", "flags", "next", "version", "window")
 
-    def __init__(self, base: Version, version: Version, cuts: tuple[Cut, ...], digest: Digest, window: int | None):
+    def __init__(
+        self,
+        base: Version,
+        version: Version,
+        cuts: tuple[Cut, ...],
+        digest: Digest,
+        window: int | None,
+        flags: int,
+    ):
         self.base = base
         self.version = version
         self.cuts = cuts
         self.digest = digest
         self.window = window
+        self.flags = flags
         self.next = 0
 
 
@@ -158,8 +167,9 @@ class DatagramLink(Link):
             if whole is None:
                 return self._begin_sync(blocks, base)
             return self._delta(blocks, base, whole, digest_window)
-        digest, window = self._digest(blocks, digest_window)
-        self._parts = _Parts(base, head, cuts, digest, window)
+        flags = PARTIAL if blocks.waiting() else 0
+        digest, window = (NO_DIGEST, None) if flags else self._digest(blocks, digest_window)
+        self._parts = _Parts(base, head, cuts, digest, window, flags)
         return self._next_part(blocks, self._parts)
 
     def _digest(self, blocks: Blocks, digest_window: int) -> tuple[Digest, int | None]:
@@ -179,6 +189,7 @@ class DatagramLink(Link):
             self.entity,
             parts.digest,
             len(cut.block),
+            flags=parts.flags,
             part=number,
             parts=count,
         )

@@ -84,6 +84,11 @@ class Head:
         self.number += 1
         return True
 
+    @property
+    def references(self) -> dict[int, Pin]:
+        """The versions before the newest that are pinned still, by their numbers."""
+        return {pin.version: pin for pin in self._references or ()}
+
     def reference(self, base: Version) -> Pin | None:
         """The version `base`, where it is pinned still."""
         for pin in self._references or ():

@@ -37,7 +37,7 @@ from ecsnet.limits import BLOCKED_NS_MAX, FRAME_HEADER_BYTES, QUIET_NS_MAX, QUIE
 from ecsnet.session.server import ServerSession
 from ecsnet.wire.codec import ACK_BYTES
 from ecsnet.wire.datagrams import is_reliable
-from ecsnet.wire.messages import COMPRESSION, Kind
+from ecsnet.wire.messages import COMPRESSION, PARTIAL, Kind
 from ecsnet.world import Client
 
 if TYPE_CHECKING:
@@ -579,9 +579,10 @@ class Link:
 
     def _delta(self, blocks: Blocks, base: Version, cut: Cut, digest_window: int) -> Transmit:
         digest, window = NO_DIGEST, None
-        if digest_window != self.digest_window:
+        flags = PARTIAL if blocks.waiting() else 0
+        if digest_window != self.digest_window and not flags:
             digest = blocks.digest_in(digest_window)
             window = digest_window if digest != NO_DIGEST else None
-        head = self.server.delta_head(base, blocks.version, blocks.tick, self.entity, digest, len(cut.block))
+        head = self.server.delta_head(base, blocks.version, blocks.tick, self.entity, digest, len(cut.block), flags)
         parts = (head, cut.block, cut.padding)
         return Transmit(parts, len(head) + cut.length, Kind.DELTA_SYNC, blocks.version, False, None, window)

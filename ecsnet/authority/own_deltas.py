@@ -13,6 +13,7 @@ from ecsnet.authority.audiences import Audiences
 from ecsnet.authority.batch import Batch
 from ecsnet.authority.blocks import NO_DIGEST
 from ecsnet.authority.link import Link
+from ecsnet.wire.messages import PARTIAL
 
 __all__ = ["Asked", "add_own"]
 
@@ -44,7 +45,8 @@ def add_own(batch: Batch, audiences: Audiences, asked: Sequence[Asked], now_ns: 
             if nothing is None:
                 nothing = batch.add_block(audiences.nothing)
             block, begin, length = nothing, 0, len(audiences.nothing)
-        digest = link.audience.blocks.digest_in(window) if wants_digest else NO_DIGEST
+        partial = link.audience.has_budget and link.audience.blocks.waiting() > 0
+        digest = link.audience.blocks.digest_in(window) if wants_digest and not partial else NO_DIGEST
         batch.add(
             link,
             base=link.base,
@@ -53,5 +55,6 @@ def add_own(batch: Batch, audiences: Audiences, asked: Sequence[Asked], now_ns: 
             block=block,
             offset=begin,
             length=length,
+            flags=PARTIAL if partial else 0,
             before=before,
         )

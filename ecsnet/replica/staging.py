@@ -95,9 +95,9 @@ class Staging:
             RemoteProtocolError: the rule of apply forbids it. Nothing changes.
         """
         # 0 parts, of a sender that does not know them, is one.
-        if message.parts > 1 or message.part != 0 or message.flags:
+        if message.parts > 1 or message.part != 0:
             raise RemoteProtocolError(
-                f"a delta in {message.parts} parts with flags {message.flags:#x}: partial deltas are not built",
+                f"a delta in {message.parts} parts: parts are for datagrams, outside of the lane",
                 reason=Reason.NOT_BUILT,
             )
         if self.origin is None:

@@ -796,8 +796,8 @@ class ClientSession:
     def _check_built(self, delta: DeltaSync) -> None:
         if delta.clock or delta.flags & RELAYED:
             raise RemoteProtocolError("a clock: nodes tell each other, and clients none", Reason.NOT_BUILT)
-        if delta.flags & PARTIAL:
-            raise RemoteProtocolError("a partial delta: byte budgets are planned; send it whole", Reason.NOT_BUILT)
+        if delta.flags & PARTIAL and (delta.digest_low or delta.digest_high):
+            raise RemoteProtocolError("a digest of a delta that left rows waiting: of what?", Reason.BAD_STATE)
 
     def _check_session(self, session: int, epoch: int) -> None:
         if session != self.session:

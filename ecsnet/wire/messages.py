@@ -19,7 +19,7 @@ WIRE_VERSION: Final = 1
 NO_CLOCK: Final[tuple[tuple[int, int], ...]] = ()
 
 PARTIAL: Final = 1 << 0
-"""DeltaSync flag: a byte budget left rows pending, so the promise is per row and there is no digest. Not built."""
+"""DeltaSync flag: a byte budget left rows pending, so the promise is per row and there is no digest."""
 
 COMPRESSION: Final = 1 << 0
 """Feature bit of Hello, Welcome and Resume: blocks of SyncChunk and DeltaSync may be compressed

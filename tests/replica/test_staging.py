@@ -42,7 +42,7 @@ def test_a_sender_that_does_not_know_parts_sends_one() -> None:
 
 
 def test_what_is_not_built_is_refused() -> None:
-    for message in (delta(0, 1, parts=2), delta(0, 1, part=1), delta(0, 1, flags=1)):
+    for message in (delta(0, 1, parts=2), delta(0, 1, part=1)):
         with pytest.raises(RemoteProtocolError):
             Staging().close_untrusted(message, Version(0))
 
