@@ -5,6 +5,7 @@ import logging
 import sys
 import time
 import traceback
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -80,6 +81,26 @@ def sim(
     hostile: Annotated[
         int | None,
         typer.Option(metavar="N", help="Clients beside them that send whatever they like.", show_default=False),
+    ] = None,
+    interest: Annotated[
+        bool | None,
+        typer.Option(
+            "--interest/--no-interest", help="Players are sent what is near them and theirs alone.", show_default=False
+        ),
+    ] = None,
+    quantized: Annotated[
+        bool | None,
+        typer.Option("--quantized/--no-quantized", help="Places are sent rounded to a step.", show_default=False),
+    ] = None,
+    writes: Annotated[
+        bool | None,
+        typer.Option(
+            "--writes/--no-writes", help="Players write cells without commands, too, theirs or not.", show_default=False
+        ),
+    ] = None,
+    roles: Annotated[
+        bool | None,
+        typer.Option("--roles/--no-roles", help="Some players are admins, and see more.", show_default=False),
     ] = None,
     scenario: Annotated[
         Path | None,
@@ -203,6 +224,10 @@ def sim(
         "durability": durability,
         "faults": None if faults is None else _faults(faults),
         "hostile": hostile,
+        "interest": interest,
+        "quantized": quantized,
+        "writes": writes,
+        "roles": roles,
         "swarm": swarm or None,
         "world": world or None,
         "setup": setup or None,
@@ -243,10 +268,17 @@ def game_of(scenario: "Scenario") -> "Game":
     _quieten()
     settled = scenario.settled()
     if not settled.world:
-        from ecsnet.demo import simulated
+        from ecsnet.demo import simulated, varied
 
         assert settled.entities is not None and settled.moving is not None
-        return simulated.game(entities=settled.entities, moving=settled.moving, seed=settled.seed, hz=settled.hz)
+        variety = varied.Variety(
+            interest=bool(settled.interest),
+            quantized=bool(settled.quantized),
+            writes=bool(settled.writes),
+            roles=bool(settled.roles),
+        )
+        make = partial(varied.game, variety) if any(variety) else simulated.game
+        return make(entities=settled.entities, moving=settled.moving, seed=settled.seed, hz=settled.hz)
 
     from ecsnet.cli.target import load_function, load_world
     from ecsnet.sim.run import Game

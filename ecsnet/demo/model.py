@@ -48,7 +48,10 @@ class ArenaModel(GameModel):
         self._spawn(client.entity)
 
     def left(self, client: Client) -> None:
-        place = self._places.pop(client.entity)
+        self._remove(client.entity)
+
+    def _remove(self, entity: int) -> None:
+        place = self._places.pop(entity)
         self._moving[:, place] = 0.0
         self._free.append(place)
 

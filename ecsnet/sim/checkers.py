@@ -4,7 +4,7 @@
 |---|---|
 | order | the node makes at most one version a tick; a player's grow strictly in a session, and the node has made them |
 | vanished | a version that a player saw in an epoch is never taken back: coming back, it is not shown an older one |
-| digest | what a player holds is, bit for bit, what the authority held in that version |
+| digest | what a player holds is, bit for bit, what the authority held for it in that version |
 | protocol | between an honest node and an honest player nobody breaks the protocol |
 | command | a session's commands have their outcome once each, in the order of their numbers, on whatever node |
 | durable | what was answered, and in a strict store seen, is there after a crash that the durability survives |
@@ -13,9 +13,11 @@
 | session | who comes back goes on with its session and its entity, unless a crash may have lost them |
 | answer | a ticket is answered once, as the node decided, and when the version with its effect can be read |
 | event | each event row after a session's first version is told once, in order, and when its version is held |
+| sight | a player holds what it may see, all of it and nothing else, and is told who came and went: `sight.py` |
+| owner | no write of a player changes a cell that the schema does not leave to it: `owner.py` |
 | bounds | what a link, a session or a store holds stays within its limits |
 | model | reads give what a model of the game in plain Python has |
-| converged | once the network has healed and the world stands still, everybody holds the same |
+| converged | once the network has healed and the world stands still, everybody holds what the authority has for it |
 
 Invariant: a checker changes nothing and draws no random number, so a run with a violation goes the same way as one
 without.

@@ -22,6 +22,8 @@ from ecsnet.sim.connection import StreamConnection
 from ecsnet.sim.datagram_connection import DatagramConnection
 from ecsnet.sim.event_rows import EventsMade
 from ecsnet.sim.node_disk import NodeDisk
+from ecsnet.sim.owner import Owners
+from ecsnet.sim.sight import WorldMade
 from ecsnet.store import Store
 from ecsnet.world import World
 
@@ -74,6 +76,9 @@ class NodeSide:
         self._observer = observer
         self.events = EventsMade(world.schema)
         """What the game said has happened, by epoch."""
+        self.made = WorldMade(world)
+        """What it had in each version, where players see only a part of it."""
+        self.owners = Owners(world.schema, lambda what: checkers.violated("owner", what))
 
     @property
     def is_up(self) -> bool:
@@ -115,6 +120,7 @@ class NodeSide:
         self.last_epoch = self.epoch
         self.made_ns[self.incarnation] = dict.fromkeys(range(self.authority.version + 1), now_ns)
         self.touched[self.incarnation] = {}
+        self._note_view()
 
     def _look_at_what_is_left(self, disk: NodeDisk, store: Store) -> None:
         for checker, what in disk.differences(store, self.last_epoch):
@@ -205,9 +211,20 @@ class NodeSide:
         if self.disk is not None:
             with authority.store.view() as view:
                 self.disk.digests[view.version] = view.digest()
-        if self.events.tables:
-            with authority.store.view() as view:
+        self._note_view()
+
+    def _note_view(self) -> None:
+        """What the newest version has, for those who compare."""
+        authority = self.running()
+        if not (self.events.tables or self.made.is_partial or self.owners.is_asked):
+            return
+        with authority.store.view() as view:
+            if self.events.tables and self.version:
                 self.events.note(self.epoch, view)
+            if self.made.is_partial:
+                self.made.note(self.epoch, view)
+            if self.owners.is_asked:
+                self.owners.note(view)
 
     def serve(self, now_ns: int) -> None:
         """Hand out what there is to say, and close what is to be closed."""
@@ -215,6 +232,7 @@ class NodeSide:
         by_link = {connection.link.number: connection for connection in self.connections if connection.link is not None}
         if authority is not None:
             batch = authority.deltas_to_send(now_ns)
+            self._note_sights()
             taken = []
             for number, link in enumerate(batch.links):
                 connection = by_link[link.number]
@@ -231,6 +249,15 @@ class NodeSide:
         for connection in self.connections:
             if connection.datagrams:
                 connection.node_flush(now_ns)
+
+    def _note_sights(self) -> None:
+        """To whom the game has shown something by hand: what those see, no rule says."""
+        if not self.made.rules:
+            return
+        for connection in self.connections:
+            client = None if connection.link is None else connection.link.client
+            if client is not None and (client._sight.focus is not None or client._sight.revealed):
+                self.made.shown_by_hand.add(client.session)
 
     def close(self) -> None:
         """Let the store go."""

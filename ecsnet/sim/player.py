@@ -25,6 +25,7 @@ from ecsnet.sim.event_rows import EventsTold
 from ecsnet.sim.link import Outages
 from ecsnet.sim.node_side import Connection, NodeSide
 from ecsnet.sim.profile import Profile
+from ecsnet.sim.sight import Seen
 from ecsnet.store import View
 from ecsnet.wire.messages import Kind
 from ecsnet.world import World
@@ -112,6 +113,10 @@ class Player:
         self._tickets: dict[int, int] = {}
         self._events: deque[Event] = deque(maxlen=EVENTS_KEPT)
         self._told = EventsTold(node.events, lambda what: checkers.event(self, what))
+        self._seen = Seen(
+            node.made, lambda what: checkers.violated("sight", f"{name} {what}"), datagrams=datagrams, turn=number
+        )
+        self._syncs = 0
         self._held = 0
         """The newest version that it has applied."""
         self.resumes_in_place = 0
@@ -307,7 +312,10 @@ class Player:
             self._checkers.applied(self, before, version, node.version)
         if not self.same_session:
             self._told.begin(self.replica.epoch, version)
+            self._syncs = -1
         self.same_session = True
+        if node.made.is_partial and of_this_node:
+            self._look_at_sight()
         self._retry_ns = RETRY_NS
         if node.disk is not None and self.replica.epoch == node.last_epoch:
             node.disk.asked.seen = max(node.disk.asked.seen, version)
@@ -320,6 +328,13 @@ class Player:
             incarnation = node.incarnation
             self._shown, self._shown_epoch = (incarnation, version), self.replica.epoch
             self.applied.append((self._now_ns, incarnation, before, version))
+
+    def _look_at_sight(self) -> None:
+        """Whether it sees what it may."""
+        syncs = self.replica.statistics().full_syncs_applied
+        anew, self._syncs = syncs != self._syncs, syncs
+        with self.replica.view() as view:
+            self._seen.applied(self.replica.epoch, self.session, view, self.replica.events, anew=anew)
 
     def _take_events(self) -> None:
         """Look at what happened, and keep it for the game."""

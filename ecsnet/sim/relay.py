@@ -14,6 +14,7 @@ from ecsnet.ids import Tick
 from ecsnet.schema import Schema
 from ecsnet.session.server import Outcome, PendingCommand
 from ecsnet.sim.checkers import Checkers
+from ecsnet.sim.owner import Owners
 from ecsnet.wire.messages import CommandStatus
 from ecsnet.wire.writes import decode_write_untrusted
 from ecsnet.world import Client
@@ -29,6 +30,7 @@ class Relay:
         self._checkers = checkers
         self._model = model
         self._schema = schema
+        self.owners: Owners | None = None
         self.on_left: Callable[[int], object] = lambda session: None
         self._untold: list[Callable[[], None]] = []
         self._made: deque[tuple[int, list[Callable[[], None]]]] = deque()
@@ -67,10 +69,13 @@ class Relay:
         if model is not None and signature is not None and outcome.status == CommandStatus.ACCEPTED:
             arguments = dict(zip((one.name for one in signature.parameters), command.values, strict=True))
             self._untold.append(lambda: model.command(client, signature.name, arguments))
-        if model is not None and command.write is not None and outcome.status == CommandStatus.ACCEPTED:
+        if command.write is not None and outcome.status == CommandStatus.ACCEPTED:
             table, data = command.write
             write = decode_write_untrusted(self._schema.table_by_id(table), data)
-            self._untold.append(lambda: model.written(client, write))
+            if self.owners is not None:
+                self.owners.written(client, write)
+            if model is not None:
+                self._untold.append(lambda: model.written(client, write))
 
     def system(self, tick: Tick, name: str, ok: bool) -> None:
         model = self._model

@@ -100,6 +100,8 @@ class Outcome(msgspec.Struct, kw_only=True, frozen=True):
     ticks: int
     versions: int
     reconnects: int
+    resumes_in_place: int
+    """Of those, how many went on from the version that the player held."""
     replay: str
     """The command that runs it again."""
     traceback: str = ""
@@ -253,6 +255,7 @@ def _outcome(
         ticks=cluster.ticks,
         versions=cluster.node.versions,
         reconnects=sum(player.reconnects for player in cluster.players),
+        resumes_in_place=sum(player.resumes_in_place for player in cluster.players),
         replay=scenario.command(),
         traceback=trace,
     )
@@ -267,16 +270,20 @@ def _lag_ms(lag: LagFigures) -> LagMs:
 def run_scenario_in_trio(scenario: Scenario, game: Game) -> Outcome:
     """Run the real node and real clients under Trio: see `ecsnet.sim.trio_mode`. Blocks; starts Trio.
 
-    A swarm is on streams here, and without the faults that cannot be done.
+    A swarm is on streams here, with the whole world for everybody, and without the faults that cannot be done.
 
     Raises:
-        ArgumentError: datagrams. NotBuiltError: a disk, or a fault that cannot be done. Otherwise as `run_recorded`.
+        ArgumentError: datagrams, or players that see a part of the world. NotBuiltError: a disk, or a fault that cannot
+        be done. Otherwise as `run_recorded`.
     """
     from ecsnet.sim.trio_mode import FAULT_KINDS, run_in_trio
 
+    whole = {} if scenario.world else {"interest": bool(scenario.interest), "roles": bool(scenario.roles)}
     settled = scenario.with_(
-        transport=scenario.transport or "stream", durability=scenario.durability or "none"
+        transport=scenario.transport or "stream", durability=scenario.durability or "none", **whole
     ).settled()
+    if settled.interest or settled.roles:
+        raise ArgumentError("under --trio everybody is compared with the whole world; leave interest and roles out")
     if settled.durability not in (None, "none"):
         raise NotBuiltError("a disk under Trio", "leave durability out, or run the cores without --trio")
     if settled.transport != "stream":
@@ -511,6 +518,7 @@ def no_outcome(scenario: Scenario, *, stopped: str | None = None, error: str | N
         ticks=0,
         versions=0,
         reconnects=0,
+        resumes_in_place=0,
         replay=scenario.command(),
         traceback=trace,
     )

@@ -33,7 +33,7 @@ from ecsnet.sim.profile import profile_names
 Transport = Literal["stream", "datagram", "mixed"]
 TRANSPORTS: tuple[Transport, ...] = ("stream", "datagram", "mixed")
 
-FORMAT = 2
+FORMAT = 3
 """Of what seeds and fields mean. See above."""
 
 CLIENTS_MAX = 4096
@@ -56,6 +56,10 @@ PROFILE_DEFAULT = "lan"
 _SWARM_CLIENTS = (1, 2, 3, 4, 5, 6, 8)
 _SWARM_ENTITIES = (0, 1, 10, 50, 200, 500)
 _SWARM_MOVING = (0.0, 0.1, 1.0)
+_SWARM_VARIETIES = {"interest": 0.6, "quantized": 0.5, "writes": 0.5, "roles": 0.5}
+VARIETIES = tuple(_SWARM_VARIETIES)
+"""What the default world may have or not."""
+
 _DURABILITIES = ("none", *DURABILITIES)
 _SWARM_DURABILITIES = ("none", "memory", "relaxed", "strict", "paranoid")
 
@@ -73,6 +77,10 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         faults: what goes wrong and when. Of a swarm they are drawn.
         swarm: the seed settles what is None, and draws faults.
         hostile: clients beside the players that send whatever they like.
+        interest: in the default world players are sent what is near them, what they own, and what those hold.
+        quantized: places in it are sent rounded to a step.
+        writes: players write their own speeds beside their commands, and now and then what is not theirs.
+        roles: some players are admins, who see what others do not.
         world, setup, play: `MODULE:NAME` of a World, of `setup(store)` that fills it and of `play(player)` that is
             called for every live player once per tick. Empty is the default world with its own.
     """
@@ -90,6 +98,10 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     faults: tuple[Fault, ...] = ()
     swarm: bool = False
     hostile: int = 0
+    interest: bool | None = None
+    quantized: bool | None = None
+    writes: bool | None = None
+    roles: bool | None = None
     world: str = ""
     setup: str = ""
     play: str = ""
@@ -113,14 +125,16 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             raise ArgumentError(f"durability is {self.durability!r}; it may be {', '.join(_DURABILITIES)}")
         if self.swarm and self.faults:
             raise ArgumentError("a swarm draws its faults; give faults without swarm, or a swarm without faults")
+        if self.world and any(getattr(self, name) is not None for name in VARIETIES):
+            raise ArgumentError(f"{', '.join(VARIETIES)} are of the default world; a world of your own is as it is")
         if (self.setup or self.play) and not self.world:
             raise ArgumentError("setup and play belong to a world; the default world has its own")
 
     # --- settling ----------------------------------------------------------------------------------------------------
 
     def settled(self) -> "Scenario":
-        """The same run with nothing left open, but for `hz`, where None is the world's own, and for what is of the
-        default world alone, where there is another.
+        """The same run with nothing left open, but for `hz`, where None is the world's own, for what the default world
+        may have, where None is without, and for what is of that world alone, where there is another.
 
         Raises:
             ConfigError: a fault does not fit the run.
@@ -145,8 +159,11 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             "moving": random.choice(_SWARM_MOVING),
             "durability": Random(f"{self.seed}/scenario/durability").choice(_SWARM_DURABILITIES),
         }
+        varied = Random(f"{self.seed}/scenario/varieties")
+        drawn |= {name: True if varied.random() < share else None for name, share in _SWARM_VARIETIES.items()}
         if self.world:
-            del drawn["entities"], drawn["moving"]
+            for name in ("entities", "moving", *VARIETIES):
+                del drawn[name]
         if drawn["durability"] == "none":
             del drawn["durability"]
         settled = {name: _or(getattr(self, name), value) for name, value in drawn.items()}
@@ -169,6 +186,8 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             option = f"--{name}"
             if value is True:
                 words.append(option)
+            elif value is False:
+                words.append(f"--no-{name}")
             elif name == "faults":
                 words += [option, faults_text(value)]
             else:
