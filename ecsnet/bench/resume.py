@@ -2,8 +2,8 @@
 
 Both cores in one process without sockets, in virtual time: bytes do not depend on the line, and time is the CPU that
 both sides need together. In each tick another `changed` share of the entities moves, drawn anew, so that the longer the
-client is away, the more it has missed; beside it stand a full sync, which is what it would be sent without resuming,
-and the missed rows alone, cut from a store that knows exactly which those are.
+client is away, the more it has missed. Beside it stand a full sync, which is what it would be sent without resuming,
+and the missed rows alone, cut from a store that knows exactly which those are. Nothing is compressed, on either side.
 """
 
 import time
@@ -49,7 +49,7 @@ class _Line:
         self.plan = plan
         self.world = World(moving_schema(), hz=plan.hz)
         self.store = Store(self.world.schema)
-        self.authority = Authority(self.world, self.store, seed=1, linger_s=1000.0)
+        self.authority = Authority(self.world, self.store, seed=1, linger_s=1000.0, compress=False)
         self.replica = Replica(self.world, reconnects=True)
         self.now_ns = NS_PER_S
         i = np.arange(n, dtype=np.float32)
@@ -77,9 +77,9 @@ class _Line:
         self.now_ns += NS_PER_S // self.plan.hz
         count = max(1, round(len(self.keys) * self.plan.changed))
         rows = self._random.choice(len(self.keys), count, replace=False)
-        x = self._random.random(count).astype(np.float32)
+        x, y, z = self._random.random((3, count)).astype(np.float32)
         with self.store.transaction() as tx:
-            tx.update_many(self.keys[rows], "position", x=x, y=x, z=x)
+            tx.update_many(self.keys[rows], "position", x=x, y=y, z=z)
         self.authority.tick(self.now_ns)
         return rows
 
