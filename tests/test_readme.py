@@ -82,7 +82,7 @@ def server(folder: Path) -> Iterator["subprocess.Popen[str]"]:
 
 def test_the_readme_has_the_files_it_explains() -> None:
     assert set(files_in_readme()) == {
-        "arena.py", "play.py", "test_arena.py", "tools.py", "keep.py", "ecsnet.toml"
+        "arena.py", "play.py", "wide.py", "test_arena.py", "tools.py", "keep.py", "ecsnet.toml"
     }  # fmt: skip
 
 
@@ -102,6 +102,34 @@ def test_a_player_of_the_readme_moves_in_the_world_of_the_readme(folder: Path, s
     assert len(places) == 60
     assert places == sorted(places), "steering to the right, nobody goes left"
     assert places[-1] > 4.0, "two seconds at five a second"
+
+
+def test_the_wide_world_of_the_readme_shows_and_allows_what_the_readme_says(folder: Path) -> None:
+    (folder / "look.py").write_text(LOOK, encoding="utf-8")
+    assert printed_by(folder, "look.py").splitlines() == ["1 0", "accepted", "rejected", "2"]
+
+
+LOOK = """
+import ecsnet, trio
+from wide import Body, world
+
+async def look():
+    async with ecsnet.open_node(world, listen="tcp://127.0.0.1:0") as node:
+        with node.store.transaction() as tx:
+            far = tx.spawn(Body(x=400.0))
+        async with ecsnet.open_client(node.addresses[0], world, name="ada") as client:
+            print(len(client.view["body"]), len(client.view["secret"]))
+            mine, other = client.write(client.entity, Body, x=1.0), client.write(far, Body, x=2.0)
+            while "pending" in (mine.status, other.status):
+                await client.wait_poll()
+            print(mine.status, other.status, sep="\\n")
+            client.write(client.entity, Body, x=390.0)
+            while len(client.view["body"]) < 2:
+                await client.wait_poll()
+            print(len(client.view["body"]))
+
+trio.run(look)
+"""
 
 
 def test_the_server_of_the_readme_ends_quietly_when_told_to(folder: Path, server: "subprocess.Popen[str]") -> None:
