@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from ecsnet.authority.blocks import PART_BYTES_MAX, Blocks
+from ecsnet.authority.blocks import PART_BYTES_MAX, Blocks, WholeStore
+from ecsnet.authority.head import Head
 from ecsnet.errors import DivergedError, Reject, RemoteProtocolError
 from ecsnet.ids import Version
 from ecsnet.limits import (
@@ -23,7 +24,7 @@ from ecsnet.limits import (
     UNACKED_VERSIONS_MAX,
 )
 from ecsnet.replica import Replica
-from ecsnet.store import Transaction
+from ecsnet.store import Store, Transaction
 from ecsnet.wire.codec import decode_untrusted, encode
 from ecsnet.wire.datagrams import unpack_untrusted
 from ecsnet.wire.messages import Ack, DeltaSync, Kind, Ping, SyncBegin, SyncChunk
@@ -254,7 +255,10 @@ def test_a_partition_of_half_a_minute_is_mended_by_one_delta_where_the_history_r
 
 
 def test_a_partition_longer_than_the_history_is_mended_from_the_empty_world_in_the_same_session() -> None:
-    with Pair(crowd(100, 5, hz=30), datagrams=True) as pair:
+    world = crowd(100, 5, hz=30)
+    # Retaining little: the history of an ordinary node is longer than anybody waits.
+    store = Store(world.schema, retain_versions=256, retain_bytes=1 << 20)
+    with store, Pair(world, datagrams=True, store=store) as pair:
         pair.run_until_live()
         pair.step(10)
         session = pair.replica.session
@@ -430,11 +434,13 @@ def test_all_parts_fit_and_together_are_the_delta(seed: int, entities: int, movi
     world = crowd(entities, int(entities * moving))
     with Pair(world, seed=seed) as pair:
         pair.run_until_live()
-        blocks = Blocks(pair.authority.store.kernel)
+        kernel = pair.authority.store.kernel
+        head = Head(kernel)
+        blocks = Blocks(head, WholeStore(kernel))
         base = Version(pair.authority.version)
         pair.wire.down.is_cut = True
         pair.step(width)
-        blocks.refresh()
+        head.refresh()
         parts = blocks.parts(base)
         whole = blocks.delta(base)
         assert whole is not None
@@ -449,7 +455,7 @@ def test_all_parts_fit_and_together_are_the_delta(seed: int, entities: int, movi
                 kernel.apply([part.block for part in parts], base, blocks.version, 0)
                 with pair.replica.view() as ours, pair.authority.store.view() as theirs:
                     assert ours.digest() == theirs.digest()
-        blocks.close()
+        head.close()
 
 
 def test_parts_of_different_cuts_never_mix() -> None:
