@@ -178,6 +178,10 @@ class Replica:
         self._event_rows_read = 0
         self._event_rows_dropped = 0
         self._sights_unread = 0
+        self._rows_until = EMPTY_VERSION
+        """Event rows of versions up to this one have come, or were said to be lost."""
+        self._rows_may_lag = False
+        """The transport that was lost carried datagrams: rows may come later than their version."""
         self._had_digest = False
         self._keeps_digest = False
         """Where each version is compared the store makes its digest from the last and what changed, or each would cost
@@ -357,6 +361,7 @@ class Replica:
 
     def disconnected(self, now_ns: int, reason: str = "the connection was lost") -> None:
         """The transport is gone."""
+        self._rows_may_lag = self.datagrams
         self._now_ns = now_ns
         if not self.closing:
             self._lose(reason)
@@ -641,12 +646,15 @@ class Replica:
         self._held = self._shown
         self._change_epoch()
         self._lose_event_rows(events_from)
+        self._rows_until = events_from
         self._change_state("live")
 
     def _lose_event_rows(self, until: Version) -> None:
-        """Rows of versions after the one that is shown, up to `until`, will not be told."""
-        if until != self._shown and self._tells_of_events:
-            self.events.append(EventRowsLost(self._shown, until))
+        """Rows of versions up to `until` that have not come will not be told: those after the one that is shown. Over
+        datagrams rows come behind their versions, and what of them was under way with the link is gone, too."""
+        after = min(self._rows_until, self._shown) if self._rows_may_lag else self._shown
+        if until != after and self._tells_of_events:
+            self.events.append(EventRowsLost(after, until))
 
     def _change_epoch(self) -> None:
         epoch = Epoch(self._session.epoch)
@@ -773,6 +781,8 @@ class Replica:
         if store is not self.store:
             self._show_next_store()
             self._lose_event_rows(version)
+        if base == EMPTY_VERSION:
+            self._rows_until = version
         if base != EMPTY_VERSION:
             self._tell_sight(store, version)
         self._show(version, tick, Entity(message.entity))
@@ -817,6 +827,8 @@ class Replica:
         if rows is None:
             rows = self._event_rows = EventRows(EventReader(self.store.names), self._tell)
         rows.add_untrusted(message)
+        # More of the same version may follow, and nothing of those before.
+        self._rows_until = max(self._rows_until, Version(message.version - 1))
         # Over datagrams their version may be here before them.
         rows.tell(self._held)
 

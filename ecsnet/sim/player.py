@@ -350,7 +350,7 @@ class Player:
                 case Diverged():
                     self._checkers.diverged(self, event)
                 case EventRowsLost():
-                    self._note_resume()
+                    self._note_resume(event.until)
                     self._told.lost(event.until)
                 case EventRow() | TypedRow():
                     self._told.row(event, self.replica.version)
@@ -392,12 +392,15 @@ class Player:
         if event.new == "closed" and not self.leaving and self.replica.error is not None:
             self._checkers.ended(self)
 
-    def _note_resume(self) -> None:
+    def _note_resume(self, lost_until: int = 0) -> None:
         """Where the session goes on from the version that is held, nothing begins anew. Whatever of it is seen first
         calls this: that the player is live again, a version, or that rows are lost."""
         in_place = self.replica.statistics().resumed_in_place
         if in_place > self.resumes_in_place:
             self.same_session = True
+            # What it is told to be lost may be of versions that it holds, where rows came behind their versions.
+            told = [event.until for event in self.replica.events if isinstance(event, EventRowsLost)]
+            self._told.lost(max([lost_until, *told]))
             self._told.go_on(self.replica.epoch, self._held)
         self.resumes_in_place = in_place
 

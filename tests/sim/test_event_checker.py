@@ -2,10 +2,13 @@
 
 import pytest
 
+from ecsnet.cli.sim import game_of
 from ecsnet.ids import Tick, Version
 from ecsnet.replica import EventRow
 from ecsnet.schema import loads
 from ecsnet.sim.event_rows import EventsMade, EventsTold
+from ecsnet.sim.run import run_scenario
+from ecsnet.sim.scenario import Scenario
 from ecsnet.store import Store
 
 SCHEMA = loads(
@@ -119,3 +122,15 @@ def test_what_a_player_is_told_that_it_will_not_be_told_is_not_missing() -> None
     run.tell(ALL[4])
     run.told.settled(9)
     assert run.found == []
+
+
+def test_rows_that_were_on_their_way_when_a_link_was_lost_are_told_or_said_to_be_lost() -> None:
+    """Over datagrams rows come behind their versions. Where a node was killed, and a player goes on from the version it
+    holds, nobody can tell the rows that were on their way; they were passed over in silence."""
+    scenario = Scenario(swarm=True, seed=8, seconds=6.0).settled().with_(interest=None, quantized=None)
+    assert scenario.transport == "datagram" and any(fault.kind == "node_crash" for fault in scenario.faults)
+
+    outcome = run_scenario(scenario, game_of(scenario))
+
+    assert outcome.ok, outcome.reasons()
+    assert outcome.resumes_in_place > 0
