@@ -7,6 +7,7 @@ Invariants:
 """
 
 import hashlib
+import re
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -20,18 +21,20 @@ from ecsnet.limits import NAME_BYTES_MAX, TOKEN_BYTES_MAX, TOKEN_LIFETIME_S_MAX,
 
 __all__ = ["JwtTokens", "client_id_of"]
 
+_NUMBER: Final = re.compile(r"0|[1-9][0-9]{0,18}")
+
 _NAMED: Final = 1 << 63
 """Set in the number of an account that the issuer names by a text."""
 
 
 def client_id_of(subject: object, issuer: str = "") -> int:
-    """The account's number: a number below 2**63 as it is, also one that is written as text; another text hashed, with
-    the issuer.
+    """The account's number: a number below 2**63 as it is, also one that is written as text, without a zero in front;
+    another text hashed, with the issuer: to an issuer "7" and "007" may be two.
 
     Raises:
         TokenError: neither.
     """
-    if isinstance(subject, str) and subject.isascii() and subject.isdigit() and len(subject) <= 19:
+    if isinstance(subject, str) and _NUMBER.fullmatch(subject):
         subject = int(subject)
     if isinstance(subject, int) and not isinstance(subject, bool) and 0 < subject < _NAMED:
         return subject

@@ -114,6 +114,7 @@ def test_names_that_providers_give_are_cut_to_what_we_show() -> None:
 @given(st.integers(1, (1 << 63) - 1))
 def test_a_number_stays_itself(number: int) -> None:
     assert client_id_of(number) == client_id_of(str(number)) == number
+    assert client_id_of(f"0{number}") > 1 << 63, "another text is another account"
 
 
 @given(st.text(min_size=1).filter(lambda text: not text.isdigit()), st.text(max_size=5))
