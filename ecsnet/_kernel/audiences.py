@@ -436,7 +436,7 @@ def _profile(profile: Profile, keep: list[Any]) -> abi.ProfileIn:
 
 def _rule(rule: Rule, keep: list[Any]) -> abi.RuleIn:
     if not (len(rule.fields) <= 3 and 1 <= rule.every < 1 << 32):
-        raise ArgumentError(f"expected at most three fields and a number of ticks from 1 on, found {rule}")
+        raise ArgumentError(f"expected at most three fields and a number of versions from 1 on, found {rule}")
     tables = np.array(rule.tables, np.uint16)
     keep.append(tables)
     fields = (ctypes.c_uint16 * 3)(*rule.fields)

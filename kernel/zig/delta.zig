@@ -9,9 +9,9 @@
 const std = @import("std");
 const block = @import("block.zig");
 const budget_file = @import("budget.zig");
-const catalogue = @import("catalogue.zig");
 const changes = @import("changes.zig");
 const narrow = @import("narrow.zig");
+const room_file = @import("room.zig");
 const section = @import("section.zig");
 const since_file = @import("since.zig");
 const sparse = @import("sparse.zig");
@@ -20,10 +20,12 @@ const visible = @import("visible.zig");
 const wire_section = @import("wire_section.zig");
 const Changed = since_file.Changed;
 const Head = @import("head.zig").Head;
-const Heap = @import("heap.zig").Heap;
 const Item = block.Item;
+const Room = room_file.Room;
 const Sight = visible.Sight;
 const Since = since_file.Since;
+const below = room_file.below;
+const clip = room_file.clip;
 
 pub const Cursor = extern struct {
     /// Table (by position in the catalogue) and entity index where the next chunk begins.
@@ -440,82 +442,4 @@ pub fn collectDirty(
         }
     }
     return bitmaps;
-}
-
-/// What one list of a table's rows may weigh, so that all lists together keep the budget.
-const Room = struct {
-    bytes: u64,
-    /// Of any row, and for each byte of its texts.
-    row: u64,
-    text: u64,
-    spec: *const catalogue.Table,
-    heap: *const Heap,
-    table: *const view.TableView,
-
-    fn of(spec: *const catalogue.Table, heap: *const Heap, in: *const view.TableView, base: u64, left: u32) Room {
-        // An inserted row is its cells, a generation and a few bits of its name: `row` is above that.
-        var row: u64 = 8;
-        var strings: u64 = 0;
-        for (spec.visible()) |*field| {
-            if (field.type == .string) strings += 1 else row += field.width;
-        }
-        row += 2 * strings; // LEB128 of a length
-        // Of changed rows each column may name its own, so their lists are cut at half. Columns of strings are
-        // another third, and share that: what is long in one may be short in the next.
-        const lists: u64 = if (base == 0) 1 else if (strings == 0) 2 else 3;
-        return .{
-            .bytes = if (left == 0) std.math.maxInt(u64) else left,
-            .row = row * lists,
-            .text = if (strings == 0 or left == 0) 0 else if (base == 0) 1 else lists * strings,
-            .spec = spec,
-            .heap = heap,
-            .table = in,
-        };
-    }
-
-    /// For rows that are named only.
-    fn withoutTexts(room: Room) Room {
-        var bare = room;
-        bare.text = 0;
-        return bare;
-    }
-
-    fn needs(room: *const Room, row: u32) u64 {
-        if (room.text == 0) return room.row;
-        var bytes: u64 = 0;
-        for (room.spec.visible(), room.table.columns[0..room.spec.shown]) |*field, buffer| {
-            if (field.type != .string) continue;
-            bytes += room.heap.get(@as([*]const u64, @ptrCast(buffer.data.ptr))[row]).len;
-        }
-        return room.row + room.text * bytes;
-    }
-
-    /// How many of the first items there is room for: one at least.
-    fn rows(room: *const Room, items: []const Item) usize {
-        if (room.text == 0) return @intCast(@min(items.len, @max(1, room.bytes / room.row)));
-        var used: u64 = 0;
-        for (items, 0..) |item, n| {
-            used += room.needs(item.row);
-            if (used > room.bytes and n > 0) return n;
-        }
-        return items.len;
-    }
-};
-
-/// Keep the items from `from` on for which there is room, pulling `end` in to where they stop.
-fn clip(list: *[]const Item, from: u32, room: Room, end: *u64) void {
-    var items = list.*;
-    while (items.len > 0 and items[0].index < from) items = items[1..];
-    const rows_max = room.rows(items);
-    if (items.len > rows_max) {
-        end.* = @min(end.*, items[rows_max].index);
-        items = items[0..rows_max];
-    }
-    list.* = items;
-}
-
-fn below(items: []const Item, end: u64) []const Item {
-    var n = items.len;
-    while (n > 0 and items[n - 1].index >= end) n -= 1;
-    return items[0..n];
 }

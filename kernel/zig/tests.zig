@@ -27,6 +27,7 @@ comptime {
     _ = @import("heap.zig");
     _ = @import("in_step.zig");
     _ = @import("inbox.zig");
+    _ = @import("interest_test.zig");
     _ = @import("journal.zig");
     _ = @import("key_index.zig");
     _ = @import("nearby.zig");

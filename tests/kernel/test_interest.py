@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ecsnet._kernel.audiences import Audiences, Profile, Rule
+from ecsnet._kernel.audiences import Audiences, HistoryGone, Profile, Rule
 from ecsnet._kernel.kernel import KernelStore
 from ecsnet._kernel.pin import Pin
-from ecsnet.errors import NoRowError, StaleEntityError
+from ecsnet.errors import ArgumentError, LimitExceededError, NoRowError, StaleEntityError
 from ecsnet.schema import Schema, loads
 from tests.kernel.interest_model import InterestModel, ModelAudience
 
@@ -507,3 +507,109 @@ def test_budgets_made_rows_wait_in_those_worlds() -> None:
         test_with_a_budget_rows_wait_whole_and_not_too_long(game)
         waited += game.waited
     assert waited > 50
+
+
+def one_seen() -> tuple[KernelStore, Audiences, int, int]:
+    """A store with one entity, and an audience that is shown it."""
+    kernel = new_store()
+    kernel.begin()
+    key = kernel.spawn(1, [])
+    kernel.commit()
+    kernel.publish(1)
+    audiences = Audiences(kernel, [Profile.of_role(SCHEMA, "player")], [Rule("owned")])
+    return kernel, audiences, audiences.open(0, owner=1), key
+
+
+def test_what_came_and_went_is_remembered_until_it_is_settled() -> None:
+    kernel, audiences, handle, key = one_seen()
+    audiences.update(kernel.acquire())
+    owner = kernel.shape(0, (0,))
+    for version in range(2, 6):
+        kernel.begin()
+        kernel.update(owner, key, (version % 2,))
+        kernel.commit()
+        kernel.publish(version)
+        audiences.update(kernel.acquire())
+    pin = kernel.acquire()
+    assert audiences.statistics(handle).entries == 4
+    before = audiences.delta(pin, handle, 2)
+
+    audiences.settle(handle, 3)
+
+    assert audiences.statistics(handle).entries == 2
+    assert audiences.delta(pin, handle, 3).rows == before.rows == 1
+    with pytest.raises(HistoryGone):
+        audiences.delta(pin, handle, 2)
+    told = audiences.deltas(pin, np.array([handle] * 2, np.uint32), np.array([2, 3], np.uint64))
+    assert told.lengths[0] == -1
+    assert told.lengths[1] == len(audiences.delta(pin, handle, 3).block)
+
+
+def test_an_audience_that_did_not_see_a_version_is_told_nothing_of_it() -> None:
+    kernel, audiences, handle, key = one_seen()
+    early = kernel.acquire()
+    with pytest.raises(ArgumentError):
+        audiences.delta(early, handle, 0)
+    audiences.update(early)
+    kernel.begin()
+    kernel.update(kernel.shape(0, (0,)), key, (2,))
+    kernel.commit()
+    kernel.publish(2)
+    pin = kernel.acquire()
+
+    for refused in (audiences.delta, lambda pin, handle, base: audiences.digest(pin, handle)):
+        with pytest.raises(ArgumentError):
+            refused(pin, handle, 1)
+    audiences.update(pin)
+    with pytest.raises(ArgumentError):
+        audiences.update(early)
+    with pytest.raises(ArgumentError):
+        audiences.delta(pin, handle, 3)
+    assert audiences.delta(pin, handle, 1).rows == 1
+
+
+def test_a_handle_that_was_closed_names_nobody() -> None:
+    _, audiences, handle, _ = one_seen()
+    audiences.close(handle)
+
+    for refused in (audiences.close, audiences.pending, audiences.statistics):
+        with pytest.raises(ArgumentError, match="not open"):
+            refused(handle)
+    assert audiences.open(0) == handle
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        Rule("always"),
+        Rule("always", (999,)),
+        Rule("near", (IDS["place"],), (0, 1), 0.0, 1.0),
+        Rule("near", (IDS["place"],), (0, 1), 2.0, 1.0),
+        Rule("near", (IDS["place"],), (0, 1), 1.0, float("inf")),
+        Rule("near", (IDS["place"],), (0,), 1.0, 1.0),
+        Rule("near", (IDS["place"],), (0, 9), 1.0, 1.0),
+        Rule("near", (IDS["health"],), (0, 1), 1.0, 1.0),
+        Rule("near", (IDS["item"],), (0, 1), 1.0, 1.0),
+        Rule("related", (IDS["place"],), (0,)),
+        Rule("related", (), ()),
+        Rule("query", ()),
+    ],
+)
+def test_a_rule_that_does_not_fit_the_schema_is_refused(rule: Rule) -> None:
+    with pytest.raises(ArgumentError):
+        Audiences(new_store(), [Profile.of_role(SCHEMA, "player")], [rule])
+
+
+def test_what_one_client_may_look_at_is_bounded() -> None:
+    _, audiences, handle, _ = one_seen()
+    for call in (audiences.focus, audiences.reveal):
+        with pytest.raises(LimitExceededError):
+            call(handle, np.zeros(5000, np.uint64))
+    with pytest.raises(ArgumentError):
+        audiences.found(0, [1])
+    with pytest.raises(ArgumentError):
+        audiences.budget(handle, 100, 0)
+    with pytest.raises(LimitExceededError):
+        Audiences(new_store(), [Profile(frozenset({0}))], [Rule("owned")] * 33)
+    with pytest.raises(ArgumentError):
+        Audiences(new_store(), [], [])
