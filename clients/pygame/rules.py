@@ -28,6 +28,7 @@ from ecsnet import (
     u16,
     u64,
 )  # fmt: skip
+from ecsnet.interest import always, near, owned, related
 
 ARENA: Final = 1800.0
 """Edge of the square that the game is played in; its corner is (0, 0)."""
@@ -49,14 +50,14 @@ class Kind(IntEnum):
 
 
 class Body(Component, spatial=["x", "y"]):
-    x: f32 = field(default=0.0)
-    y: f32 = field(default=0.0)
-    facing: f32 = field(default=0.0)  # radians
+    x: f32 = field(default=0.0, quantize=0.05)
+    y: f32 = field(default=0.0, quantize=0.05)
+    facing: f32 = field(default=0.0, quantize=0.005)  # radians
 
 
 class Motion(Component):
-    x: f32 = field(default=0.0)  # a second
-    y: f32 = field(default=0.0)
+    x: f32 = field(default=0.0, quantize=0.5)  # a second
+    y: f32 = field(default=0.0, quantize=0.5)
 
 
 class Helm(Component):
@@ -70,7 +71,6 @@ class Helm(Component):
 class Ship(Component):
     name: string = field(length=24, default="")
     hue: u16 = field(default=0, maximum=359)
-    score: u16 = field(default=0)
 
 
 class Health(Component):
@@ -97,6 +97,18 @@ class Item(Table):
     holder: ref = field(to="entities.id", on_delete="cascade")
 
 
+class Blip(Table):
+    """What everybody is told of every ship, however far away: who, how good, and roughly where."""
+
+    id: u64 = auto()
+    ship: ref = field(to="entities.id", on_delete="cascade")
+    name: string = field(length=24, default="")
+    hue: u16 = field(default=0, maximum=359)
+    score: u16 = field(default=0)
+    x: f32 = field(default=0.0, quantize=10.0)
+    y: f32 = field(default=0.0, quantize=10.0)
+
+
 class Hit(Event):
     target: ref = field(to="entities.id")
     x: f32
@@ -114,22 +126,27 @@ class Taken(Event):
     kind: enum[Kind]
 
 
-schema = ecsnet.Schema("skirmish", "1.0.0", Body, Motion, Helm, Ship, Health, Gun, Shot, Loot, Item, Hit, Blast, Taken)
-world = ecsnet.World(schema, hz=30)
+components = (Body, Motion, Helm, Ship, Health, Gun, Shot, Loot)
+schema = ecsnet.Schema("skirmish", "1.0.0", *components, Item, Blip, Hit, Blast, Taken)
+
+SIGHT: Final = 820.0
+"""How far a player sees: the window's half diagonal and some."""
+
+# What each player is sent: the own ship, what is near it, what those carry, and a blip of everybody.
+world = ecsnet.World(
+    schema,
+    hz=30,
+    interest=[owned(), near(Body, radius=SIGHT), related(Item.holder), always(Blip)],
+)
 
 
 @world.on_join
 def enter(tx: Transaction, client: Client) -> Entity:
     x, y = somewhere(tx)
-    return tx.spawn(
-        Body(x=x, y=y),
-        Motion(),
-        Helm(),
-        Ship(name=client.name[:24], hue=int(tx.random.integers(360))),
-        Health(),
-        Gun(),
-        owner=client,
-    )
+    name, hue = client.name[:24], int(tx.random.integers(360))
+    ship = tx.spawn(Body(x=x, y=y), Motion(), Helm(), Ship(name=name, hue=hue), Health(), Gun(), owner=client)
+    tx.insert(Blip(ship=ship, name=name, hue=hue, x=x, y=y))
+    return ship
 
 
 @world.on_leave
@@ -228,8 +245,8 @@ def strike(tx: Transaction) -> None:
         health.hp[target] = FULL_HP
     gone = shots.entity[over].copy()
     for shooter in scorers:
-        if shooter in tx:
-            tx[shooter, Ship.score] = min(0xFFFF, tx[shooter, Ship.score] + 1)
+        for blip in tx.query(Blip).where(Blip.ship == shooter).key.tolist():
+            tx[blip, Blip.score] = min(0xFFFF, tx[blip, Blip.score] + 1)
     tx.despawn(gone)
 
 
@@ -252,6 +269,16 @@ def pick_up(tx: Transaction) -> None:
         tx.insert(Taken(who=holder, kind=kind))
     for lying in taken:
         tx.despawn(lying)
+
+
+@world.system(every=10)
+def blink(tx: Transaction) -> None:
+    (blip,) = tx.query(Blip)
+    ships = tx.query(Ship, Body)
+    _, body = ships
+    order = np.argsort(ships.entity)
+    rows = order[np.searchsorted(ships.entity, blip.ship, sorter=order)]
+    blip.x, blip.y = body.x[rows], body.y[rows]
 
 
 @world.system(every=15)

@@ -19,6 +19,7 @@ from rules import (
     FULL_HP,
     SHIP_RADIUS,
     Blast,
+    Blip,
     Body,
     Gun,
     Health,
@@ -276,24 +277,20 @@ class Screen:
 
     def _hud(self, view: "ecsnet.View", where: dict[int, list[float]], me: int, now_s: float, status: str) -> None:
         width, height = self._surface.get_size()
-        ships = view.query(Ship, Health)
-        ship, health = ships
-        entities = ships.entity.tolist()
-        order = sorted(range(len(entities)), key=lambda number: (-int(ship.score[number]), entities[number]))
-        self._panel(pygame.Rect(width - 236, 16, 220, 34 + 24 * min(8, len(order))))
+        (blip,) = view.query(Blip)
+        blips = list(zip(blip.ship.tolist(), blip.name, blip.hue.tolist(), blip.score.tolist(), strict=True))
+        best = sorted(blips, key=lambda one: (-one[3], one[0]))[:8]
+        self._panel(pygame.Rect(width - 236, 16, 220, 34 + 24 * len(best)))
         self._surface.blit(self._small.render("SCORE", True, FAINT), (width - 222, 24))
-        for line, number in enumerate(order[:8]):
+        for line, (ship, name, hue, points) in enumerate(best):
             y = 46 + 24 * line
-            pygame.draw.circle(self._surface, _hue(int(ship.hue[number])), (width - 214, y + 8), 5)
-            mine = entities[number] == me
-            self._surface.blit(
-                self._middle.render(str(ship.name[number]), True, INK if mine else FAINT), (width - 200, y)
-            )
-            score = self._middle.render(str(int(ship.score[number])), True, INK)
+            pygame.draw.circle(self._surface, _hue(hue), (width - 214, y + 8), 5)
+            self._surface.blit(self._middle.render(str(name), True, INK if ship == me else FAINT), (width - 200, y))
+            score = self._middle.render(str(points), True, INK)
             self._surface.blit(score, (width - 32 - score.get_width(), y))
 
         self._panel(pygame.Rect(width // 2 - 180, height - 92, 360, 76))
-        hp = int(health.hp[entities.index(me)]) if me in entities else 0
+        hp = int(view[me, Health.hp]) if me in view else 0
         bar = pygame.Rect(width // 2 - 164, height - 80, 328, 12)
         pygame.draw.rect(self._surface, (36, 42, 74), bar, border_radius=6)
         if hp:
@@ -313,10 +310,13 @@ class Screen:
         side = 150
         chart = pygame.Rect(16, height - side - 16, side, side)
         self._panel(chart)
-        for entity, x, y in [(entity, *where[entity][:2]) for entity in entities if entity in where]:
-            at = (chart.x + int(x / ARENA * side), chart.y + int(y / ARENA * side))
-            colour = _hue(int(ship.hue[entities.index(entity)]))
-            pygame.draw.circle(self._surface, INK if entity == me else colour, at, 4 if entity == me else 3)
+        for ship, hue, x, y in zip(
+            blip.ship.tolist(), blip.hue.tolist(), blip.x.tolist(), blip.y.tolist(), strict=True
+        ):
+            # Exactly where it is seen, roughly where it is not.
+            near_x, near_y, _ = where.get(ship, (x, y, 0.0))
+            at = (chart.x + int(near_x / ARENA * side), chart.y + int(near_y / ARENA * side))
+            pygame.draw.circle(self._surface, INK if ship == me else _hue(hue), at, 4 if ship == me else 3)
         if status:
             self._surface.blit(self._small.render(status, True, FAINT), (18, 18))
         keys = "WASD fly   mouse aims and fires   1 medkit   2 overdrive"

@@ -48,7 +48,7 @@ def test_a_fight_in_virtual_time_comes_out_the_same_for_everybody(
     game: None, ecsnet_cluster: Callable[..., Cluster]
 ) -> None:
     from bots import Bot
-    from rules import Blast, Hit, Item, Ship, world
+    from rules import Blast, Blip, Hit, Item, world
 
     cluster = ecsnet_cluster(world, clients=4, profile="bad-wifi", seed=11)
     bots: dict[Player, Bot] = {}
@@ -63,13 +63,13 @@ def test_a_fight_in_virtual_time_comes_out_the_same_for_everybody(
     cluster.assert_converged()
 
     view = cluster.players[0].view
-    (ship,) = view.query(Ship)
-    assert len(ship.score) == 4
+    (blip,) = view.query(Blip)
+    assert len(blip.score) == 4
     assert any(isinstance(event, Hit) for event in told)
     assert view.query(Item).count() > 0, "somebody carries something"
     # Each of the four is told each of them; what a player could not be told is none of these.
     blasts = sum(isinstance(event, Blast) for event in told)
-    assert int(ship.score.sum()) * 4 >= blasts > 0
+    assert int(blip.score.sum()) * 4 >= blasts > 0
 
 
 def test_a_simulated_players_screen_can_be_drawn(game: None, ecsnet_cluster: Callable[..., Cluster]) -> None:
