@@ -29,10 +29,11 @@ __all__ = ["always", "check_rules", "near", "owned", "query_of", "related", "whe
 
 
 def always(*tables: "str | type[Row]", roles: Sequence[str] | None = None) -> InterestRule:
-    """Every row of these tables. Of components: all entities that have one, with all that they have.
+    """Every row of these tables, and nothing else of the entities that have them: that there is somebody with a score
+    does not tell where. Each costs every client a look at all of its rows in each version: for tables of few rows.
 
     Args:
-        tables: by class or by name; "entities" is all there are.
+        tables: by class or by name; "entities" is all there are, without their components.
         roles: whom the rule is for; None is every role.
     """
     return InterestRule("always", tables=tuple(_table(table) for table in tables), roles=_roles(roles))
