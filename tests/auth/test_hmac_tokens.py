@@ -5,7 +5,7 @@ import string
 from dataclasses import dataclass
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from ecsnet.auth import Account, HmacTokens, Login
@@ -121,6 +121,7 @@ def test_no_change_of_a_token_is_believed(data: st.DataObject) -> None:
     token = tokens.issue(ADA, GAME)
     at = data.draw(st.integers(0, len(token) - 1))
     other = data.draw(st.sampled_from(string.ascii_letters + string.digits + "-_.=\n"))
+    assume(other != token[at])
     changed = token[:at] + other + token[at + 1 :]
     try:
         account = tokens.verify(changed, GAME)
@@ -128,9 +129,8 @@ def test_no_change_of_a_token_is_believed(data: st.DataObject) -> None:
         return
     # The last letter of a MAC has two bits that say nothing.
     assert account == ADA and at == len(token) - 1
-    if changed != token:
-        with pytest.raises(TokenError, match="used before"):
-            tokens.verify(token, GAME)
+    with pytest.raises(TokenError, match="used before"):
+        tokens.verify(token, GAME)
 
 
 @given(st.one_of(st.binary(max_size=200), st.text(max_size=100), st.just(b"a" * (TOKEN_BYTES_MAX + 1))))
