@@ -206,7 +206,7 @@ def test_what_no_permission_covers_never_changes(
                 turned[rng.randrange(len(turned))] ^= 1 << rng.randrange(8)
                 data = bytes(turned)
             with store.view() as view:
-                before = held(view)
+                before, version = held(view), view.version
             tx = store.transaction()
             try:
                 permissions.apply(tx, client, schema[write.table].id, data)
@@ -220,6 +220,8 @@ def test_what_no_permission_covers_never_changes(
                 event(f"refused: {outcome.code.name}")
             with store.view() as view:
                 after = held(view)
+                if view.version != version:
+                    before["said"] = {}  # rows of an event are gone with the next version, whoever makes it
             deleted = {
                 (table, key) for table, operation, _, _, key in changes(schema, before, after) if operation == "delete"
             }
