@@ -437,6 +437,8 @@ PEER_HANDSHAKE_NS_MAX: Final = 5 * NS_PER_S
 """A node that was dialled, or that dials, says who it is within this."""
 
 PEER_PING_NS: Final = 3 * NS_PER_S
+"""How often a node that has nothing to say to another shows that it is there: as between client and node."""
+
 PEER_SILENCE_NS_MAX: Final = 10 * NS_PER_S
 """As between client and node: three pings may be lost."""
 
@@ -447,6 +449,8 @@ PEER_FRAMES_IN_FLIGHT_MAX: Final = 8
 """Deltas on their way that are not acked: at 60 ticks a second and 100 ms there and back, six are."""
 
 PEER_WAITING_FRAMES_MAX: Final = 2 * PEER_FRAMES_IN_FLIGHT_MAX
+"""Frames of one node that wait for what another wrote before them. Twice what one may have sent."""
+
 PEER_WAITING_BYTES_MAX: Final = 8 << 20
 """What came of one node and waits for what another wrote before it. Twice what one may have sent."""
 
