@@ -16,27 +16,23 @@ import hashlib
 import logging
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ecsnet._kernel.in_step import Tick as InStepTick
-from ecsnet._kernel.kernel import HistoryGone
 from ecsnet.auth.account import PLAYER, Account, Authenticate, Login, audience_of
 from ecsnet.authority.audiences import Audience, Audiences
 from ecsnet.authority.batch import Batch
-from ecsnet.authority.blocks import NO_DIGEST, Blocks, Digest
 from ecsnet.authority.datagram_link import DatagramLink
 from ecsnet.authority.event_log import EventLog, tells_of_events
+from ecsnet.authority.fan_out import FanOut
 from ecsnet.authority.head import Head
-from ecsnet.authority.in_step import STEADY_DELTAS, InStep
+from ecsnet.authority.in_step import InStep
 from ecsnet.authority.link import Link, Transmit
 from ecsnet.authority.logins import Logins, Refusal
 from ecsnet.authority.noted import Noted
-from ecsnet.authority.own_deltas import Asked, add_own
 from ecsnet.authority.peering import Peering, PeeringSettings
+from ecsnet.authority.reports import AuthorityStatistics, Observer, TickReport
 from ecsnet.authority.resuming import going_on
 from ecsnet.authority.sessions import Session, Sessions, hash_of_key
 from ecsnet.authority.step import ACCEPTED, Step
@@ -68,7 +64,6 @@ from ecsnet.session.server import (
     Offer,
     Outcome,
     PeerLeft,
-    PendingCommand,
     ResumeReceived,
     ServerSession,
 )
@@ -82,74 +77,6 @@ from ecsnet.world import Client, World
 log = logging.getLogger("ecsnet.authority")
 
 _ACK = int(Kind.ACK)
-
-
-@dataclass(frozen=True, slots=True)
-class TickReport:
-    """What one tick did. `version` is None if nothing changed, or publication is deferred by views that are held."""
-
-    tick: Tick
-    version: Version | None
-    commands: int
-    systems_failed: int
-
-
-class Observer(Protocol):
-    """Told what the game's functions did, each right after its own transaction, in the order in which they ran. For
-    simulations and recordings: it must not touch the store."""
-
-    def joined(self, tick: Tick, client: Client) -> None:
-        """`on_join` was committed."""
-
-    def left(self, tick: Tick, client: Client) -> None:
-        """The session is gone; `client.entity` is what it had."""
-
-    def command(self, tick: Tick, client: Client, command: PendingCommand, outcome: Outcome) -> None:
-        """A command has its outcome."""
-
-    def system(self, tick: Tick, name: str, ok: bool) -> None:
-        """A system ran; if not `ok` it raised, and its transaction was undone."""
-
-
-@dataclass(frozen=True, slots=True)
-class AuthorityStatistics:
-    """Counts since the start; but `links`, `sessions` and, among those, `away` are of now, and `staleness` says how
-    many versions are committed and not yet published, because views that somebody holds defer it. `joins` are of new
-    sessions, `resumes` of those that came back, `resumes_in_place` those of them that were
-    to be sent only what they had missed."""
-
-    tick: Tick
-    version: Version
-    staleness: int
-    epoch: Epoch
-    links: int
-    sessions: int
-    away: int
-    joins: int
-    resumes: int
-    resumes_in_place: int
-    leaves: int
-    links_failed: int
-    links_too_slow: int
-    commands_accepted: int
-    commands_rejected: int
-    commands_superseded: int
-    commands_failed: int
-    systems_failed: int
-    hooks_failed: int
-    deltas_encoded: int
-    deltas_encoded_bytes: int
-    deltas_shared: int
-    digests_computed: int
-    full_syncs: int
-    bytes_sent: int
-    sync_bytes_sent: int
-    bytes_received: int
-    frames_received: int
-    logins_refused: int
-    """Strangers whom `authenticate` turned away."""
-    logins_failed: int
-    """Of whom it raised something else than `Reject`, or gave no account."""
 
 
 class Authority:
@@ -240,12 +167,21 @@ class Authority:
             self._events = EventLog(self.epoch, self.version)
             self.store.follow_events(self._events.add)
         self._digest_window = 0
+        self._in_step = InStep()
+        self._fan_out = FanOut(
+            self._head,
+            self._audiences,
+            self._events,
+            self._in_step,
+            features=self._offer.features,
+            window_of=self._window_of,
+            part=self._part_soon,
+        )
         self._sessions_table = world.schema.table("sessions")
         self._entity_field = world.schema["sessions.entity"]
         self._session_rows = (b"", b"")
         """Keys and entities of the sessions' rows as they were looked at last: in most ticks nobody gets another."""
         self._links: dict[int, Link] = {}
-        self._in_step = InStep()
         self._sessions = Sessions()
         self._joining: list[Link] = []
         self._leaving: list[Session] = []
@@ -647,73 +583,7 @@ class Authority:
         Nothing has happened until then; asking again gives it again, cut from the newest version.
         """
         self._refresh()
-        version = self._head.version
-        batch = Batch(self.epoch, version, self._head.tick)
-        events_end = self._events.end_of(version) if self._events is not None else 0
-        cuts: dict[tuple[Blocks, Version, bool, bool], tuple[int, int, Digest] | None] = {}
-        last_key: tuple[Blocks, Version, bool, bool] | None = None
-        cut: tuple[int, int, Digest] | None = None
-        rest = batch.rest
-        in_step_compressed = self._offer.features & COMPRESSION != 0
-        self._in_step.add_to(
-            batch,
-            InStepTick(version, now_ns, self._digest_window, events_end),
-            lambda kind: self._cut_for(
-                batch,
-                self._audiences.shared_by(kind.group).blocks,
-                Version(kind.base),
-                kind.wants_digest,
-                in_step_compressed,
-            ),
-        )
-        own: list[Asked] = []
-        for link in self._links.values():
-            if link.row is not None:
-                continue
-            if not self._is_plain(link):
-                link.steady = 0
-                if not link.cut and link.wants(now_ns):
-                    rest.append(link)
-                continue
-            base, audience = link.base, link.audience
-            if base >= version or not link.window.has_room_for_delta(now_ns):
-                continue
-            told = link.event_next
-            before: tuple[bytes, ...] = ()
-            if told is not None and told < events_end:
-                if link.misses_events:
-                    self._part_soon(link, now_ns)
-                    continue
-                before = self._event_frames(link, told, events_end)
-            window = self._window_of(audience)
-            if audience.own and base != EMPTY_VERSION:
-                own.append(Asked(link, before, window))
-                continue
-            wants_digest = window != link.digest_window
-            key = (audience.blocks, base, wants_digest, link.server.features & COMPRESSION != 0)
-            if key != last_key:
-                # The next link most likely wants the same.
-                last_key = key
-                if key not in cuts:
-                    cuts[key] = self._cut_for(batch, *key)
-                cut = cuts[key]
-            if cut is None:
-                rest.append(link)
-                continue
-            block, length, digest = cut
-            batch.add(
-                link,
-                base=base,
-                digest=digest,
-                window=window if wants_digest else None,
-                block=block,
-                offset=0,
-                length=length,
-                before=before,
-            )
-        if own:
-            add_own(batch, self._audiences, own, now_ns)
-        return batch
+        return self._fan_out.deltas(self._links.values(), self.epoch, now_ns)
 
     def work_before_sending(self, now_ns: int) -> Callable[[], None] | None:
         """What a driver may call on another thread after a tick, and before `deltas_to_send`, while its own goes on: to
@@ -725,95 +595,12 @@ class Authority:
         if self._audiences.own < AUDIENCES_OFF_LOOP_MIN:
             return None
         self._refresh()
-        version = self._head.version
-        return self._audiences.work(
-            [
-                (link.audience, link.base)
-                for link in self._links.values()
-                if link.audience.own and self._is_plain(link) and EMPTY_VERSION < link.base < version
-            ]
-        )
+        return self._fan_out.work(self._links.values())
 
     def record_batch(self, batch: Batch, taken: NDArray[np.int32], now_ns: int) -> None:
         """What came of a batch, by entry: how many bytes its place took (0: nothing now), or less than nothing where
         the connection is gone. Of a frame that was begun the rest follows before anything else."""
-        version, tick = batch.version, batch.tick
-        assert len(taken) == len(batch)
-        first = self._in_step.record(batch, taken)
-        counts = taken[first:].tolist()
-        for number, count in enumerate(counts, first):
-            link, window = batch.links[number], batch.windows[number]
-            if count < 0:
-                continue
-            if number in batch.before:
-                end = 0
-                for frame in batch.before[number]:
-                    if count > end:
-                        link.record_event(len(frame))
-                    end += len(frame)
-                count = max(0, count - end)
-                link.steady = 0
-            if count == 0:
-                link.record_blocked(now_ns)
-                continue
-            link.record_delta(version, batch.delta_length(number), now_ns, window)
-            link.server.tick = tick
-            link.steady += 1
-            # Those in step are sent the same bytes, so they all read what this node writes.
-            shares = not link.audience.own and link.server.features == self._offer.features
-            if link.steady >= STEADY_DELTAS and link.keeps_up and shares:
-                self._in_step.take(link, link.audience.group)
-
-    def _event_frames(self, link: Link, told: int, end: int) -> tuple[bytes, ...]:
-        """A link's messages of event rows `[told, end)`."""
-        log, session = self._events, link.server.session
-        assert log is not None
-        return tuple(log.frames(number).frame(session, number - link.event_origin + 1) for number in range(told, end))
-
-    @staticmethod
-    def _is_plain(link: Link) -> bool:
-        """Whether all that there may be to say is an ordinary delta, and a hub is there to send it."""
-        server = link.server
-        return (
-            link.live
-            and not link.cut
-            and link.place is not None
-            and not server.frames
-            and link.is_plain
-            and not server.closed
-        )
-
-    def _window_of(self, audience: Audience) -> int:
-        """Digests go once a window. Where each audience needs one of its own, not all in one tick."""
-        if self.digest_every_version or not audience.own:
-            return self._digest_window
-        assert audience.handle is not None
-        return (self._head.tick + audience.handle) // self.world.hz
-
-    def _part_soon(self, link: Link, now_ns: int) -> None:
-        """The link was too slow for its event rows. It may have room again, and is told goodbye."""
-        link.blocked_since_ns = None
-        self._arm_at(now_ns)
-
-    def _cut_for(
-        self, batch: Batch, blocks: Blocks, base: Version, wants_digest: bool, compressed: bool
-    ) -> tuple[int, int, Digest] | None:
-        """The block from `base` in a batch, its length and its digest. None where it is no ordinary delta: a full sync,
-        one in chunks, or one whose digest is not to be had."""
-        if base == EMPTY_VERSION:
-            return None
-        digest = NO_DIGEST
-        try:
-            cut = blocks.delta(base)
-        except HistoryGone:
-            return None
-        if wants_digest:
-            digest = blocks.digest_in(self._digest_window)
-        if cut is None or (wants_digest and digest == NO_DIGEST):
-            return None
-        if compressed:
-            cut = blocks.compressed(cut)
-        return batch.add_block(cut.block), len(cut.block), digest
+        self._fan_out.record(batch, taken, now_ns)
 
     def links_to_close(self) -> list[Link]:
         """Links that the driver is to cut now, and then to report by `close_link`."""
@@ -845,6 +632,18 @@ class Authority:
         link.record_blocked(now_ns)
 
     # --- inside ------------------------------------------------------------------------------------------------------
+
+    def _window_of(self, audience: Audience) -> int:
+        """Digests go once a window. Where each audience needs one of its own, not all in one tick."""
+        if self.digest_every_version or not audience.own:
+            return self._digest_window
+        assert audience.handle is not None
+        return (self._head.tick + audience.handle) // self.world.hz
+
+    def _part_soon(self, link: Link, now_ns: int) -> None:
+        """The link was too slow for its event rows. It may have room again, and is told goodbye."""
+        link.blocked_since_ns = None
+        self._arm_at(now_ns)
 
     def _drain(self, link: Link, now_ns: int) -> None:
         while (event := link.server.next_event()) is not None:

@@ -13,8 +13,7 @@ from collections.abc import Callable
 import numpy as np
 
 from ecsnet.auth.account import waits
-from ecsnet.authority import Authority, TickReport
-from ecsnet.authority.core import Observer
+from ecsnet.authority import Authority, Observer, TickReport
 from ecsnet.errors import ArgumentError
 from ecsnet.ids import Version
 from ecsnet.sim.checkers import Checkers

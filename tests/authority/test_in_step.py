@@ -257,7 +257,7 @@ def test_a_run_is_the_same_whoever_is_in_step(monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setattr(InStep, "record", counted)
     monkeypatch.setattr("ecsnet.authority.link.STEADY_DELTAS", 1)
-    monkeypatch.setattr("ecsnet.authority.core.STEADY_DELTAS", 1)
+    monkeypatch.setattr("ecsnet.authority.fan_out.STEADY_DELTAS", 1)
     with_it = run_scenario(scenario, Game(games.world, play=steer_seldom))
 
     assert deltas > 50
