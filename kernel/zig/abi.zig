@@ -30,6 +30,7 @@ const limits = @import("limits.zig");
 const operations = @import("operations.zig");
 const prepared = @import("prepared.zig");
 const queue = @import("queue.zig");
+const sets = @import("sets.zig");
 const stamps = @import("stamps.zig");
 const stamps_cut = @import("stamps_cut.zig");
 const view = @import("view.zig");
@@ -524,10 +525,10 @@ pub fn side(store: *Store, slot: i32, table: u16) error{ UnknownTable, BadArgume
 export fn ecs_view_touched(store: *Store, slot: u32, base: u64, tables: [*]u16) i32 {
     const s = slotAt(store, slot) catch |err| return failure.code(err);
     if (base > s.version) return failure.code(error.BadArgument);
-    if (base < s.version and !delta.reaches(s, base)) return failure.code(error.HistoryGone);
+    if (base < s.version and !sets.reaches(s, base)) return failure.code(error.HistoryGone);
     var n: u31 = 0;
     for (store.head.tables, 0..) |*table, number| {
-        if (!delta.touched(s, base, number)) continue;
+        if (!sets.touched(s, base, number)) continue;
         tables[n] = table.spec.id;
         n += 1;
     }

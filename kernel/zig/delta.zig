@@ -8,11 +8,11 @@
 
 const std = @import("std");
 const block = @import("block.zig");
-const budget_file = @import("budget.zig");
-const changes = @import("changes.zig");
+const choice_file = @import("choice.zig");
 const narrow = @import("narrow.zig");
 const room_file = @import("room.zig");
 const section = @import("section.zig");
+const sets_file = @import("sets.zig");
 const since_file = @import("since.zig");
 const sparse = @import("sparse.zig");
 const view = @import("view.zig");
@@ -70,7 +70,7 @@ pub const Encoder = struct {
     /// From now on what is appended is cut of `(base, slot.version]`.
     pub fn begin(encoder: *Encoder, slot: *const view.Slot, base: u64) Error!void {
         if (base > slot.version) return error.BadArgument;
-        if (base != 0 and base < slot.version and !reaches(slot, base)) return error.HistoryGone;
+        if (base != 0 and base < slot.version and !sets_file.reaches(slot, base)) return error.HistoryGone;
         try encoder.since.begin(slot, base);
     }
 
@@ -134,7 +134,7 @@ pub const Encoder = struct {
         if (reference) |r| if (r.version != encoder.since.base or given.budget.at(r.version).len > 0) {
             encoder.reference = null;
         };
-        var choice: budget_file.Choice = .{
+        var choice: choice_file.Choice = .{
             .arena = a,
             .head = head,
             .slot = slot,
@@ -353,93 +353,4 @@ pub fn finishBlock(bytes: []u8, tables: u16, reference: u64) void {
     std.mem.writeInt(u16, bytes[2..4], tables, .little);
     std.mem.writeInt(u32, bytes[4..8], @intCast(bytes.len - block.wire_header_bytes), .little);
     std.mem.writeInt(u64, bytes[8..16], reference, .little);
-}
-
-/// Walk the change sets of `(base, slot.version]`, newest first: those of the ring, then those that were merged. The last one
-/// may begin before `base`.
-pub const Sets = struct {
-    next_set: ?*changes.ChangeSet,
-    oldest_cut: u64,
-    base: u64,
-    /// Beyond the ring.
-    older: []const *changes.ChangeSet,
-    in_ring: bool = true,
-
-    pub fn of(slot: *const view.Slot, base: u64) Sets {
-        return .{ .next_set = slot.newest, .oldest_cut = slot.oldest_cut, .base = base, .older = slot.older };
-    }
-    pub fn next(sets: *Sets) ?*changes.ChangeSet {
-        const set = sets.next_set orelse return null;
-        if (set.version <= sets.base) return null;
-        if (sets.in_ring and set.cut > sets.oldest_cut) {
-            sets.next_set = set.prev;
-            return set;
-        }
-        sets.in_ring = false;
-        sets.next_set = null;
-        if (sets.older.len > 0) {
-            sets.next_set = sets.older[0];
-            sets.older = sets.older[1..];
-        }
-        return set;
-    }
-};
-
-/// Whether the view's change sets cover everything since `base`.
-pub fn reaches(slot: *const view.Slot, base: u64) bool {
-    var sets = Sets.of(slot, base);
-    var reached = false;
-    while (sets.next()) |set| reached = set.version_before <= base;
-    return reached;
-}
-
-/// Whether anything of a table changed in `(base, slot.version]`.
-pub fn touched(slot: *const view.Slot, base: u64, number: usize) bool {
-    var sets = Sets.of(slot, base);
-    while (sets.next()) |set| if (set.of(number)) |changed| if (changed.shown) return true;
-    return false;
-}
-
-pub fn collectKeys(
-    a: std.mem.Allocator,
-    slot: *const view.Slot,
-    base: u64,
-    number: usize,
-    of: *const view.TableView,
-    removed: *std.ArrayList(Item),
-    inserted: *std.ArrayList(Item),
-) error{OutOfMemory}!void {
-    const keys = try since_file.keysSince(a, slot, base, number);
-    removed.* = try since_file.absent(a, of, keys.gone);
-    inserted.* = try since_file.present(a, of, keys.come);
-}
-
-/// By field, for the first `fields` of them, the rows whose cells changed; null where none did.
-pub fn collectDirty(
-    a: std.mem.Allocator,
-    slot: *const view.Slot,
-    base: u64,
-    number: usize,
-    of: *const view.TableView,
-    fields: usize,
-) error{OutOfMemory}![]?[]u64 {
-    const bitmaps = try a.alloc(?[]u64, fields);
-    @memset(bitmaps, null);
-    if (of.rows == 0) return bitmaps;
-    const words = (of.rows + 63) / 64;
-    var sets = Sets.of(slot, base);
-    while (sets.next()) |set| {
-        const changed = set.of(number) orelse continue;
-        for (changed.columns[0..fields], 0..) |*dirty, f| {
-            if (dirty.isEmpty()) continue;
-            const bitmap = bitmaps[f] orelse fresh: {
-                const made = try a.alloc(u64, words);
-                @memset(made, 0);
-                bitmaps[f] = made;
-                break :fresh made;
-            };
-            dirty.orInto(bitmap, of.rows);
-        }
-    }
-    return bitmaps;
 }

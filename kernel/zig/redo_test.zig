@@ -19,6 +19,7 @@ const key_index = @import("key_index.zig");
 const lend = @import("lend.zig");
 const nearby = @import("nearby.zig");
 const redo = @import("redo.zig");
+const sets = @import("sets.zig");
 const spatial = @import("spatial.zig");
 const sweep = @import("sweep.zig");
 const view = @import("view.zig");
@@ -456,7 +457,7 @@ const Life = struct {
         defer store.views.release(slot);
         const shown = &store.views.slots[slot];
         if (shown.version <= life.replica.version) return;
-        const base = if (delta.reaches(shown, life.replica.version)) life.replica.version else 0;
+        const base = if (sets.reaches(shown, life.replica.version)) life.replica.version else 0;
         var cursor: delta.Cursor = .{};
         try life.encoder.cut(&store.head, shown, base, &cursor, 0);
         _ = try life.replica.applyBlocks(base, shown.version, shown.tick, &.{.{ .bytes = life.encoder.out.items, .last = true }});

@@ -8,8 +8,8 @@
 const std = @import("std");
 const block = @import("block.zig");
 const catalogue = @import("catalogue.zig");
-const delta = @import("delta.zig");
 const section = @import("section.zig");
+const sets_file = @import("sets.zig");
 const sparse = @import("sparse.zig");
 const view = @import("view.zig");
 const wire_cells = @import("wire_cells.zig");
@@ -93,13 +93,13 @@ pub const Since = struct {
 
     fn find(since: *Since, number: usize, spec: *const catalogue.Table) error{OutOfMemory}!?*Changed {
         const fields = spec.shown;
-        if (!delta.touched(since.slot, since.base, number)) return null;
+        if (!sets_file.touched(since.slot, since.base, number)) return null;
         const a = since.arena.allocator();
         const of = since.slot.tables[number];
         const changed = try a.create(Changed);
         const keys = try keysSince(a, since.slot, since.base, number);
         const come = try present(a, of, keys.come);
-        const marks = try delta.collectDirty(a, since.slot, since.base, number, of, fields);
+        const marks = try sets_file.collectDirty(a, since.slot, since.base, number, of, fields);
         const columns = try a.alloc(?Column, fields);
         for (marks) |bitmap| if (bitmap) |words_of| {
             for (come.items) |item| words_of[item.row / 64] &= ~(@as(u64, 1) << @intCast(item.row & 63));
@@ -173,7 +173,7 @@ fn countOf(words_of: []const u64) usize {
 pub fn keysSince(a: std.mem.Allocator, slot: *const view.Slot, base: u64, number: usize) error{OutOfMemory}!struct { gone: []const u64, come: []const u64 } {
     var gone: std.ArrayList(u64) = .empty;
     var come: std.ArrayList(u64) = .empty;
-    var sets = delta.Sets.of(slot, base);
+    var sets = sets_file.Sets.of(slot, base);
     while (sets.next()) |set| {
         const changed = set.of(number) orelse continue;
         try gone.appendSlice(a, changed.removed);

@@ -14,8 +14,9 @@
 const std = @import("std");
 const block = @import("block.zig");
 const catalogue = @import("catalogue.zig");
-const delta = @import("delta.zig");
 const limits = @import("limits.zig");
+const sets = @import("sets.zig");
+const since = @import("since.zig");
 const sparse = @import("sparse.zig");
 const stamps = @import("stamps.zig");
 const view = @import("view.zig");
@@ -51,7 +52,7 @@ pub const Cutter = struct {
     /// base 0. `budget` 0 means none; a part has at least one row. Empty where there is nothing to tell.
     pub fn cut(c: *Cutter, cursor: *Cursor, budget: u32) error{ OutOfMemory, HistoryGone, BadArgument }!void {
         if (c.base > c.slot.version) return error.BadArgument;
-        if (c.base != 0 and c.base < c.slot.version and !delta.reaches(c.slot, c.base)) return error.HistoryGone;
+        if (c.base != 0 and c.base < c.slot.version and !sets.reaches(c.slot, c.base)) return error.HistoryGone;
         const start = cursor.*;
         errdefer cursor.* = start;
         c.out.items.len = 0;
@@ -156,14 +157,13 @@ pub const Cutter = struct {
 
     fn marked(c: *Cutter, number: usize, of: *const view.TableView, spec: *const catalogue.Table) error{OutOfMemory}!?Marks {
         if (c.base == 0) return null;
-        const all = try delta.collectDirty(c.arena, c.slot, c.base, number, of, spec.fields.len);
+        const all = try sets.collectDirty(c.arena, c.slot, c.base, number, of, spec.fields.len);
         return .{ .words = all[spec.shown..], .fresh = try c.inserted(number, of) };
     }
 
     fn inserted(c: *Cutter, number: usize, of: *const view.TableView) error{OutOfMemory}![]u64 {
-        var removed: std.ArrayList(block.Item) = .empty;
-        var came: std.ArrayList(block.Item) = .empty;
-        try delta.collectKeys(c.arena, c.slot, c.base, number, of, &removed, &came);
+        const keys = try since.keysSince(c.arena, c.slot, c.base, number);
+        const came = try since.present(c.arena, of, keys.come);
         const words = try c.arena.alloc(u64, (of.rows + 63) / 64);
         @memset(words, 0);
         for (came.items) |item| words[item.row / 64] |= @as(u64, 1) << @intCast(item.row & 63);
@@ -195,8 +195,8 @@ pub const Cutter = struct {
         var dirty: []?[]u64 = &.{};
         var fresh: []u64 = &.{};
         if (c.base != 0) {
-            if (!delta.touched(c.slot, c.base, number)) return 0;
-            dirty = try delta.collectDirty(c.arena, c.slot, c.base, number, of, 2);
+            if (!sets.touched(c.slot, c.base, number)) return 0;
+            dirty = try sets.collectDirty(c.arena, c.slot, c.base, number, of, 2);
             fresh = try c.inserted(number, of);
         }
         var it = sparse.Iterator.from(of.pages(), from);
