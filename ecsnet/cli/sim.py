@@ -5,6 +5,8 @@ import logging
 import sys
 import time
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -239,33 +241,34 @@ def sim(
     if seeds is None and (first_seed is not None or jobs is not None):
         raise ArgumentError("--first-seed and --jobs are for many runs; give --seeds N too, or --seed K for one")
 
-    _quieten()
     from ecsnet.cli.sim_screen import Screen
 
     limit_s = WALL_LIMIT_S if wall_limit is None else wall_limit
     if not limit_s > 0:
         raise ArgumentError(f"--wall-limit is {limit_s:g}; it must be more than 0")
     screen = Screen(as_json)
-    if seeds is not None:
-        if report is not None or compare is not None or trio or seed is not None:
-            raise ArgumentError("--report, --compare, --trio and --seed are for one run; leave them out, or --seeds")
-        ok = _run_many(wanted, seeds, 1 if first_seed is None else first_seed, jobs, limit_s, not no_shrink, screen)
-    elif trio:
-        if report is not None or compare is not None:
-            raise ArgumentError("--trio records nothing to draw; leave --report and --compare out, or --trio")
-        if wall_limit is not None:
-            raise ArgumentError("--trio runs until its virtual time is over; leave --wall-limit out, or --trio")
-        ok = _run_in_trio(wanted, screen)
-    else:
-        others = [] if compare is None else [wanted.with_(profile=compare)]
-        ok = _run([wanted, *others], report, limit_s, not no_shrink, screen)
+    with _quiet():
+        if seeds is not None:
+            if report is not None or compare is not None or trio or seed is not None:
+                raise ArgumentError(
+                    "--report, --compare, --trio and --seed are for one run; leave them out, or --seeds"
+                )
+            ok = _run_many(wanted, seeds, 1 if first_seed is None else first_seed, jobs, limit_s, not no_shrink, screen)
+        elif trio:
+            if report is not None or compare is not None:
+                raise ArgumentError("--trio records nothing to draw; leave --report and --compare out, or --trio")
+            if wall_limit is not None:
+                raise ArgumentError("--trio runs until its virtual time is over; leave --wall-limit out, or --trio")
+            ok = _run_in_trio(wanted, screen)
+        else:
+            others = [] if compare is None else [wanted.with_(profile=compare)]
+            ok = _run([wanted, *others], report, limit_s, not no_shrink, screen)
     if not ok:
         raise typer.Exit(1)
 
 
 def game_of(scenario: "Scenario") -> "Game":
-    """The game that a scenario names. Called here, and in the processes of many runs."""
-    _quieten()
+    """The game that a scenario names."""
     settled = scenario.settled()
     if not settled.world:
         from ecsnet.demo import simulated, varied
@@ -290,12 +293,25 @@ def game_of(scenario: "Scenario") -> "Game":
     )
 
 
-def _quieten() -> None:
-    """What cores and nodes log of a bad network is what was asked for; checkers say what is wrong."""
+def game_of_process(scenario: "Scenario") -> "Game":
+    """The game that a scenario names, in one of the processes of many runs: they are as quiet as the one that asks."""
     logging.getLogger("ecsnet").setLevel(logging.CRITICAL)
+    return game_of(scenario)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """What cores and nodes log of a bad network is what was asked for; checkers say what is wrong."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         # A terminal that lacks a sign shows another; it is no reason to fail.
         sys.stdout.reconfigure(errors="replace")
+    logger = logging.getLogger("ecsnet")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _faults(given: str) -> Any:
@@ -402,7 +418,7 @@ def _run_many(
     tally = Tally()
     failed: list[tuple[Any, Scenario, Outcome]] = []
     with screen.running_many(seeds) as progress:
-        for scenario, outcome in run_many(scenarios, game_of, jobs=jobs, wall_limit_s=limit_s):
+        for scenario, outcome in run_many(scenarios, game_of_process, jobs=jobs, wall_limit_s=limit_s):
             failure = tally.add(outcome)
             progress(outcome)
             if failure is not None:

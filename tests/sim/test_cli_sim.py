@@ -319,14 +319,12 @@ def test_what_cannot_be_run_is_one_line_on_standard_error(
 
     from ecsnet.cli import main
 
-    logger = logging.getLogger("ecsnet")
-    level = logger.level
+    level = logging.getLogger("ecsnet").level
     monkeypatch.setattr(sys, "argv", ["ecsnet", "sim", *arguments])
-    try:
-        with pytest.raises(SystemExit) as left:
-            main()
-    finally:
-        logger.setLevel(level)
+    with pytest.raises(SystemExit) as left:
+        main()
+
+    assert logging.getLogger("ecsnet").level == level, "whoever ran it in its own process still hears of bugs"
 
     assert left.value.code == 1
     captured = capsys.readouterr()
