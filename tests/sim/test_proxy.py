@@ -304,12 +304,19 @@ async def test_the_bandwidth_holds(autojump_clock: trio.testing.MockClock) -> No
 # --- what is refused --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("url", ["udp://localhost:1", "tls://localhost:1", "ws://localhost:1"])
+@pytest.mark.parametrize("url", ["udp://localhost:1", "ws://localhost:1"])
 def test_a_transport_that_is_planned_is_refused_by_name(url: str) -> None:
     with pytest.raises(NotBuiltError):
         Proxy(ANYWHERE, url, QUICK)
     with pytest.raises(NotBuiltError):
         Proxy(url, "tcp://localhost:1", QUICK)
+
+
+def test_a_line_with_tls_is_one_of_bytes_and_says_so() -> None:
+    with pytest.raises(ArgumentError, match="write tcp:// here, tls:// at its ends"):
+        Proxy(ANYWHERE, "tls://localhost:1", QUICK)
+    with pytest.raises(ArgumentError, match="write tcp:// here, tls:// at its ends"):
+        Proxy("tls://localhost:1", "tcp://localhost:1", QUICK)
 
 
 def test_what_is_no_address_is_refused() -> None:
