@@ -149,6 +149,10 @@ class Peers:
             for node in self.nodes:
                 node.peering.tell_time(1_700_000_000_000 + self.tick * 1000 // HZ - node.behind_ms)
                 node.authority.tick(self.now_ns)
+                if node.authority.store.disk is not None:
+                    # Time stands still meanwhile: how quick a disk is must not decide what a peer was told.
+                    node.authority.store.sync()
+                    node.authority.handle_durable()
                 node.peering.handle_timeout(self.now_ns)
             for wire in self.wires.values():
                 self._collect(wire)
