@@ -5,7 +5,7 @@ import threading
 import pytest
 import trio
 
-from ecsnet.authority.audiences import Audiences
+from ecsnet._kernel.audiences import Audiences
 from ecsnet.node import open_client, open_node
 from tests.test_interest import Body, Health, world_of
 
@@ -17,9 +17,9 @@ async def test_a_thread_encodes_while_the_loop_goes_on(monkeypatch: pytest.Monke
     monkeypatch.setattr("ecsnet.authority.core.AUDIENCES_OFF_LOOP_MIN", 2)
     monkeypatch.setattr("ecsnet.authority.audiences.AUDIENCES_OFF_LOOP_MIN", 2)
     threads = set()
-    cut = Audiences._cut
+    cut = Audiences.deltas
     monkeypatch.setattr(
-        Audiences, "_cut", lambda self, *given: (threads.add(threading.get_ident()), cut(self, *given))[1]
+        Audiences, "deltas", lambda self, *given: (threads.add(threading.get_ident()), cut(self, *given))[1]
     )
     world, clients = world_of()
 
