@@ -299,6 +299,7 @@ class Pair:
         datagrams: over wires that lose, double and delay as `fate_down` and `fate_up` say.
         store: of the authority; by default its own, which ends with it.
         linger_s: how long sessions wait for those who lost their lines.
+        compress: whether blocks travel compressed.
     """
 
     def __init__(
@@ -318,10 +319,12 @@ class Pair:
         fate_up: Fate = in_time,
         store: Store | None = None,
         linger_s: float = LINGER_S_DEFAULT,
+        compress: bool = True,
     ) -> None:
         self.world = world if isinstance(world, World) else World(world, on_error="raise")
         self._store = store
         self._linger_s = linger_s
+        self._compress = compress
         self.authority = self._authority(seed, digest_every_version)
         self.latency_ticks = latency_ticks
         self.back_ticks = latency_ticks if back_ticks is None else back_ticks
@@ -408,6 +411,7 @@ class Pair:
             seed=seed,
             digest_every_version=digest_every_version,
             linger_s=self._linger_s,
+            compress=self._compress,
         )
 
     def _wire(self, replica: Replica) -> Any:
