@@ -297,8 +297,18 @@ def table_declarations(draw: st.DrawFn) -> tuple[dict[str, Any], list[dict[str, 
         if draw(st.integers(0, 3)) == 0:
             field["name"] = f"{field['name']}.{draw(names)}"
     kind = draw(st.sampled_from(["component", "keyed", "event"]))
+    auto = kind == "keyed" and draw(st.booleans())
+    merged = kind == "keyed" and not auto and draw(st.integers(0, 3)) == 0
+    if merged:
+        # No rule may look at two rows, and every cell has a value that all nodes know.
+        keys["conflict"] = "lww"
+        fields = [field for field in fields if "default" in field and "foreign_key" not in field]
+        for field in fields:
+            field.pop("constraint", None)
     if kind != "event":
         keys |= draw(index_declarations(fields))
+    if merged:
+        keys.pop("unique", None)
     if kind == "event":
         keys["event"] = True
         stored = list(fields)
@@ -315,13 +325,10 @@ def table_declarations(draw: st.DrawFn) -> tuple[dict[str, Any], list[dict[str, 
         key = draw(names.filter(lambda name: name not in taken))
         fields.insert(0, {"name": key, "type": "u64", "foreign_key": "entities.id"})
     else:
-        auto = draw(st.booleans())
         stored = list(fields)
         whose = [f["name"] for f in fields if f["type"] == "u64" and "constraint" not in f and "minimum" not in f]
         if whose and draw(st.booleans()):
             keys["owner"] = draw(st.sampled_from(whose))
-        if not auto and draw(st.integers(0, 3)) == 0:
-            keys["conflict"] = "lww"
         fields.append({"name": "id", "type": "u64"} | ({"auto_increment": True} if auto else {}))
         keys["primary_key"] = "id"
     references = [field["name"] for field in stored if "foreign_key" in field]
