@@ -10,6 +10,8 @@ baton back does it.
 
 Invariants:
 - an answer is given when the version is as durable as demanded *and* shown, or when the disk has failed;
+- once the disk has failed only what is durable counts as written: a sync that failed may have taken the rest with it,
+  and the next opening reads what the disk has;
 - what a transaction has read of a held version leaves it, by commit, refusal or rollback, only when that is durable;
 - nobody flushes with the baton: while one waits for the disk, others write;
 - a finaliser, which may run anywhere, takes no lock here that it would wait for.
@@ -211,7 +213,7 @@ class Durable:
 
     @property
     def written_version(self) -> int:
-        """The newest version that survives the death of the process."""
+        """The newest version that survives the death of the process: after the disk has failed, the newest durable."""
         return self._mark(RELAXED)
 
     @property
@@ -284,6 +286,9 @@ class Durable:
 
     def _mark(self, level: int) -> int:
         disk = self.disk
+        if self.failure is not None:
+            # What the system still has in memory is not on the disk, and nobody will put it there.
+            level = max(level, STRICT)
         try:
             return disk.written if level <= RELAXED else disk.durable if level == STRICT else disk.horizon
         except ClosedError:

@@ -397,6 +397,31 @@ def test_after_a_failed_write_or_sync_nothing_is_acknowledged_any_more(
         assert after.view()[ship, "health.hp"] in range(2, 7)
 
 
+@pytest.mark.parametrize("kind", ["io", "full", "sync"])
+def test_what_was_only_written_is_not_acknowledged_once_a_sync_has_failed(
+    schema: Schema, storage: Storage, kind: str
+) -> None:
+    """The same round writes and syncs: what it has written is gone with the pages that the sync gave up."""
+    store = driven(schema, storage, "relaxed")
+    with store.transaction() as tx:
+        ship = tx.spawn(health={"hp": 1})
+    store.sync()
+    written = store.transaction().update(ship, "health", hp=2).commit(wait=False)
+    synced = store.transaction(durability="strict").update(ship, "health", hp=3).commit(wait=False)
+    storage.fail(2, kind)
+    store.work()
+    for ticket in (written, synced):
+        assert ticket.state == "failed", "nobody is told what the next opening may not find"
+        with pytest.raises(DataFailedError):
+            ticket.wait()
+    assert store.written_version == store.durable_version == 1
+    with pytest.raises(DataFailedError):
+        store.close()
+    with closing(storage.kill()) as left, opened(schema, left) as after:
+        assert after.version >= 1
+        assert after.view()[ship, "health.hp"] in range(1, 4)
+
+
 def test_a_thread_that_meets_a_failure_tells_whoever_waits(schema: Schema, storage: Storage) -> None:
     store = opened(schema, storage, "relaxed")
     with store.transaction() as tx:
