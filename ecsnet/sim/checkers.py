@@ -157,7 +157,8 @@ class Checkers:
         """A node goes on with what a disk has: of these sessions so many commands. What came later has not happened."""
         self._outcomes = {key: outcome for key, outcome in self._outcomes.items() if key[1] <= last.get(key[0], 0)}
         self._last_command = dict(last)
-        self._may_skip = set(last) if lossy else set()
+        # Who has not come since an earlier loss goes on behind it still.
+        self._may_skip = set(last) if lossy else self._may_skip & set(last)
 
     def bounds(self, link: Link) -> None:
         """The queues of one link."""

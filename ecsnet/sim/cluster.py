@@ -261,9 +261,11 @@ class Cluster:
             self._restart_at_ns = self.now_ns + NS_PER_S // 2
             return
         finally:
-            made = authority.store.kernel.head_version if not authority.store.closed else before
-            self.checkers.made(before, made)
-            self._relay.made(made, node.version)
+            # Of a node that is gone nothing is to be told: the next one makes versions of the same numbers.
+            if node.is_up:
+                made = authority.store.kernel.head_version
+                self.checkers.made(before, made)
+                self._relay.made(made, node.version)
 
     def _session_left(self, session: int) -> None:
         if self.node.disk is not None:

@@ -7,6 +7,11 @@
 A round of disk work comes when the seed says so, now right after a tick and now a tick late, so that a crash finds
 versions that are made and not written, and ones that are written and not synced.
 
+What a crash must leave: of a store that answers when its versions are written, all that was answered, unless power is
+lost, or the disk has failed to sync. That takes what was not durable, as a loss of power does: the system drops what it
+could not sync, and the next opening reads what the disk has. From then on nobody must be answered, and whatever the
+crash, what the store itself calls safe from it must be left.
+
 Invariants:
 - what a store may rely on is what `ecsnet._kernel.disk.Storage` promises of a loss of power, and no more;
 - a version that somebody was answered with, or in a strict store saw, is noted: the next opening must have it.
@@ -18,6 +23,7 @@ from random import Random
 from typing import Final
 
 from ecsnet._kernel.disk import Storage
+from ecsnet.errors import DataFailedError
 from ecsnet.store import Store
 from ecsnet.store.levels import LEVELS, RELAXED, STRICT, level_of
 from ecsnet.store.opening import Driven
@@ -66,6 +72,12 @@ class NodeDisk:
         self.now_ns = 0
         self.lossy = False
         """The last crash was one that the durability does not survive."""
+        self._certain = 0
+        """The newest version that even that one must have left."""
+        self._written = 0
+        """The newest version that was written before the last round of work."""
+        self._sync_failed = False
+        """The last crash was of a node whose disk had failed to sync."""
         self._seed = seed
         self._random = Random(f"{seed}/disk")
         self._opened = 0
@@ -98,13 +110,25 @@ class NodeDisk:
         """One of the next operations goes wrong."""
         self._storage.fail(self._random.randint(1, 12), kind)
 
+    def work(self, store: Store) -> None:
+        """A round of what the store's own thread does otherwise."""
+        assert store.disk is not None
+        if store.disk.failure is None:
+            self._written = store.written_version
+        store.work()
+
     def crash(self, store: Store, *, power: bool) -> None:
         """The node's process is gone, or the power of its machine."""
+        assert store.disk is not None
+        failure, disk = store.disk.failure, store.disk.disk
+        self._sync_failed = isinstance(failure, DataFailedError) and failure.cause.startswith("syncing wal")
+        unsynced_goes = power or self._sync_failed
+        self._certain = disk.durable if unsynced_goes else disk.written
         store.abandon()
         before = self._storage
         self._storage = before.crash(self._random.getrandbits(63)) if power else before.kill()
         before.close()
-        self.lossy = self.level < (STRICT if power else RELAXED)
+        self.lossy = self.level < (STRICT if unsynced_goes else RELAXED)
 
     def differences(self, store: Store, epoch_before: int) -> list[tuple[str, str]]:
         """What an opening after a crash has otherwise than it must: (checker, what)."""
@@ -118,6 +142,10 @@ class NodeDisk:
             found.append(("recovered", f"version {version} has digest {digest}; it had {expected}"))
         if asked.seen > version and store.epoch == epoch_before:
             found.append(("epoch", f"version {asked.seen} was seen, {version} is left, and the epoch is the same"))
+        if self._certain > version:
+            found.append(("durable", f"version {self._certain} was safe from this crash, and {version} is left"))
+        if self._sync_failed and asked.told > max(self._certain, self._written):
+            found.append(("durable", f"version {asked.told} was answered with when its sync had failed"))
         if not self.lossy:
             if asked.told > version:
                 found.append(("durable", f"version {asked.told} was answered with, and {version} is left"))

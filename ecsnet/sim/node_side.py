@@ -152,18 +152,13 @@ class NodeSide:
         if self.disk is not None:
             self.disk.fail(kind)
 
-    @property
-    def disk_failed(self) -> bool:
-        """The node cannot go on: its disk has failed it."""
-        return self.store is not None and self.store.disk is not None and self.store.disk.failure is not None
-
     def work(self, now_ns: int) -> None:
         """A round of what the store's own thread does otherwise; what became durable is told at once."""
         disk, authority = self.disk, self.authority
         if disk is None or authority is None:
             return
         disk.now_ns = now_ns
-        authority.store.work()
+        disk.work(authority.store)
         before = self.version
         authority.handle_durable()
         if authority.version > before:
