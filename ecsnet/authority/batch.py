@@ -130,6 +130,19 @@ class Batch:
         self.links += links
         self.windows += [None] * len(links)
 
+    def part(self, numbers: NDArray[np.intp]) -> "Batch":
+        """The entries of these numbers, in this order, for one of several hubs to send. What came of them is recorded
+        with the whole."""
+        part = Batch(self.epoch, self.version, self.tick)
+        part.entries += self.array[numbers].tobytes()
+        part.blocks, part._frames = self.blocks, self._frames
+        for number, whole in enumerate(numbers.tolist()):
+            part.links.append(self.links[whole])
+            part.windows.append(self.windows[whole])
+            if whole in self.before:
+                part.before[number] = self.before[whole]
+        return part
+
     @property
     def array(self) -> NDArray[np.void]:
         """The entries; none may be added while it is held."""

@@ -11,7 +11,7 @@ import trio
 from ecsnet.authority import Link
 from ecsnet.limits import MESSAGE_TO_NODE_BYTES_MAX
 from ecsnet.node.hub import Part
-from ecsnet.node.tls import TlsSocket, Transport
+from ecsnet.node.tls import Transport
 from ecsnet.wire.framing import FrameReader
 
 
@@ -22,7 +22,6 @@ class Connection:
         "broken",
         "finishing",
         "hub_writes",
-        "is_secured",
         "link",
         "network",
         "place",
@@ -38,8 +37,6 @@ class Connection:
         self.link = link
         self.network = network
         """What its address is counted under."""
-        self.is_secured = isinstance(connected, TlsSocket)
-        """Its frames are encrypted one by one, so its own task writes them and reads its input, and never the hub."""
         self.reader = FrameReader(MESSAGE_TO_NODE_BYTES_MAX)
         self.scope = trio.CancelScope()
         """Cancelled to cut the connection. It may be, before the task that enters it has begun."""

@@ -340,8 +340,7 @@ class Connections:
         await trio.lowlevel.checkpoint()
 
     async def _receive_until_joined(self, connection: Connection) -> None:
-        """Read a connection's input until its client holds a whole world; from then on the hub does, but for one that
-        is secured."""
+        """Read a connection's input until its client holds a whole world; from then on the hub does."""
         with trio.move_on_after(self._limits.handshake_deadline_s) as deadline:
             while connection.link.state == "handshake":
                 if (login := connection.link.login) is not None:
@@ -358,11 +357,10 @@ class Connections:
             self._authority.receive_error(connection.link, late, self._clock())
             connection.work.set()
         self._forget_handshake(connection)
-        while (connection.is_secured or connection.link.base == 0) and await self._receive(connection):
+        while connection.link.base == 0 and await self._receive(connection):
             pass
-        if connection.is_secured or connection.link.base == 0 or connection.finishing:
+        if connection.link.base == 0 or connection.finishing:
             return
-        assert isinstance(connection.socket, socket.socket)
         connection.place = self._hub.add(connection.socket)
         self._hub.disarm(connection.place)
         self._by_place[connection.place] = connection

@@ -15,7 +15,6 @@ import errno
 import itertools
 import select
 import selectors
-import socket
 import sys
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
@@ -23,9 +22,12 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from ecsnet._kernel.hub import ACK, ARRIVED
 from ecsnet.authority import Batch
 from ecsnet.limits import RECEIVE_CHUNK_BYTES
 from ecsnet.node.tcp import send_parts
+from ecsnet.node.tls import Transport
+from ecsnet.wire.codec import read_acks
 
 Part = bytes | bytearray | memoryview
 
@@ -55,10 +57,10 @@ Acks = NDArray[np.void]
 class Hub(Protocol):
     """A batch of connected, non-blocking sockets. A place is a number above 0 that is the hub's own to choose.
 
-    `PythonHub` is one, `NativeHub` another; the same tests hold for both.
+    `PythonHub` is one, `NativeHub` another, `TwoHubs` makes one of both; the same tests hold for all.
     """
 
-    def add(self, connected: socket.socket) -> int:
+    def add(self, connected: Transport) -> int:
         """Take a socket in, armed. It stays the caller's; the caller closes it, after `remove`."""
         ...
 
@@ -107,7 +109,7 @@ class Hub(Protocol):
         ...
 
 
-def offer(connected: socket.socket, parts: Sequence[Part]) -> int:
+def offer(connected: Transport, parts: Sequence[Part]) -> int:
     """Offer parts of a frame to a socket: how many bytes it took, or minus an errno when the connection is gone."""
     try:
         return send_parts(connected, parts)
@@ -118,14 +120,20 @@ def offer(connected: socket.socket, parts: Sequence[Part]) -> int:
 
 
 class PythonHub:
-    """A hub of plain Python: one system call for each send, epoll where there is one."""
+    """A hub of plain Python: one system call for each send, epoll where there is one. It takes sockets under TLS, too.
 
-    def __init__(self) -> None:
-        self._sockets: dict[int, socket.socket] = {}
+    Args:
+        first_place: the place of the first socket; later ones count on from there.
+    """
+
+    def __init__(self, first_place: int = 1) -> None:
+        self._sockets: dict[int, Transport] = {}
         # Never used twice, so that they sort by age; descriptors are reused.
-        self._places = itertools.count(1)
+        self._places = itertools.count(first_place)
         self._place_of: dict[int, int] = {}
         self._armed: set[int] = set()
+        self._within: set[int] = set()
+        """Places that have sent the beginning of a frame and not its end."""
         self._turns = 0
         self._readable = _Readable()
         self._buffer = memoryview(bytearray(RECEIVE_CHUNK_BYTES))
@@ -133,7 +141,7 @@ class PythonHub:
     def __len__(self) -> int:
         return len(self._sockets)
 
-    def add(self, connected: socket.socket) -> int:
+    def add(self, connected: Transport) -> int:
         descriptor = connected.fileno()
         assert descriptor >= 0 and descriptor not in self._place_of
         self._readable.add(descriptor)
@@ -148,6 +156,7 @@ class PythonHub:
         assert self._place_of.get(descriptor) == place, "a socket was closed before it left the hub"
         del self._place_of[descriptor]
         self._armed.discard(place)
+        self._within.discard(place)
         self._readable.remove(descriptor)
 
     def disarm(self, place: int) -> None:
@@ -176,7 +185,8 @@ class PythonHub:
 
     def drain(self, deliver: Callable[[int, memoryview], bool], take_acks: Callable[[Acks], None]) -> list[Ended]:
         ended = []
-        place_of = self._place_of
+        acks: list[tuple[int, ...]] = []
+        place_of, within = self._place_of, self._within
         for place in sorted([place_of[descriptor] for descriptor in self._readable.ready()]):
             try:
                 count = self._sockets[place].recv_into(self._buffer)
@@ -185,10 +195,17 @@ class PythonHub:
             except OSError as error:
                 ended.append(Ended(place, error.errno or errno.EIO))
                 continue
+            data = self._buffer[:count]
             if count == 0:
                 ended.append(Ended(place, 0))
+            elif place not in within and (found := read_acks(data)):
+                acks += [(place, *ack, 0, 0, ACK, 0) for ack in found]
+            elif deliver(place, data):
+                within.discard(place)
             else:
-                deliver(place, self._buffer[:count])
+                within.add(place)
+        if acks:
+            take_acks(np.array(acks, ARRIVED))
         return ended
 
     def close(self) -> None:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from ecsnet._kernel.hub import ACK, BYTES, KernelHub
 from ecsnet.authority import Batch
 from ecsnet.node.hub import Acks, Ended, Hub, Outgoing, PythonHub, offer
+from ecsnet.node.tls import Transport
 
 __all__ = ["NativeHub", "best_hub"]
 
@@ -39,7 +40,7 @@ class NativeHub:
 
     def __init__(self) -> None:
         self._kernel = KernelHub()
-        self._sockets: dict[int, socket.socket] = {}
+        self._sockets: dict[int, Transport] = {}
         self._armed: set[int] = set()
         self._within: set[int] = set()
         """Places that have sent the beginning of a frame and not its end."""
@@ -52,7 +53,8 @@ class NativeHub:
         """Can be read while one of the sockets can: for whoever waits for input between two drains."""
         return self._kernel.descriptor
 
-    def add(self, connected: socket.socket) -> int:
+    def add(self, connected: Transport) -> int:
+        assert isinstance(connected, socket.socket), "what goes out here is not encrypted"
         place = self._kernel.add(connected.fileno())
         self._sockets[place] = connected
         self._armed.add(place)

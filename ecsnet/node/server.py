@@ -37,6 +37,7 @@ from ecsnet.limits import LINGER_S_DEFAULT, METRICS_CLIENTS_NAMED, REFUSALS_PER_
 from ecsnet.node.connections import Connections
 from ecsnet.node.control import Control
 from ecsnet.node.figures import TICK_BUCKETS_NS, Figures, Histogram, gather
+from ecsnet.node.hub import Hub, PythonHub
 from ecsnet.node.in_process import open_pair
 from ecsnet.node.metrics import Metrics
 from ecsnet.node.native_hub import best_hub
@@ -45,6 +46,7 @@ from ecsnet.node.rates import Bucket, OncePerSecond
 from ecsnet.node.tcp import address_of, listen, parse_url
 from ecsnet.node.ticker import SleepTicker
 from ecsnet.node.tls import server_context
+from ecsnet.node.two_hubs import SECURED_FROM, TwoHubs
 from ecsnet.node.waiting import unwrapping
 from ecsnet.node.wakeup import Wakeup
 from ecsnet.store import Store
@@ -192,7 +194,7 @@ class AuthoritativeNode:
         """The URLs under which clients reach the node, once it runs."""
         self.metrics_url: str | None = None
         """Where figures can be read, once it runs; None where they are not served."""
-        self._hub = best_hub()
+        self._hub: Hub = best_hub() if self._tls is None else TwoHubs(best_hub(), PythonHub(SECURED_FROM))
         self._wakeup = Wakeup()
         self._accepting = Bucket(self._limits.accepts_per_s)
         self._connections = Connections(self.authority, self._hub, self._limits, clock)

@@ -237,6 +237,12 @@ class TlsSocket:
             raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
         return found
 
+    def recv_into(self, buffer: memoryview) -> int:
+        """The same, into the beginning of `buffer`; how many bytes."""
+        data = self.recv(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
     def read_decrypted(self, limit: int) -> bytes | None:
         """What has arrived and was not handed out yet, without a look at the socket: right after the handshake there
         may be some. None where the peer has ended."""

@@ -434,6 +434,16 @@ def read_ack_untrusted(payload: bytes) -> tuple[int, ...]:
     return frames.read_untrusted(frames.ACK, payload)
 
 
+def read_acks(data: memoryview) -> list[tuple[int, ...]]:
+    """Session, version, epoch and chunks of each Ack that `data` is nothing but, laid out as we write them; none where
+    it is anything else, or not whole."""
+    count, more = divmod(len(data), ACK_BYTES)
+    front = _ack_front()
+    if more or any(data[at : at + len(front)] != front for at in range(0, count * ACK_BYTES, ACK_BYTES)):
+        return []
+    return [_ACK_RECORD.unpack_from(data, end - _ACK_RECORD.size) for end in range(ACK_BYTES, len(data) + 1, ACK_BYTES)]
+
+
 def _decode_ack(payload: bytes) -> Ack:
     session, version, epoch, chunks = read_ack_untrusted(payload)
     return Ack(session=session, epoch=epoch, version=version, chunks=chunks)

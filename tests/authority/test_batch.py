@@ -56,6 +56,20 @@ def test_a_batch_has_the_bytes_that_each_link_would_be_given_alone() -> None:
     assert len(batch.entries) == 3 * ENTRY.size
 
 
+def test_a_part_of_a_batch_has_the_frames_of_the_whole() -> None:
+    with with_places(Pair(arena(), clients=3)) as pair:
+        batch = ticked(pair)
+        part = batch.part(np.array([2, 0]))
+
+        assert [part.place(number) for number in range(2)] == [batch.place(2), batch.place(0)]
+        assert [part.frame(number) for number in range(2)] == [batch.frame(2), batch.frame(0)]
+        assert list(part.lengths()) == [batch.length(2), batch.length(0)]
+    pair, batch = with_events()
+    with pair:
+        assert batch.part(np.array([0])).frames(0) == batch.frames(0)
+        assert len(batch.frames(0)) > 1
+
+
 def test_what_was_taken_has_happened_and_what_was_refused_is_cut_anew() -> None:
     pair = with_places(Pair(arena(), clients=3))
     base = pair.link.base

@@ -1,8 +1,8 @@
-"""A hub over real sockets, the one in Python and the native one."""
+"""A hub over real sockets: the one in Python, the native one, and two behind one face."""
 
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -11,14 +11,20 @@ from ecsnet.ids import Entity, Epoch, Tick, Version
 from ecsnet.limits import RECEIVE_CHUNK_BYTES
 from ecsnet.node.hub import Acks, Ended, Hub, Outgoing, PythonHub
 from ecsnet.node.in_process import open_pair
-from ecsnet.node.native_hub import NativeHub
+from ecsnet.node.native_hub import NativeHub, best_hub
+from ecsnet.node.two_hubs import SECURED_FROM, TwoHubs
 from ecsnet.session.server import Offer, ServerSession
 from ecsnet.wire.codec import ack_frame
 
 OFFER = Offer(fingerprint=b"f" * 32, canonical=b"", commands=(), hz=60, name="game")
 
 
-HUBS: list[type[PythonHub] | type[NativeHub]] = [PythonHub]
+def two_hubs() -> Hub:
+    """As of a node with a certificate."""
+    return TwoHubs(best_hub(), PythonHub(SECURED_FROM))
+
+
+HUBS: list[Callable[[], Hub]] = [PythonHub, two_hubs]
 if sys.platform == "linux":
     HUBS.append(NativeHub)
 
@@ -257,10 +263,8 @@ def test_who_was_there_first_is_heard_first(hub: Hub) -> None:
     second.leave()
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="needs epoll")
-def test_acks_come_as_numbers_only_where_a_frame_may_begin() -> None:
+def test_acks_come_as_numbers_only_where_a_frame_may_begin(hub: Hub) -> None:
     """Forty-eight bytes in the middle of another frame may look like an ack and be none."""
-    hub = NativeHub()
     peer = Peer(hub)
     ack = ack_frame(5, 6, 7, 8)
     as_bytes: list[bytes] = []
@@ -292,7 +296,26 @@ def test_acks_come_as_numbers_only_where_a_frame_may_begin() -> None:
     hub.drain(deliver, take_acks)
     assert len(as_numbers) == 3, "its frame has ended, so it may be an ack again"
     peer.leave()
-    hub.close()
+
+
+@pytest.mark.parametrize("spoilt", [(0, 1), (4, 1), (8, 1), (23, 1), (48, 1), (71, 0x80)])
+def test_what_is_an_ack_but_for_a_bit_comes_as_bytes(hub: Hub, spoilt: tuple[int, int]) -> None:
+    """Whoever reads messages says what is wrong with it."""
+    peer = Peer(hub)
+    data = bytearray(2 * ack_frame(5, 6, 7, 8))
+    at, bit = spoilt
+    data[at] ^= bit
+    as_bytes: list[bytes] = []
+
+    def deliver(place: int, arrived: memoryview) -> bool:
+        as_bytes.append(bytes(arrived))
+        return True
+
+    peer.theirs.send(data)
+    hub.drain(deliver, lambda acks: pytest.fail("they are no acks"))
+
+    assert as_bytes == [data]
+    peer.leave()
 
 
 def test_who_is_sent_to_first_is_another_one_each_time(hub: Hub) -> None:

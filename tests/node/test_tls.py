@@ -22,6 +22,7 @@ from ecsnet.limits import RECEIVE_CHUNK_BYTES, TLS_HANDSHAKE_BYTES_MAX
 from ecsnet.node import open_client, open_node
 from ecsnet.node.tcp import connect as tcp_connect
 from ecsnet.node.tls import TlsSocket, client_context, server_context
+from ecsnet.node.two_hubs import SECURED_FROM
 from ecsnet.sim.profile import profile
 from ecsnet.sim.proxy import Proxy
 from tests.node.drivers import HOSTILE, Stranger, crowded, lively, wait_until
@@ -179,6 +180,24 @@ async def test_a_world_is_played_under_tls(made: Certificate) -> None:
 
             assert await trio.to_thread.run_sync(play)
         assert node.statistics().connections_failed == 0
+
+
+async def test_clients_under_tls_are_sent_their_deltas_with_all_others(made: Certificate) -> None:
+    """What is cut for many at once is cut for them, too, and those who keep up cost no more than others do."""
+    world = lively()
+    async with (
+        open_node(world, listen=["tls://127.0.0.1:0", "tcp://127.0.0.1:0"], certificate=made.certificate) as node,
+        open_client(node.addresses[0], world, ca=made.ca) as secured,
+        open_client(node.addresses[1], world) as plain,
+    ):
+        await wait_until(lambda: all(link.place is not None for link in node.authority.links))
+        assert [(link.place or 0) >= SECURED_FROM for link in node.authority.links] == [True, False]
+        await wait_until(lambda: all(link.row is not None for link in node.authority.links))
+        for client in (secured, plain):
+            before = client.version
+            await wait_until(lambda one=client, old=before: one.poll() is not None and one.version > old + 5)
+        assert all(link.row is not None for link in node.authority.links)
+    assert node.statistics().connections_failed == 0
 
 
 async def test_a_client_finds_its_node_again_under_tls(made: Certificate) -> None:
