@@ -293,7 +293,8 @@ class Audiences:
             at = np.array([places.get(handle, -1) for handle in handles.tolist()], np.int64)
             if len(at) and at.min() >= 0 and np.array_equal(cut_from[at], bases):
                 return Deltas(deltas.buffer, deltas.offsets[at], deltas.lengths[at])
-        return self._cut(handles, bases)
+        with self.looking() as kernel:
+            return self._cut(kernel, handles, bases)
 
     def work(self, asked: Sequence[tuple[Audience, Version]]) -> Callable[[], None] | None:
         """To be called on another thread before the next fan-out: what these audiences see, and their deltas. None
@@ -306,7 +307,7 @@ class Audiences:
         def run() -> None:
             places = {handle: place for place, handle in enumerate(handles.tolist())}
             with self.looking() as kernel:
-                self._ready = (number, places, bases, kernel.deltas(self._head.pin, handles, bases))
+                self._ready = (number, places, bases, self._cut(kernel, handles, bases))
 
         return run
 
@@ -314,9 +315,9 @@ class Audiences:
         """What was cut ahead lies where the next delta is cut. To be called while `looking`."""
         self._ready = None
 
-    def _cut(self, handles: NDArray[np.uint32], bases: NDArray[np.uint64]) -> Deltas:
-        with self.looking() as kernel:
-            return kernel.deltas(self._head.pin, handles, bases, self._head.references)
+    def _cut(self, kernel: KernelAudiences, handles: NDArray[np.uint32], bases: NDArray[np.uint64]) -> Deltas:
+        """While `looking`: nobody lets go of a reference meanwhile."""
+        return kernel.deltas(self._head.pin, handles, bases, self._head.references)
 
 
 def _arrays(asked: Sequence[tuple[Audience, Version]]) -> tuple[NDArray[np.uint32], NDArray[np.uint64]]:

@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from ecsnet import Client, Component, Entity, Schema, Transaction, World, f32, field
 from ecsnet._kernel.pin import Pin
 from ecsnet.authority import Batch
 from ecsnet.authority.batch import ENTRY
 from ecsnet.ids import EMPTY_VERSION
+from ecsnet.interest import near, owned
 from tests.helpers import Pair
-from tests.test_interest import HZ, Body, place, settle, spawn, world_of
+from tests.test_interest import HZ, Body, agrees, place, settle, spawn, world_of
 
 
 def with_places(clients: int = 3) -> tuple[Pair, int]:
@@ -108,6 +110,57 @@ def test_what_a_thread_encodes_is_what_the_loop_would_have() -> None:
 
         assert len(expected) == 3
         assert frames(batch) == expected
+
+
+class Rounded(Component, spatial=["x", "y"]):
+    x: f32 = field(default=0.0, quantize=0.002)
+    y: f32 = field(default=0.0, quantize=0.002)
+
+
+def rounded_world() -> World:
+    world = World(Schema("rounded", "1.0.0", Rounded), hz=HZ, interest=[owned(), near(Rounded, radius=100.0)])
+
+    @world.on_join
+    def join(tx: Transaction, client: Client) -> Entity:
+        return tx.spawn(Rounded(), owner=client)
+
+    return world
+
+
+@pytest.mark.usefixtures("few_are_many")
+def test_what_each_sees_is_sent_as_differences_to_what_it_holds_whoever_encodes_it() -> None:
+    """Half of the bytes and less, and most of all for those who see little."""
+    with Pair(rounded_world(), clients=3, digest_every_version=False) as pair:
+        with pair.authority.store.transaction() as tx:
+            others = [tx.spawn(Rounded(x=10.0 + number)) for number in range(40)]
+        settle(pair)
+        for number, wire in enumerate(pair.wires):
+            wire.link.place = 100 + number
+        settle_links(pair)
+        for step in range(1, 4):
+            with pair.authority.store.transaction() as tx:
+                for number, other in enumerate(others):
+                    tx.update(other, Rounded, x=10.0 + number + 0.1 * step)
+            ticked(pair)
+            expected = frames(pair.authority.deltas_to_send(pair.now_ns))
+
+            assert on_another_thread(pair)
+            batch = pair.authority.deltas_to_send(pair.now_ns)
+
+            assert frames(batch) == expected
+            for number, link in enumerate(batch.links):
+                entry = ENTRY.unpack_from(batch.entries, ENTRY.size * number)
+                block, offset, length = entry[8:11]
+                head = bytes(batch.blocks[block][offset : offset + 16])
+                assert int.from_bytes(head[8:], "little") == link.base > 0
+                assert length < 4 * len(others), "an x alone would be as much"
+            for number, wire in enumerate(pair.wires):
+                assert wire.down.write(batch.frame(number), pair.steps)
+            pair.authority.record_batch(batch, batch.lengths().astype(np.int32), pair.now_ns)
+            for wire in pair.wires:
+                wire.to_client(pair.steps, pair.now_ns)
+                wire.to_node(pair.steps, pair.now_ns)
+        agrees(pair)
 
 
 @pytest.mark.usefixtures("few_are_many")
