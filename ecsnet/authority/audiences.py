@@ -44,7 +44,7 @@ _NOT_TOLD: Final = Sight()
 class Audience:
     """One view of the world. Its attributes are for reading."""
 
-    __slots__ = ("blocks", "born", "client", "entity", "group", "handle", "has_budget", "here", "own", "sight")
+    __slots__ = ("blocks", "born", "client", "entity", "group", "handle", "has_budget", "here", "made", "own", "sight")
 
     def __init__(
         self, blocks: Blocks, handle: int | None, born: Version, client: Client | None, group: int = 0
@@ -56,6 +56,8 @@ class Audience:
         """In the kernel; None for what the store cuts without it."""
         self.born = born
         """The version that it began with: what its session saw in an older one is not known."""
+        self.made = blocks.version
+        """The version in which it was made: what waits of that one, and of older ones, it does not know."""
         self.client = client
         """Whose it is; None where several share it."""
         self.own = client is not None

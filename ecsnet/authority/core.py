@@ -71,7 +71,7 @@ from ecsnet.session.states import MAY_PASS
 from ecsnet.sight import Sight
 from ecsnet.store import Store, TickScope
 from ecsnet.wire.codec import ACK_BYTES, ack_frame
-from ecsnet.wire.messages import COMPRESSION, Kind, Reason, Resume
+from ecsnet.wire.messages import COMPRESSION, WAITING, Kind, Reason, Resume
 from ecsnet.world import Client, World
 
 log = logging.getLogger("ecsnet.authority")
@@ -724,6 +724,9 @@ class Authority:
         held = (resume.epoch, resume.version)
         assert session.audience is not None
         born = session.audience.born
+        if resume.features & WAITING:
+            # What waits is remembered by who left it waiting, and by nobody else: no other process, no shared audience.
+            born = session.audience.made if session.audience.own else self._head.version
         base, events_from = going_on(held, self.epoch, self.store.ancestors, self._head.pin, self._events, born)
         resumed = link.server.resumed(
             resume,

@@ -68,7 +68,18 @@ from ecsnet.store.names import Names
 from ecsnet.store.typed import Selector
 from ecsnet.wire.codec import decode_untrusted
 from ecsnet.wire.compression import plain_untrusted
-from ecsnet.wire.messages import CommandStatus, DeltaSync, Error, Kind, Reason, Resumed, SyncBegin, SyncChunk, Welcome
+from ecsnet.wire.messages import (
+    PARTIAL,
+    CommandStatus,
+    DeltaSync,
+    Error,
+    Kind,
+    Reason,
+    Resumed,
+    SyncBegin,
+    SyncChunk,
+    Welcome,
+)
 from ecsnet.wire.messages import Event as EventMessage
 from ecsnet.wire.messages import Schema as SchemaMessage
 from ecsnet.world import World
@@ -93,7 +104,8 @@ class ReplicaStatistics:
     of deltas apart from those of full syncs. `reconnects` counts the links after the first, `resumes` those of them
     on which the session of before went on, `resumed_in_place` those of these on which only what was missed came.
     Event rows are dropped that a game did not ask for when `EVENT_ROWS_UNREAD_MAX` waited: the oldest.
-    `duplicates` and `gaps` are deltas that could not be used: to a version that was held, or from one that was not."""
+    `duplicates` and `gaps` are deltas that could not be used: to a version that was held, or from one that was not.
+    `versions_partial` are those versions of which a byte budget left rows waiting."""
 
     version: Version
     tick: Tick
@@ -101,6 +113,7 @@ class ReplicaStatistics:
     resumes: int
     resumed_in_place: int
     versions_applied: int
+    versions_partial: int
     full_syncs_applied: int
     chunks_staged: int
     duplicates: int
@@ -193,6 +206,8 @@ class Replica:
         self._shown = EMPTY_VERSION
         self._tick = Tick(0)
         self._entity = NULL_ENTITY
+        self._waiting = False
+        """Rows of the version that is held are still to come."""
         self._epoch = Epoch(0)
         self.events: deque[Event] = deque()
         """What waits for `next_event`; to be looked at only."""
@@ -206,6 +221,7 @@ class Replica:
         self._acked_applied = 0
         self._now_ns = 0
         self._versions_applied = 0
+        self._versions_partial = 0
         self._full_syncs_applied = 0
         self._chunks_staged = 0
         self._duplicates = 0
@@ -293,6 +309,7 @@ class Replica:
             resumes=self._resumes,
             resumed_in_place=self._resumed_in_place,
             versions_applied=self._versions_applied,
+            versions_partial=self._versions_partial,
             full_syncs_applied=self._full_syncs_applied,
             chunks_staged=self._chunks_staged,
             duplicates=self._duplicates,
@@ -322,7 +339,8 @@ class Replica:
         if self._waits_for_transport:
             self._begin_again()
         try:
-            self._session.connect(now_ns, datagrams=self.datagrams, held=(self._epoch, self._shown))
+            held = (self._epoch, self._shown)
+            self._session.connect(now_ns, datagrams=self.datagrams, held=held, waiting=self._waiting)
         except AuthenticationError as error:
             if not self._reconnects:
                 raise
@@ -723,6 +741,7 @@ class Replica:
                 self.receive_error(error, now_ns)
                 return True
         self._shown, self._tick, self._entity = version, tick, entity
+        self._waiting = False
         self._tell_sight(store, version)
         if self._early:
             self._answer_early(version)
@@ -773,6 +792,8 @@ class Replica:
             self._staging.applied()
         self._held = version
         self._versions_applied += 1
+        self._waiting = bool(message.flags & PARTIAL)
+        self._versions_partial += self._waiting
         if base == EMPTY_VERSION:
             self._full_syncs_applied += 1
         self._owe_ack(at_once=base == EMPTY_VERSION)

@@ -61,6 +61,7 @@ from ecsnet.wire.messages import (
     KIND_OF,
     PARTIAL,
     RELAYED,
+    WAITING,
     WIRE_VERSION,
     WRITE,
     Command,
@@ -422,11 +423,14 @@ class ClientSession:
 
     # --- commands of whoever owns it ----------------------------------------------------------------------------------
 
-    def connect(self, now_ns: int, *, datagrams: bool = False, held: tuple[int, int] = (0, 0)) -> None:
+    def connect(
+        self, now_ns: int, *, datagrams: bool = False, held: tuple[int, int] = (0, 0), waiting: bool = False
+    ) -> None:
         """Say Hello, or Resume where there is a session to go on with, on a stream or over datagrams.
 
         Args:
             held: epoch and version of what the replica holds.
+            waiting: rows of that version are still to come, for want of bytes.
 
         Raises:
             LocalProtocolError: it was said already.
@@ -446,7 +450,7 @@ class ClientSession:
                     command_oldest=min(standing.in_flight, default=standing.sequence + 1),
                     commands_hash=standing.commands_hash,
                     message_bytes_max=MESSAGE_TO_CLIENT_BYTES_MAX,
-                    features=self._hello.features,
+                    features=self._hello.features | (WAITING if waiting else 0),
                     fingerprint=standing.welcome.fingerprint,
                     resume_key=standing.welcome.resume_key,
                 )

@@ -25,6 +25,9 @@ COMPRESSION: Final = 1 << 0
 """Feature bit of Hello, Welcome and Resume: blocks of SyncChunk and DeltaSync may be compressed
 (`ecsnet.wire.compression`)."""
 
+WAITING: Final = 1 << 1
+"""Feature bit of Resume alone: a byte budget left rows waiting of the version that the client holds."""
+
 WRITE: Final = 1 << 0
 """Command flag: a write. `command` is a table's id, and the arguments are `ecsnet.wire.writes`."""
 
