@@ -1,5 +1,7 @@
 """Byte budgets: what does not fit waits, row by row, and for so long at most."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 
@@ -21,9 +23,14 @@ SCHEMA = Schema("ground", "1.0.0", Body)
 
 
 def crowd(
-    budget_bytes_s: int | None, staleness_max_s: float = 0.5, *, rules: bool = True, datagrams: bool = False
+    budget_bytes_s: int | None,
+    staleness_max_s: float = 0.5,
+    *,
+    rules: bool = True,
+    datagrams: bool = False,
+    moves: Callable[[], bool] = lambda: True,
 ) -> Pair:
-    """A client in the middle of a crowd that moves in each tick, as long as `moving` is set."""
+    """A client in the middle of a crowd that moves in each tick in which `moves` says so."""
     world = World(
         SCHEMA,
         hz=HZ,
@@ -43,8 +50,9 @@ def crowd(
 
     @world.system
     def move(tx: Transaction) -> None:
-        (body,) = tx.query(Body)
-        body.x += 0.25
+        if moves():
+            (body,) = tx.query(Body)
+            body.x += 0.25
 
     pair = Pair(world, datagrams=datagrams)
     with pair.authority.store.transaction() as tx:
@@ -123,3 +131,30 @@ def test_over_datagrams_nothing_is_lost_that_waits() -> None:
     with crowd(BUDGET_BYTES_S_MIN, staleness_max_s=0.2, datagrams=True) as pair:
         pair.step(120)
         assert max(behind(pair)) <= HZ // 5 + 1
+
+
+@pytest.mark.parametrize("datagrams", [False, True])
+@pytest.mark.parametrize("rules", [True, False])
+def test_what_waits_goes_though_the_world_stands_still(rules: bool, datagrams: bool) -> None:
+    """A world that nobody changes makes no version, and what waits goes with versions: for its sake some are made."""
+    moves = [True]
+    with crowd(BUDGET_BYTES_S_MIN, 0.5, rules=rules, datagrams=datagrams, moves=lambda: moves[0]) as pair:
+        pair.step(10)
+        assert max(behind(pair)) > 1
+        moves[0] = False
+        pair.step(HZ // 2 + 4)
+        assert max(behind(pair)) == 0
+        assert pair.replica.view().digest() == pair.authority.digest_for(pair.link)
+        version = pair.authority.version
+        pair.step(10)
+        assert pair.authority.version == version, "and when nothing waits, none are"
+
+
+def test_what_has_waited_longest_goes_first() -> None:
+    """A budget for about a fifth of the crowd in each version: everybody has its turn, long before it had to go."""
+    with crowd(100 * HZ * 8, staleness_max_s=10.0) as pair:
+        pair.step(60)
+        latest = [max(behind(pair)) for _ in range(20)]
+
+        assert min(latest) > 1, "else nothing waits, and this shows nothing"
+        assert max(latest) < 20

@@ -108,6 +108,8 @@ class Audiences:
         """By handle."""
         self._looked = 0
         """The head's number when all were brought up to date."""
+        self.rows_wait = False
+        """A budget left rows out of a delta that was handed out. Who makes a version for their sake takes it back."""
         self._turns: dict[int, int] = {}
         """By rule with a query, when it was asked last: the head's number through `every`."""
         self._ready: tuple[int, dict[int, int], NDArray[np.uint64], Deltas] | None = None
@@ -271,7 +273,9 @@ class Audiences:
             return 0
         with self._lock:
             assert self._kernel is not None
-            return self._kernel.pending(handle)
+            rows = self._kernel.pending(handle)
+        self.rows_wait = self.rows_wait or rows > 0
+        return rows
 
     def lost(self, audience: Audience | None) -> None:
         """Its session has no link: nobody asks what it sees."""

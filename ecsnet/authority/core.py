@@ -497,6 +497,11 @@ class Authority:
                     ok = step.system(scope, tick, system)
                     if self.observer is not None:
                         self.observer.system(tick, system.name, ok)
+            if self._audiences.rows_wait:
+                # They go with versions, and a world that stands still makes none.
+                self._audiences.rows_wait = False
+                if self._sessions.by_key:
+                    step.touch(scope, tick, next(iter(self._sessions.by_key.values())))
             level = 0 if self._disk is None else self._disk.next_level
             version = scope.publish()
             made = Version(self._kernel.head_version)

@@ -124,6 +124,17 @@ class Step:
 
         self._write_row(scope, tick, 0, write)
 
+    def touch(self, scope: TickScope, tick: Tick, session: Session) -> None:
+        """Have the tick make a version, whatever else happens in it: the session's row is changed, and changed back."""
+
+        def write(tx: Transaction) -> None:
+            key = session.client._key
+            if (key, "sessions") in tx:  # a game may have deleted it
+                tx.update(key, "sessions", expires_tick=session.expires_tick ^ 1)
+                tx.update(key, "sessions", expires_tick=session.expires_tick)
+
+        self._write_row(scope, tick, 0, write)
+
     def command(self, scope: TickScope, tick: Tick, session: Session, pending: PendingCommand) -> Outcome:
         """Run one command, or do what the client wrote, and record its number and status beside its effect."""
         client, write = session.client, pending.write
