@@ -104,6 +104,16 @@ def sim(
         bool | None,
         typer.Option("--roles/--no-roles", help="Some players are admins, and see more.", show_default=False),
     ] = None,
+    budget: Annotated[
+        int | None,
+        typer.Option(
+            metavar="BYTES", help="A player is sent so many bytes of rows a second; 0: no bound.", show_default=False
+        ),
+    ] = None,
+    staleness: Annotated[
+        float | None,
+        typer.Option(metavar="S", help="With --budget a row waits so long at most. Default: 1.", show_default=False),
+    ] = None,
     scenario: Annotated[
         Path | None,
         typer.Option(
@@ -230,6 +240,8 @@ def sim(
         "quantized": quantized,
         "writes": writes,
         "roles": roles,
+        "budget": budget,
+        "staleness": staleness,
         "swarm": swarm or None,
         "world": world or None,
         "setup": setup or None,
@@ -279,8 +291,10 @@ def game_of(scenario: "Scenario") -> "Game":
             quantized=bool(settled.quantized),
             writes=bool(settled.writes),
             roles=bool(settled.roles),
+            budget=bool(settled.budget),
         )
-        make = partial(varied.game, variety) if any(variety) else simulated.game
+        bounds = varied.Bounds(settled.budget or None, settled.staleness or varied.Bounds().staleness_max_s)
+        make = partial(varied.game, variety, bounds) if any(variety) else simulated.game
         return make(entities=settled.entities, moving=settled.moving, seed=settled.seed, hz=settled.hz)
 
     from ecsnet.cli.target import load_function, load_world

@@ -5,6 +5,8 @@ players that write their own speeds, with admins who see more than others.
     quantized    places are rounded to 2 mm on their way
     writes       a player's speed is its own to write; now and then it writes what is not, which must be refused
     roles        every third player is an admin, who alone sees codes and shields, and with rules of interest all items
+    budget       players are sent so many bytes a second, and what does not fit waits. Each ship then has a mark, a rank
+                 and a crew, which count its ticks together and travel together
 
 Beside the arena's own there are drones, which are launched and wrecked, and items, which go from hand to hand: so rows
 come and go inside of everybody's sight and outside of it.
@@ -74,6 +76,14 @@ class Variety(NamedTuple):
     quantized: bool = False
     writes: bool = False
     roles: bool = False
+    budget: bool = False
+
+
+class Bounds(NamedTuple):
+    """What a variety with a budget keeps to: bytes of rows a second, and how long a row waits."""
+
+    budget_bytes_s: int | None = None
+    staleness_max_s: float = 1.0
 
 
 @cache
@@ -106,8 +116,22 @@ def world_of(variety: Variety) -> ecsnet.World:
         kind: enum[Kind]
         holder: ref = field(to="entities.id", on_delete="set_null", optional=True)
 
-    schema = ecsnet.Schema("arena", "1.0.0", Transform, Velocity, Health, Code, Drone, Item, Hit)
+    class Mark(Component):
+        ticks: u32 = field(default=0)
+
+    class Rank(Component):
+        ticks: u32 = field(default=0)
+
+    class Crew(Table, tied="ship"):
+        id: u64 = auto()
+        ship: ref = field(to="entities.id", on_delete="cascade")
+        ticks: u32 = field(default=0)
+
+    bound = [Mark, Rank, Crew] if variety.budget else []
+    schema = ecsnet.Schema("arena", "1.0.0", Transform, Velocity, Health, Code, Drone, Item, Hit, *bound)
     rules = [owned(), near(Transform, radius=RADIUS, leave_radius=LEAVE_RADIUS), related(Item.holder)]
+    if variety.budget:
+        rules.append(related(Crew.ship))
     if variety.roles:
         rules.append(always(Item, roles=["admin"]))
     world = ecsnet.World(schema, hz=30, interest=rules if variety.interest else [])
@@ -121,9 +145,15 @@ def world_of(variety: Variety) -> ecsnet.World:
             role = "admin" if digits.isdecimal() and int(digits) % 3 == 2 else "player"
             return Account(1 + zlib.crc32(login.name.encode()), role=role)
 
+    def manned(tx: Transaction, ship: Entity) -> Entity:
+        if variety.budget:
+            tx.insert(ship, Mark(), Rank())
+            tx.insert(Crew(ship=ship))
+        return ship
+
     @world.on_join
     def enter(tx: Transaction, client: Client) -> Entity:
-        return tx.spawn(Transform(), Velocity(), Health(), Code(), owner=client)
+        return manned(tx, tx.spawn(Transform(), Velocity(), Health(), Code(), owner=client))
 
     @world.on_leave
     def leave(tx: Transaction, client: Client) -> None:
@@ -144,7 +174,7 @@ def world_of(variety: Variety) -> ecsnet.World:
     def launch(tx: Transaction, client: Client, x: float, y: float) -> None:
         if len(tx.query(Drone)) >= DRONES_MAX:
             raise Reject("enough of them fly")
-        tx.spawn(Transform(x=x, y=y), Velocity(), Health(), Drone(), Code(code=7))
+        manned(tx, tx.spawn(Transform(x=x, y=y), Velocity(), Health(), Drone(), Code(code=7)))
 
     @world.command
     def wreck(tx: Transaction, client: Client, target: Entity) -> None:
@@ -170,6 +200,16 @@ def world_of(variety: Variety) -> ecsnet.World:
         body, speed = tx.query(Transform, Velocity)
         body.x += speed.x * tx.dt
         body.y += speed.y * tx.dt
+
+    if variety.budget:
+
+        @world.system
+        def count(tx: Transaction) -> None:
+            mark, rank = tx.query(Mark, Rank)
+            (crew,) = tx.query(Crew)
+            mark.ticks += 1
+            rank.ticks += 1
+            crew.ticks += 1
 
     return world
 
@@ -219,6 +259,20 @@ class VariedModel(ArenaModel):
         self._launched = 0
         return super().differences(view)
 
+    def check(self, view: View) -> str | None:
+        wrong = super().check(view)
+        if wrong is not None or "crew" not in view.names.tables:
+            return wrong
+        keys = {"mark": "entity_id", "rank": "entity_id", "crew": "ship"}
+        ticks = [
+            dict(zip(view[f"{name}.{key}"].tolist(), view[f"{name}.ticks"].tolist(), strict=True))
+            for name, key in keys.items()
+        ]
+        if ticks[0] == ticks[1] == ticks[2]:
+            return None
+        odd = next(key for key in {*ticks[0], *ticks[1], *ticks[2]} if len({one.get(key) for one in ticks}) > 1)
+        return f"mark, rank and crew of ship {odd:#x} do not travel together: {[one.get(odd) for one in ticks]}"
+
     def _adopt(self, key: int, view: View) -> None:
         self._spawn(key)
         place = self._places[key]
@@ -226,7 +280,7 @@ class VariedModel(ArenaModel):
         self._hp[place] = view[key, "health.hp"]
 
 
-def game(variety: Variety, *, entities: int, moving: float, seed: int, hz: int | None) -> Game:
+def game(variety: Variety, bounds: Bounds, *, entities: int, moving: float, seed: int, hz: int | None) -> Game:
     """A variety of the arena, with so many ships beside the players' own, of which the share `moving` moves.
 
     Raises:
@@ -235,6 +289,7 @@ def game(variety: Variety, *, entities: int, moving: float, seed: int, hz: int |
     options = Options(entities=entities, moving=moving, seed=seed, hz=Options().hz if hz is None else hz)
     world = world_of(variety)
     world.hz, world.seed = options.hz, options.seed
+    world.budget_bytes_s, world.staleness_max_s = bounds
 
     def setup(store: Store) -> None:
         populate(store, options)

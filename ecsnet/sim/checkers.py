@@ -14,6 +14,7 @@
 | answer | a ticket is answered once, as the node decided, and when the version with its effect can be read |
 | event | each event row after a session's first version is told once, in order, and when its version is held |
 | sight | a player holds what it may see, all of it and nothing else, and is told who came and went: `sight.py` |
+| budget | a row is as the node has it or as it was, and waits no longer than it may; the bytes are held: `budget.py` |
 | owner | no write of a player changes a cell that the schema does not leave to it: `owner.py` |
 | bounds | what a link, a session or a store holds stays within its limits |
 | model | reads give what a model of the game in plain Python has |

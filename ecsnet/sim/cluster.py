@@ -251,6 +251,8 @@ class Cluster:
     def _tick_node(self) -> None:
         node, authority = self.node, self.node.running()
         before = authority.store.kernel.head_version
+        if self._resting:
+            node.lift_budgets()
         try:
             node.tick(self.now_ns)
         except DataError as error:
@@ -425,9 +427,10 @@ class Cluster:
     def rest(self, limit_s: float = CONVERGE_S) -> bool:
         """Whether everybody agrees once all is well again.
 
-        Faults end, the network heals and has no outages, the games send nothing more. When every player is back and has
-        its answers the world stands still, and each must hold and have acked the final version, bit for bit. All of it
-        must take no more than `limit_s` of virtual time; what is missing then is a violation.
+        Faults end, the network heals and has no outages, the games send nothing more, and nobody has a budget. When
+        every player is back and has its answers the world stands still, and each must hold and have acked the final
+        version, bit for bit. All of it must take no more than `limit_s` of virtual time; what is missing then is a
+        violation.
         """
         self._demand_open()
         self.note("rest")
@@ -444,7 +447,7 @@ class Cluster:
         for player in self.players:
             player.wake()
         limit_ns = self.now_ns + round(limit_s * NS_PER_S)
-        while self.now_ns < limit_ns and not self._all_back():
+        while self.now_ns < limit_ns and not (self._all_back() and self.node.has_lifted_budgets):
             self._step(ticking=True)
         while self.now_ns < limit_ns and not self._all_hold_it():
             # Who has not noticed yet that its connection is gone comes back later, and joins in a tick.
@@ -689,8 +692,9 @@ class Cluster:
             player.settled()
             statistics = player.replica.statistics()
             # A version that came in while views deferred its publication cannot be looked at; here nobody holds views.
-            if statistics.digests_verified < 0.99 * statistics.versions_applied - 2:
-                self.checkers.digests_missing(player, statistics.versions_applied, statistics.digests_verified)
+            whole = statistics.versions_applied - statistics.versions_partial
+            if statistics.digests_verified < 0.99 * whole - 2:
+                self.checkers.digests_missing(player, whole, statistics.digests_verified)
             if player.replica.store is not None:
                 self.checkers.store(player.name, player.replica.store.kernel.statistics())
 

@@ -24,7 +24,7 @@ from ecsnet.sim.node_disk import NodeDisk
 from ecsnet.sim.owner import Owners
 from ecsnet.sim.sight import WorldMade
 from ecsnet.store import Store
-from ecsnet.world import World
+from ecsnet.world import Client, World
 
 Setup = Callable[[Store], None]
 Connection = StreamConnection | DatagramConnection
@@ -68,6 +68,8 @@ class NodeSide:
         self.store: Store | None = None
         self.last_epoch = 0
         """Of the node that runs or, while none does, of the one before."""
+        self._lifted_at = 0
+        """The newest version that was made while somebody had a budget."""
         self._lost_at: list[int] = []
         """Incarnations that began without something that players of the one before may have seen."""
         self._seed = seed
@@ -244,13 +246,35 @@ class NodeSide:
             if connection.datagrams:
                 connection.node_flush(now_ns)
 
+    def lift_budgets(self) -> None:
+        """From the next tick on nobody has one: what waits goes with its version."""
+        if self.made.bound is None:
+            return
+        for client in self._clients():
+            if client.budget_bytes_s is not None:
+                client.budget_bytes_s = None
+                self._lifted_at = self.running().store.kernel.head_version
+        self.made.is_lifted = True
+
+    @property
+    def has_lifted_budgets(self) -> bool:
+        """No client has one, and what waited for want of it was handed out, to those who could take it."""
+        return self.made.bound is None or (
+            self.made.is_lifted
+            and self.version > self._lifted_at
+            and all(client.budget_bytes_s is None for client in self._clients())
+        )
+
+    def _clients(self) -> list[Client]:
+        links = [connection.link for connection in self.connections if connection.link is not None]
+        return [link.client for link in links if link.client is not None]
+
     def _note_sights(self) -> None:
         """To whom the game has shown something by hand: what those see, no rule says."""
         if not self.made.rules:
             return
-        for connection in self.connections:
-            client = None if connection.link is None else connection.link.client
-            if client is not None and (client._sight.focus is not None or client._sight.revealed):
+        for client in self._clients():
+            if client._sight.focus is not None or client._sight.revealed:
                 self.made.shown_by_hand.add(client.session)
 
     def close(self) -> None:

@@ -113,8 +113,12 @@ class Player:
         self._tickets: dict[int, int] = {}
         self._events: deque[Event] = deque(maxlen=EVENTS_KEPT)
         self._told = EventsTold(node.events, lambda what: checkers.event(self, what))
-        self._seen = Seen(
-            node.made, lambda what: checkers.violated("sight", f"{name} {what}"), datagrams=datagrams, turn=number
+        self.seen = Seen(
+            node.made,
+            lambda what: checkers.violated("sight", f"{name} {what}"),
+            lambda what: checkers.violated("budget", f"{name} {what}"),
+            datagrams=datagrams,
+            turn=number,
         )
         self._syncs = 0
         self._held = 0
@@ -331,10 +335,12 @@ class Player:
 
     def _look_at_sight(self) -> None:
         """Whether it sees what it may."""
-        syncs = self.replica.statistics().full_syncs_applied
+        counts = self.replica.statistics()
+        syncs = counts.full_syncs_applied
         anew, self._syncs = syncs != self._syncs, syncs
+        told, delta_bytes = self.replica.events, counts.delta_bytes_received
         with self.replica.view() as view:
-            self._seen.applied(self.replica.epoch, self.session, view, self.replica.events, anew=anew)
+            self.seen.applied(self.replica.epoch, self.session, view, told, delta_bytes, anew=anew)
 
     def _take_events(self) -> None:
         """Look at what happened, and keep it for the game."""
@@ -371,6 +377,8 @@ class Player:
         if self.replica.state == "live":
             self._take_events()
             self._told.settled(self.replica.version)
+        if self.seen.waiting is not None:
+            self.seen.waiting.settled()
 
     def _note_state(self, event: StateChanged) -> None:
         if event.new == "live":

@@ -273,17 +273,21 @@ def run_scenario_in_trio(scenario: Scenario, game: Game) -> Outcome:
     A swarm is on streams here, with the whole world for everybody, and without the faults that cannot be done.
 
     Raises:
-        ArgumentError: datagrams, or players that see a part of the world. NotBuiltError: a disk, or a fault that cannot
-        be done. Otherwise as `run_recorded`.
+        ArgumentError: datagrams, budgets, or players that see a part of the world. NotBuiltError: a disk, or a fault
+        that cannot be done. Otherwise as `run_recorded`.
     """
     from ecsnet.sim.trio_mode import FAULT_KINDS, run_in_trio
 
-    whole = {} if scenario.world else {"interest": bool(scenario.interest), "roles": bool(scenario.roles)}
+    whole: dict[str, Any] = {}
+    if not scenario.world:
+        whole = {"interest": bool(scenario.interest), "roles": bool(scenario.roles), "budget": scenario.budget or 0}
     settled = scenario.with_(
         transport=scenario.transport or "stream", durability=scenario.durability or "none", **whole
     ).settled()
-    if settled.interest or settled.roles:
-        raise ArgumentError("under --trio everybody is compared with the whole world; leave interest and roles out")
+    if settled.interest or settled.roles or settled.budget:
+        raise ArgumentError(
+            "under --trio everybody is compared with the whole world; leave interest, roles and budgets out"
+        )
     if settled.durability not in (None, "none"):
         raise NotBuiltError("a disk under Trio", "leave durability out, or run the cores without --trio")
     if settled.transport != "stream":

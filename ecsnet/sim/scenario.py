@@ -26,6 +26,7 @@ import tomli
 
 from ecsnet.errors import ArgumentError, ConfigError, did_you_mean
 from ecsnet.limits import HZ_MAX, HZ_MIN
+from ecsnet.sight import check_budget, check_staleness
 from ecsnet.sim.faults import Fault, check_faults, swarm
 from ecsnet.sim.node_disk import DURABILITIES
 from ecsnet.sim.profile import profile_names
@@ -33,7 +34,7 @@ from ecsnet.sim.profile import profile_names
 Transport = Literal["stream", "datagram", "mixed"]
 TRANSPORTS: tuple[Transport, ...] = ("stream", "datagram", "mixed")
 
-FORMAT = 3
+FORMAT = 4
 """Of what seeds and fields mean. See above."""
 
 CLIENTS_MAX = 4096
@@ -60,6 +61,12 @@ _SWARM_VARIETIES = {"interest": 0.6, "quantized": 0.5, "writes": 0.5, "roles": 0
 VARIETIES = tuple(_SWARM_VARIETIES)
 """What the default world may have or not."""
 
+_SWARM_BUDGET_SHARE = 0.4
+_SWARM_BUDGETS = (1500, 6000, 24_000)
+_SWARM_STALENESS = (0.2, 0.5, 1.0, 2.0)
+BOUNDS = ("budget", "staleness")
+"""Of bytes, and of what waits for want of them, in the default world."""
+
 _DURABILITIES = ("none", *DURABILITIES)
 _SWARM_DURABILITIES = ("none", "memory", "relaxed", "strict", "paranoid")
 
@@ -81,6 +88,8 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         quantized: places in it are sent rounded to a step.
         writes: players write their own speeds beside their commands, and now and then what is not theirs.
         roles: some players are admins, who see what others do not.
+        budget: bytes of rows a second that a player is sent at most in the default world; 0 is no bound.
+        staleness: seconds that a row waits at most where there is a budget.
         world, setup, play: `MODULE:NAME` of a World, of `setup(store)` that fills it and of `play(player)` that is
             called for every live player once per tick. Empty is the default world with its own.
     """
@@ -102,6 +111,8 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     quantized: bool | None = None
     writes: bool | None = None
     roles: bool | None = None
+    budget: int | None = None
+    staleness: float | None = None
     world: str = ""
     setup: str = ""
     play: str = ""
@@ -125,8 +136,13 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             raise ArgumentError(f"durability is {self.durability!r}; it may be {', '.join(_DURABILITIES)}")
         if self.swarm and self.faults:
             raise ArgumentError("a swarm draws its faults; give faults without swarm, or a swarm without faults")
-        if self.world and any(getattr(self, name) is not None for name in VARIETIES):
-            raise ArgumentError(f"{', '.join(VARIETIES)} are of the default world; a world of your own is as it is")
+        if self.world and any(getattr(self, name) is not None for name in (*VARIETIES, *BOUNDS)):
+            ours = ", ".join((*VARIETIES, *BOUNDS))
+            raise ArgumentError(f"{ours} are of the default world; a world of your own is as it is")
+        if self.budget:
+            check_budget(self.budget)
+        if self.staleness is not None:
+            check_staleness(self.staleness)
         if (self.setup or self.play) and not self.world:
             raise ArgumentError("setup and play belong to a world; the default world has its own")
 
@@ -161,8 +177,12 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         }
         varied = Random(f"{self.seed}/scenario/varieties")
         drawn |= {name: True if varied.random() < share else None for name, share in _SWARM_VARIETIES.items()}
+        bounded = Random(f"{self.seed}/scenario/budget")
+        has_budget = bounded.random() < _SWARM_BUDGET_SHARE
+        bounds = {"budget": bounded.choice(_SWARM_BUDGETS), "staleness": bounded.choice(_SWARM_STALENESS)}
+        drawn |= {name: value if has_budget else None for name, value in bounds.items()}
         if self.world:
-            for name in ("entities", "moving", *VARIETIES):
+            for name in ("entities", "moving", *VARIETIES, *BOUNDS):
                 del drawn[name]
         if drawn["durability"] == "none":
             del drawn["durability"]

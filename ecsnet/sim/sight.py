@@ -22,21 +22,21 @@ Invariant: this reads views and draws no random number.
 """
 
 from collections import deque
-from collections.abc import Callable, Set
+from collections.abc import Callable
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ecsnet.replica import Entered, Event, Left
 from ecsnet.schema import Field, InterestRule, Schema, Table
+from ecsnet.sim.budget import Bound, Waiting
+from ecsnet.sim.rows import Keys, Rows, copied, equal_cells, names, ordered
 from ecsnet.store import View
 from ecsnet.world import World
 
 __all__ = ["Seen", "WorldMade"]
-
-Keys = NDArray[np.uint64]
 
 CLOSE = 1e-3
 """Distances that are nearer to a limit than this may count as either side of it: places are f32."""
@@ -47,6 +47,10 @@ KEPT_BYTES_MAX = 64 << 20
 LOOK_EVERY = 8
 """Of so many versions of a player one is compared whole, each player's in its turn. Who came and went is in all."""
 
+WAITING_VERSIONS = 16
+WAITING_TURNS = 3
+"""What waits is looked at in so many versions of a player on end, of so many times as many."""
+
 BASE_MAX = 128
 """On datagrams a delta goes from a version that was acked, and one that was spawned since is not told to have entered.
 Who was there so many versions before surely was there at the base."""
@@ -56,33 +60,32 @@ Before = tuple[int, int, frozenset[int]]
 """Epoch, version and entities of what a player held."""
 
 
-class Rows(NamedTuple):
-    """A table in one version: its keys, ascending, and its cells in their order."""
-
-    keys: Keys
-    cells: dict[str, NDArray[Any]]
-
-    def at(self, keys: Keys) -> NDArray[np.intp]:
-        """Where these are, all of which are here."""
-        return np.searchsorted(self.keys, keys)
-
-
 class Whole:
     """What the node had in one version. `sessions` has (client, entity, role) by session."""
 
     def __init__(self, view: View, tables: list[Table]) -> None:
         self.version = int(view.version)
         self.sessions = _sessions(view)
-        self._copied = {table.name: _copied(view, table) for table in tables}
+        self._copied = {table.name: copied(view, table) for table in tables}
         self._tables: dict[str, Rows] = {}
+        self._rounded: dict[str, Rows] = {}
         self.bytes = sum(keys.nbytes + sum(map(_size, cells.values())) for keys, cells in self._copied.values())
 
     def table(self, name: str) -> Rows:
         """A table's rows."""
         rows = self._tables.get(name)
         if rows is None:
-            rows = self._tables[name] = _ordered(*self._copied[name])
+            rows = self._tables[name] = ordered(*self._copied[name])
         return rows
+
+    def rounded(self, table: Table, role: str) -> Rows:
+        """A table's rows as a player of a role holds them, without the fields that it may not see."""
+        rows = self._rounded.get(table.name)
+        if rows is None:
+            exact = self.table(table.name)
+            cells = {one.name: _rounded(one, exact.cells[one.name]) for one in table if not one.rotation}
+            rows = self._rounded[table.name] = Rows(exact.keys, cells)
+        return Rows(rows.keys, {name: cells for name, cells in rows.cells.items() if _sees(table.field(name), role)})
 
     @cached_property
     def alive(self) -> frozenset[int]:
@@ -102,9 +105,19 @@ class WorldMade:
         self.schema = world.schema
         self.rules = world.interest
         self.tables = [table for table in world.schema.tables if table.replicated and table.kind != "event"]
-        self.is_partial = bool(self.rules) or any(
-            table.visible_to is not None or any(field.visible_to is not None or field.quantize for field in table)
-            for table in self.tables
+        self.bound: Bound | None = None
+        """What is promised of bytes; None where nothing is."""
+        if world.budget_bytes_s is not None:
+            self.bound = Bound(world.budget_bytes_s // world.hz, max(1, round(world.staleness_max_s * world.hz)))
+        self.is_lifted = False
+        """Nobody has a budget any more."""
+        self.is_partial = (
+            self.bound is not None
+            or bool(self.rules)
+            or any(
+                table.visible_to is not None or any(field.visible_to is not None or field.quantize for field in table)
+                for table in self.tables
+            )
         )
         """Players hold something else than the node. Where they do not, the digests say all there is to say."""
         self.shown_by_hand: set[int] = set()
@@ -145,24 +158,36 @@ class WorldMade:
 class Seen:
     """What one player holds, version after version."""
 
-    def __init__(self, made: WorldMade, violated: Callable[[str], None], *, datagrams: bool, turn: int = 0) -> None:
+    def __init__(
+        self, made: WorldMade, violated: Callable[[str], None], waited: Callable[[str], None], *, datagrams: bool,
+        turn: int = 0,
+    ) -> None:  # fmt: skip
+        """`violated` is told what is wrong with what is seen, `waited` what is wrong with what a budget leaves."""
         self._made = made
         self._turn = turn
         self._violated = violated
         self._datagrams = datagrams
         self._held: Before | None = None
+        self.waiting = None if made.bound is None else Waiting(made.bound, waited)
+        """What a budget leaves for later; None without one."""
+        self._delta_bytes = 0
         self.looked_at = 0
         """Versions that were compared."""
 
-    def applied(self, epoch: int, session: int, view: View, events: "deque[Event]", *, anew: bool) -> None:
-        """It made a version visible. `events` are those that its game has not asked for; `anew`: what it held before is
-        gone, and this is no change of that."""
+    def applied(
+        self, epoch: int, session: int, view: View, events: "deque[Event]", delta_bytes: int, *, anew: bool
+    ) -> None:
+        """It made a version visible. `events` are those that its game has not asked for; `delta_bytes` of all deltas
+        that came so far; `anew`: what it held before is gone, and this is no change of that."""
         made, version = self._made, int(view.version)
         before, keys = self._held, view["entities"].key
         held = frozenset(keys.tolist())
         self._held = (epoch, version, held)
+        delta_bytes, self._delta_bytes = delta_bytes - self._delta_bytes, delta_bytes
         whole = made.at(epoch, version)
         if whole is None or session not in whole.sessions:
+            if self.waiting is not None:
+                self.waiting.begin()
             return
         if anew or before is None or before[0] != epoch:
             before = None
@@ -170,14 +195,38 @@ class Seen:
             told = [event for event in events if isinstance(event, Entered | Left) and event.version == version]
             if told or before[2] != held:
                 self._told(whole, before, held, told)
+        client, entity, role = whole.sessions[session]
+        if self.waiting is not None:
+            if (version // WAITING_VERSIONS + self._turn) % WAITING_TURNS == 0:
+                self._look_at_waiting(self.waiting, epoch, whole, view, role, delta_bytes, anew=before is None)
+            else:
+                self.waiting.begin()
         if (version + self._turn) % LOOK_EVERY and before is not None:
             return
         self.looked_at += 1
-        client, entity, role = whole.sessions[session]
         rules, sorted_keys = made.rules_for(role), np.sort(keys)
         if made.rules and session not in made.shown_by_hand:
             self._sight(whole, before, sorted_keys, rules, client, entity)
         self._rows(whole, view, sorted_keys, rules, role)
+
+    def _look_at_waiting(
+        self, waiting: Waiting, epoch: int, whole: Whole, view: View, role: str, delta_bytes: int, *, anew: bool
+    ) -> None:
+        if anew:
+            waiting.begin()
+        tables = [one for one in self._made.tables if one.visible_to is None or role in one.visible_to]
+
+        def past(version: int, table: str) -> Rows | None:
+            older = self._made.at(epoch, version)
+            return None if older is None else older.rounded(self._made.schema.table(table), role)
+
+        waiting.applied(
+            whole.version,
+            {table.name: ordered(*copied(view, table)) for table in tables},
+            {table.name: whole.rounded(table, role) for table in tables},
+            past,
+            None if self._datagrams or self._made.is_lifted else delta_bytes,
+        )
 
     # --- who is seen --------------------------------------------------------------------------------------------------
 
@@ -187,7 +236,7 @@ class Seen:
     ) -> None:  # fmt: skip
         entities = whole.table("entities")
         if len(odd := np.setdiff1d(held, entities.keys)):
-            self._violated(f"holds {_names(odd)} in version {whole.version}, where there is none such")
+            self._violated(f"holds {names(odd)} in version {whole.version}, where there is none such")
         must: list[Keys] = []
         may: list[Keys] = []
         whole_known = True
@@ -208,9 +257,9 @@ class Seen:
             elif not _is_of_keyed(self._made.schema, rule):
                 whole_known = False
         if len(missing := np.setdiff1d(_all(must), held)):
-            self._violated(f"lacks {_names(missing)} in version {whole.version}, which it must see")
+            self._violated(f"lacks {names(missing)} in version {whole.version}, which it must see")
         if whole_known and len(odd := np.setdiff1d(held, _all(may))):
-            self._violated(f"holds {_names(odd)} in version {whole.version}, which it must not see")
+            self._violated(f"holds {names(odd)} in version {whole.version}, which it must not see")
 
     def _edge(
         self, whole: Whole, before: Before, held: Keys, rule: InterestRule, rules: list[InterestRule],
@@ -233,12 +282,12 @@ class Seen:
         assert past is not None, "or `between` would not have it"
         if len(missing := np.setdiff1d(np.setdiff1d(stayed, past.owned_by(client)), held)):
             self._violated(
-                f"lacks {_names(missing)} in version {whole.version}: seen in {version}, and never beyond "
+                f"lacks {names(missing)} in version {whole.version}: seen in {version}, and never beyond "
                 f"{rule.leave_radius:g} since"
             )
         if len(odd := np.setdiff1d(held, _all([had, came, whole.owned_by(client)]))):
             self._violated(
-                f"holds {_names(odd)} in version {whole.version}: not seen in {version}, and never within "
+                f"holds {names(odd)} in version {whole.version}: not seen in {version}, and never within "
                 f"{rule.radius:g} since"
             )
 
@@ -246,17 +295,17 @@ class Seen:
 
     def _rows(self, whole: Whole, view: View, held: Keys, rules: list[InterestRule], role: str) -> None:
         for table in self._made.tables:
-            theirs, ours = _ordered(*_copied(view, table)), whole.table(table.name)
+            theirs, ours = ordered(*copied(view, table)), whole.table(table.name)
             if table.visible_to is not None and role not in table.visible_to:
                 if len(theirs.keys):
-                    self._violated(f"holds {_names(theirs.keys)} of {table.name}, which a {role} may not see")
+                    self._violated(f"holds {names(theirs.keys)} of {table.name}, which a {role} may not see")
                 continue
             due = self._due(whole, table, held, rules)
             if due is not None and not np.array_equal(theirs.keys, due):
                 odd, missing = np.setdiff1d(theirs.keys, due), np.setdiff1d(due, theirs.keys)
                 self._violated(
-                    f"has rows of {table.name} in version {whole.version} that it should not: {_names(odd)}; "
-                    f"and lacks {_names(missing)}"
+                    f"has rows of {table.name} in version {whole.version} that it should not: {names(odd)}; "
+                    f"and lacks {names(missing)}"
                 )
             common = np.intersect1d(theirs.keys, ours.keys)
             here, there = theirs.at(common), ours.at(common)
@@ -264,10 +313,12 @@ class Seen:
                 if field.rotation:
                     continue
                 cells = theirs.cells[field.name][here]
-                if field.visible_to is not None and role not in field.visible_to:
-                    wrong = _unequal(cells, np.zeros_like(cells))
+                if not _sees(field, role):
+                    wrong = np.flatnonzero(~equal_cells(cells, np.zeros_like(cells)))
+                elif self.waiting is None:
+                    wrong = np.flatnonzero(~equal_cells(cells, _rounded(field, ours.cells[field.name][there])))
                 else:
-                    wrong = _unequal(cells, _rounded(field, ours.cells[field.name][there]))
+                    continue  # `budget.py` looks at rows that may wait
                 if len(wrong):
                     key = common[wrong[0]]
                     self._violated(
@@ -308,37 +359,27 @@ class Seen:
         if len(entered) + len(left) != len(named[Entered]) + len(named[Left]):
             self._violated(f"was told of a coming or a going twice {where}")
         if odd := entered - came:
-            self._violated(f"was told that {_names(odd)} entered {where}, which it held, or does not hold")
+            self._violated(f"was told that {names(odd)} entered {where}, which it held, or does not hold")
         if odd := left - went:
-            self._violated(f"was told that {_names(odd)} left {where}, which it did not hold, or still holds")
+            self._violated(f"was told that {names(odd)} left {where}, which it did not hold, or still holds")
         versions = self._made.between(epoch, version, whole.version)
         # In several versions it may go out of sight in one, and cease to be in a later one.
         if (odd := left - alive) and versions is not None and len(versions) == 1:
-            self._violated(f"was told that {_names(odd)} left {where}, but they are no more")
+            self._violated(f"was told that {names(odd)} left {where}, but they are no more")
         if missing := (went & alive) - left:
-            self._violated(f"was not told that {_names(missing)} left {where}")
+            self._violated(f"was not told that {names(missing)} left {where}")
         past = self._made.at(epoch, version)
         if past is None:
             return
         there = past.alive
         if not self._datagrams:
             if odd := entered - there:
-                self._violated(f"was told that {_names(odd)} entered {where}, but they were spawned")
+                self._violated(f"was told that {names(odd)} entered {where}, but they were spawned")
         else:
             older = self._made.at(epoch, version - BASE_MAX)
             there = frozenset() if older is None else there & older.alive
         if missing := (came & there) - entered:
-            self._violated(f"was not told that {_names(missing)} entered {where}")
-
-
-def _copied(view: View, table: Table) -> tuple[Keys, dict[str, NDArray[Any]]]:
-    of_view = view[table.name]
-    return np.array(of_view.key), {field.name: np.array(of_view[field.name]) for field in table}
-
-
-def _ordered(keys: Keys, cells: dict[str, NDArray[Any]]) -> Rows:
-    order = np.argsort(keys, kind="stable")
-    return Rows(keys[order], {name: column[order] for name, column in cells.items()})
+            self._violated(f"was not told that {names(missing)} entered {where}")
 
 
 def _sessions(view: View) -> dict[int, tuple[int, int, str]]:
@@ -374,6 +415,10 @@ def _is_of_keyed(schema: Schema, rule: InterestRule) -> bool:
     return all(schema.table(one).kind == "keyed" for one in tables)
 
 
+def _sees(field: Field, role: str) -> bool:
+    return field.visible_to is None or role in field.visible_to
+
+
 def _rounded(field: Field, cells: NDArray[Any]) -> NDArray[Any]:
     """What a client holds of these."""
     if not field.quantize:
@@ -384,20 +429,5 @@ def _rounded(field: Field, cells: NDArray[Any]) -> NDArray[Any]:
         return np.where(fits, (np.rint(steps) * field.quantize).astype(cells.dtype), cells)
 
 
-def _unequal(ours: NDArray[Any], theirs: NDArray[Any]) -> NDArray[np.intp]:
-    """Rows in which they differ. Whether a zero has a sign is the digest's matter."""
-    if ours.dtype.kind == "f":
-        equal = (ours == theirs) | (np.isnan(ours) & np.isnan(theirs))
-    else:
-        equal = ours == theirs
-    return np.flatnonzero(~np.asarray(equal).reshape(len(ours), -1).all(axis=1)) if len(ours) else np.zeros(0, np.intp)
-
-
 def _all(several: list[Keys]) -> Keys:
     return np.unique(np.concatenate([np.zeros(0, np.uint64), *several]))
-
-
-def _names(keys: "Keys | Set[int]") -> str:
-    some = sorted(map(int, keys))[:3]
-    shown = ", ".join(f"{key:#x}" for key in some)
-    return f"{len(keys)} ({shown}{', …' if len(keys) > 3 else ''})"

@@ -57,7 +57,7 @@ def test_players_really_come_and_go_and_are_looked_at() -> None:
         cluster.run(6)
         cluster.assert_converged()
         assert cluster.node.owners.looked_at > 20
-        assert all(player._seen.looked_at > 10 for player in cluster.players)
+        assert all(player.seen.looked_at > 10 for player in cluster.players)
         assert any(isinstance(event, Entered) for event in told)
         assert any(isinstance(event, Left) for event in told)
         assert all(len(player.view["entities"]) < 60 for player in cluster.players), "each sees a part"
