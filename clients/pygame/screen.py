@@ -46,6 +46,8 @@ GOOD: Colour = (94, 230, 160)
 BAD: Colour = (255, 92, 110)
 LOOT: dict[int, Colour] = {Kind.MEDKIT: (94, 230, 160), Kind.OVERDRIVE: (255, 196, 80)}
 GRID_STEP = 120
+HULL = ((0.0, 23.0), (2.5, 19.0), (math.pi, 9.0), (-2.5, 19.0))
+"""A ship's corners: how far turned from where it faces, and how far out."""
 
 
 @dataclass(slots=True)
@@ -68,7 +70,7 @@ class Screen:
         self._poses = Poses(hz)
         self._version = -1
         self._sparks: list[_Spark] = []
-        self._lights: dict[tuple[Colour, int], pygame.Surface] = {}
+        self._lights: dict[tuple[int, int, int, int], pygame.Surface] = {}
         self._told: deque[tuple[float, str, Colour]] = deque(maxlen=5)
         self._camera = np.array([ARENA / 2, ARENA / 2])
         self._shake = 0.0
@@ -162,14 +164,15 @@ class Screen:
 
     def _light(self, colour: Colour, radius: int) -> pygame.Surface:
         """A round light, to be added to what is there."""
-        key = (tuple(part // 24 * 24 for part in colour), radius)
+        red, green, blue = colour
+        key = (red // 24, green // 24, blue // 24, radius)
         if key not in self._lights:
             distance = np.hypot(*np.mgrid[-radius:radius, -radius:radius]) / radius
             fall = np.clip(1.0 - distance, 0.0, 1.0) ** 2.2
             light = pygame.Surface((2 * radius, 2 * radius))
             pygame.surfarray.blit_array(light, (fall[..., None] * np.array(colour)).astype(np.uint8))
-            self._lights[key] = light  # type: ignore[index]
-        return self._lights[key]  # type: ignore[index]
+            self._lights[key] = light
+        return self._lights[key]
 
     def _glow(self, x: float, y: float, colour: Colour, radius: int) -> None:
         at = self._at(x, y)
@@ -186,13 +189,10 @@ class Screen:
                 continue
             colour = LOOT[kind]
             bob = 3.0 * math.sin(now_s * 3.0 + entity % 7)
-            self._glow(x, y + bob, tuple(part // 2 for part in colour), 34)  # type: ignore[arg-type]
+            self._glow(x, y + bob, _dim(colour, 0.5), 34)
             cx, cy = self._at(x, y + bob)
             turn = now_s * 1.6 + entity % 5
-            corners = [
-                (cx + 10 * math.cos(turn + i * math.pi / 2), cy + 10 * math.sin(turn + i * math.pi / 2))
-                for i in range(4)
-            ]
+            corners = [_corner(cx, cy, turn + i * math.pi / 2, 10.0) for i in range(4)]
             pygame.draw.polygon(self._surface, NIGHT, corners)
             pygame.draw.polygon(self._surface, colour, corners, 2)
             _icon(self._surface, kind, cx, cy, 4, colour)
@@ -224,21 +224,17 @@ class Screen:
                 continue
             colour = _hue(int(ship.hue[number]))
             speed = math.hypot(float(motion.x[number]), float(motion.y[number]))
-            self._glow(x, y, tuple(part * 2 // 5 for part in colour), 58)  # type: ignore[arg-type]
+            self._glow(x, y, _dim(colour, 0.4), 58)
             if speed > 30.0:
                 flame = 14.0 + 0.06 * speed * (0.8 + 0.2 * math.sin(now_s * 40 + entity))
                 ux, uy = float(motion.x[number]) / speed, float(motion.y[number]) / speed
                 self._glow(x - ux * SHIP_RADIUS, y - uy * SHIP_RADIUS, (255, 150, 60), int(flame))
             cx, cy = self._at(x, y)
-
-            def corner(angle: float, reach: float) -> tuple[float, float]:
-                return cx + reach * math.cos(facing + angle), cy + reach * math.sin(facing + angle)  # noqa: B023
-
-            hull = [corner(0.0, 23.0), corner(2.5, 19.0), corner(math.pi, 9.0), corner(-2.5, 19.0)]
-            pygame.draw.polygon(self._surface, tuple(part // 3 for part in colour), hull)
+            hull = [_corner(cx, cy, facing + angle, reach) for angle, reach in HULL]
+            pygame.draw.polygon(self._surface, _dim(colour, 1 / 3), hull)
             pygame.draw.polygon(self._surface, colour, hull, 2)
             pygame.draw.aalines(self._surface, colour, True, hull)
-            pygame.draw.circle(self._surface, (255, 255, 255), corner(0.0, 6.0), 3)
+            pygame.draw.circle(self._surface, (255, 255, 255), _corner(cx, cy, facing, 6.0), 3)
             if gun.overdrive[number] > 0.0:
                 pygame.draw.circle(self._surface, LOOT[Kind.OVERDRIVE], (cx, cy), 27 + int(2 * math.sin(now_s * 14)), 1)
             share = int(health.hp[number]) / FULL_HP
@@ -270,7 +266,7 @@ class Screen:
             spark.left_s -= frame_s
             if spark.left_s > 0.0 and self._is_seen(spark.x, spark.y):
                 share = spark.left_s / spark.lasts_s
-                self._glow(spark.x, spark.y, tuple(int(part * share) for part in spark.colour), int(spark.size) + 2)  # type: ignore[arg-type]
+                self._glow(spark.x, spark.y, _dim(spark.colour, share), int(spark.size) + 2)
         self._sparks = [spark for spark in self._sparks if spark.left_s > 0.0]
 
     # --- what is told ------------------------------------------------------------------------------------------------
@@ -341,6 +337,15 @@ def _hue(degrees: int) -> Colour:
 def _blend(low: Colour, high: Colour, share: float) -> Colour:
     red, green, blue = (int(a + (b - a) * share) for a, b in zip(low, high, strict=True))
     return red, green, blue
+
+
+def _dim(colour: Colour, share: float) -> Colour:
+    red, green, blue = colour
+    return int(red * share), int(green * share), int(blue * share)
+
+
+def _corner(x: int, y: int, turn: float, reach: float) -> tuple[float, float]:
+    return x + reach * math.cos(turn), y + reach * math.sin(turn)
 
 
 def _icon(surface: pygame.Surface, kind: int, x: int, y: int, size: int, colour: Colour) -> None:
