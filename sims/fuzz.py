@@ -30,6 +30,7 @@ ROOT = Path(__file__).resolve().parent.parent
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
+from ecsnet.errors import EcsnetError  # noqa: E402
 from ecsnet.sim.hostile import mutated  # noqa: E402
 from ecsnet.wire.codec import encode  # noqa: E402
 from ecsnet.wire.framing import header  # noqa: E402
@@ -57,7 +58,7 @@ def handshake(seed: int) -> None:
             for _ in range(source.randrange(1, 6)):
                 try:
                     link, reader = node.stranger()
-                except node.refusals:
+                except EcsnetError:
                     break
                 for _ in range(source.randrange(1, 5)):
                     data = source.choice(corpus) if source.random() < 0.9 else any_bytes(source)

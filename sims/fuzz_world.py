@@ -15,6 +15,7 @@ if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
 from ecsnet.authority import Authority, Link  # noqa: E402
+from ecsnet.errors import EcsnetError, RemoteProtocolError  # noqa: E402
 from ecsnet.limits import MESSAGE_TO_CLIENT_BYTES_MAX, MESSAGE_TO_NODE_BYTES_MAX  # noqa: E402
 from ecsnet.replica import Replica  # noqa: E402
 from ecsnet.schema import loads  # noqa: E402
@@ -137,14 +138,14 @@ class Seat:
             reader.feed(frame)
             for one in reader:
                 self.replica.receive_frame(one.kind, one.payload, self.node.now_ns)
-        except self.node.refusals as error:
+        except EcsnetError as error:
             self.replica.receive_error(error, self.node.now_ns)
 
     def count(self) -> None:
         """Ask for one more, if that is allowed now."""
         try:
             self._tickets.append(self.replica.send("count", by=1))
-        except self.node.refusals:
+        except EcsnetError:
             pass
 
     def settle(self) -> None:
@@ -176,9 +177,6 @@ class Node:
     """One authority, its seats, and the time."""
 
     def __init__(self, seed: int) -> None:
-        from ecsnet.errors import EcsnetError
-
-        self.refusals = EcsnetError
         self.world = fuzz_world()
         self.store = Store(SCHEMA)
         self.authority = Authority(self.world, self.store, seed=seed, digest_every_version=True, linger_s=2.0)
@@ -207,8 +205,8 @@ class Node:
             reader.feed(data)
             for frame in reader:
                 self.authority.receive_frame(link, frame.kind, frame.payload, self.now_ns)
-        except self.refusals as error:
-            self.authority.receive_error(link, error, self.now_ns)  # type: ignore[arg-type]
+        except RemoteProtocolError as error:
+            self.authority.receive_error(link, error, self.now_ns)
 
     def step(self, change: Any = None) -> None:
         """A tick, and what there is to send: `change(seat, frame)` gives the frames that a seat hears in its place."""

@@ -1,5 +1,7 @@
 """Rules of interest from code, and what a game says of a client's sight."""
 
+from typing import Any
+
 import pytest
 
 import ecsnet
@@ -125,7 +127,7 @@ def test_names_of_roles_and_tables_are_told_apart_from_texts() -> None:
     with pytest.raises(ArgumentError, match="as a list"):
         owned(roles="admin")
     with pytest.raises(ArgumentError, match="class or the name of a table"):
-        always(7)  # type: ignore[arg-type]
+        always(7)  # type: ignore[arg-type]  # neither
 
 
 def test_a_condition_is_a_query_of_its_table() -> None:
@@ -135,12 +137,12 @@ def test_a_condition_is_a_query_of_its_table() -> None:
 
 
 @pytest.mark.parametrize("budget", [0, -1, BUDGET_BYTES_S_MIN - 1, 1e9, True, "8k"])
-def test_a_budget_is_a_number_of_bytes_that_something_fits_in(budget: object) -> None:
+def test_a_budget_is_a_number_of_bytes_that_something_fits_in(budget: Any) -> None:
     with pytest.raises(ArgumentError, match="budget_bytes_s"):
-        World(SCHEMA, budget_bytes_s=budget)  # type: ignore[arg-type]
+        World(SCHEMA, budget_bytes_s=budget)
     client = Client(SessionId(1), ClientId(1), "ada")
     with pytest.raises(ArgumentError, match="budget_bytes_s"):
-        client.budget_bytes_s = budget  # type: ignore[assignment]
+        client.budget_bytes_s = budget
     assert client.budget_bytes_s is None
 
 
@@ -169,9 +171,10 @@ def test_nonsense_is_no_entity_and_changes_nothing() -> None:
     client = Client(SessionId(1), ClientId(1), "ada")
     client.focus(5)
 
+    nonsense: Any
     for nonsense in (0, -1, 1 << 64, True, "5", None):
         with pytest.raises(ArgumentError, match="expected an entity"):
-            client.focus(6, nonsense)  # type: ignore[arg-type]
+            client.focus(6, nonsense)
     with pytest.raises(LimitExceededError, match="FOCUS_ENTITIES_MAX"):
         client.focus(*range(1, FOCUS_ENTITIES_MAX + 2))
 

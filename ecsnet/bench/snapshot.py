@@ -82,6 +82,11 @@ def _snapshots_of(store: Store) -> Iterator[threading.Event]:
         thread.join()
 
 
+def _commits_beside_snapshots(store: Store, keys: Sequence[int], values: Iterator[int]) -> list[float]:
+    with _snapshots_of(store) as ended:
+        return _commits(store, keys, values, lambda _: ended.is_set())
+
+
 def run(
     sizes: Sequence[int] = N_DEFAULT,
     where: Path | None = None,
@@ -129,9 +134,7 @@ def run(
             alone, meanwhile = [], []
             for _ in range(runs):
                 alone.append(quantile(_commits(store, keys, values, lambda done: done >= commits), 0.99))
-                with _snapshots_of(store) as ended:
-                    taken = _commits(store, keys, values, lambda _, ended=ended: ended.is_set())  # type: ignore[misc]
-                meanwhile.append(quantile(taken, 0.99))
+                meanwhile.append(quantile(_commits_beside_snapshots(store, keys, values), 0.99))
             value, without = median(meanwhile) * 1e6, median(alone) * 1e6
             metric = "commit_p99_meanwhile"
             yield Figure("snapshot", metric, n, value, "us", "lower", "without a snapshot", without, goals[metric])

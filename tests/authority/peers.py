@@ -121,12 +121,13 @@ class Peers:
         return self.tick * TICK_NS
 
     def connect(self, a: int, b: int, *, delay: tuple[int, int] | None = None) -> Wire:
-        ends = (self.nodes[a], self.nodes[b])
-        links = tuple(
-            node.peering.open_link(self.now_ns, address=f"wire {a}-{b}", dialled=side == 0)
-            for side, node in enumerate(ends)
+        here, there = self.nodes[a], self.nodes[b]
+        name = f"wire {a}-{b}"
+        links = (
+            here.peering.open_link(self.now_ns, address=name, dialled=True),
+            there.peering.open_link(self.now_ns, address=name, dialled=False),
         )
-        wire = self.wires[a, b] = Wire(ends, links, delay or self.delay)  # type: ignore[arg-type]
+        wire = self.wires[a, b] = Wire((here, there), links, delay or self.delay)
         return wire
 
     def connect_all(self) -> None:

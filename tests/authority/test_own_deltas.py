@@ -226,9 +226,9 @@ def test_a_session_that_returns_while_a_thread_looks_is_looked_for_in_the_next_l
             update(pin, handles)
             audiences.returned(audience)
 
-        kernel.update = update_and_return  # type: ignore[method-assign]
+        kernel.update = update_and_return  # type: ignore[method-assign]  # it comes back while another thread looks
         assert on_another_thread(pair)
-        kernel.update = update  # type: ignore[method-assign]
+        kernel.update = update  # type: ignore[method-assign]  # as it was
 
         assert other in audiences.keys_seen(audience, pair.world.schema["body"])
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ecsnet._kernel.stamps import Whose
 from ecsnet.authority import Authority, PeeringSettings
 from ecsnet.authority.peer_link import LinkState
 from ecsnet.errors import ArgumentError, LimitExceededError
@@ -365,7 +366,7 @@ def test_a_hostile_node_costs_its_link_and_nothing_else(made: list[Peers]) -> No
     peers.connect(0, 1)
     a.put("door", count=1)
     peers.settle()
-    block = b.peering.stamps.cut(b.peering._pin, 0, 2).block  # type: ignore[arg-type]
+    block = b.peering.stamps.cut(b.peering._pin, 0, Whose.ALL).block
     refused = 0
     for _ in range(400):
         link = a.peering.open_link(peers.now_ns, dialled=False)

@@ -125,7 +125,7 @@ def test_a_disk_is_not_given_back_while_it_is_tidied(end: Callable[[Disk], None]
     driver.run(3)
     disk = driver.disk
     held = Held(disk._library)
-    disk._library = held  # type: ignore[assignment]
+    disk._library = held  # type: ignore[assignment]  # the library, but for one call that waits
     tidying = threading.Thread(target=disk.compact, daemon=True)
     tidying.start()
     assert held.begun.wait(10)

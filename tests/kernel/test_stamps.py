@@ -346,7 +346,7 @@ def test_a_store_that_is_made_from_its_log_has_the_stamps_too(actions: list[Any]
         if redo.seal(logged.kernel, logged.version, False) is not None:
             bodies.append(body)
 
-    logged.publish = publish  # type: ignore[method-assign]
+    logged.publish = publish  # type: ignore[method-assign]  # and keep its log
     for action in actions:
         if action[1] == 2:
             write(source, *action[2:])

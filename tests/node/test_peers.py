@@ -43,6 +43,10 @@ async def until(condition: Callable[[], bool]) -> None:
             await trio.sleep(0.01)
 
 
+async def until_it_has(node: AuthoritativeNode, what: dict[str, int]) -> None:
+    await until(lambda: rows(node) == what)
+
+
 async def test_nodes_that_dial_each_other_come_to_hold_the_same(tmp_path: Path) -> None:
     """Three of them; one goes, writes are made meanwhile, and its successor on the same disk is told what it missed."""
     secret = b"swordfish"
@@ -76,7 +80,7 @@ async def test_an_address_where_nobody_is_is_dialled_until_somebody_is() -> None
         for _ in range(2):
             await trio.sleep(0.05)
             async with open_node(World(SCHEMA, hz=HZ), peering=PeeringSettings(1), listen_peers=addresses) as again:
-                await until(lambda node=again: rows(node) == {"door": 1})  # type: ignore[misc]
+                await until_it_has(again, {"door": 1})
         assert rows(b) == {"door": 1}
 
 
@@ -89,9 +93,10 @@ async def test_whoever_comes_to_the_peers_port_without_the_secret_is_told_goodby
             while await stream.receive_some():
                 pass
         await stream.aclose()
-        assert node.authority.peering is not None
-        await until(lambda: not node.authority.peering.links)  # type: ignore[union-attr]
-        assert node.authority.peering.statistics().links_refused == 1
+        peering = node.authority.peering
+        assert peering is not None
+        await until(lambda: not peering.links)
+        assert peering.statistics().links_refused == 1
 
 
 def test_peers_of_a_node_that_has_no_number_are_a_mistake() -> None:

@@ -8,6 +8,7 @@ import socket
 import ssl
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -224,9 +225,9 @@ async def test_a_client_finds_its_node_again_under_tls(made: Certificate) -> Non
     ids=["another address", "another name", "expired", "of the future"],
 )
 async def test_a_certificate_that_proves_nothing_is_told_as_such(
-    tmp_path: Path, host: str, options: dict[str, object], why: str
+    tmp_path: Path, host: str, options: dict[str, Any], why: str
 ) -> None:
-    bad = make_certificate(tmp_path, **options)  # type: ignore[arg-type]
+    bad = make_certificate(tmp_path, **options)
     async with open_node(lively(), listen="tls://127.0.0.1:0", certificate=bad.certificate) as node:
         url = node.addresses[0].replace("127.0.0.1", host)
         with pytest.raises(UntrustedNodeError, match=why):

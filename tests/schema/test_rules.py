@@ -225,7 +225,7 @@ def test_a_class_is_told_where_its_mistake_is() -> None:
         Schema("game", "1.0.0", Choice, interest=[InterestRule("near", table="choice", radius=1.0)])
     assert (caught.value.code, caught.value.key) == ("key-conflict", "interest[0].table")
     with pytest.raises(SchemaError, match="rules of interest"):
-        Schema("game", "1.0.0", Choice, interest=["owned"])  # type: ignore[list-item]
+        Schema("game", "1.0.0", Choice, interest=["owned"])  # type: ignore[list-item]  # the word for a rule is none
 
 
 def test_a_writer_is_a_value() -> None:

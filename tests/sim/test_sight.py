@@ -50,7 +50,8 @@ def test_players_really_come_and_go_and_are_looked_at() -> None:
     settled = ALL.settled()
     game = game_of(settled)
     told: list[Any] = []
-    with Cluster(game.world, clients=3, seed=3, setup=game.setup, model=game.model(), on_error="log") as cluster:  # type: ignore[misc]
+    assert game.model is not None
+    with Cluster(game.world, clients=3, seed=3, setup=game.setup, model=game.model(), on_error="log") as cluster:
         assert game.play is not None
         cluster.each_tick(game.play)
         cluster.each_tick(lambda player: told.extend(player.poll()))
