@@ -62,14 +62,14 @@ pub export fn ecs_stamps_cut(
 ) i32 {
     const found = abi.slotAt(store, slot) catch |err| return failure.code(err);
     if (whose > @intFromEnum(stamps_cut.Whose.all)) return failure.code(error.BadArgument);
-    _ = encoder.arena.reset(.retain_capacity);
+    encoder.scratch.reset();
     var cutter: stamps_cut.Cutter = .{
         .head = &store.head,
         .slot = found,
         .base = base,
         .whose = @enumFromInt(whose),
         .other = other,
-        .arena = encoder.arena.allocator(),
+        .arena = encoder.scratch.allocator(),
         .out = &encoder.out,
         .w = .{ .gpa = encoder.gpa, .out = &encoder.out },
     };

@@ -22,6 +22,7 @@ const Changed = since_file.Changed;
 const Head = @import("head.zig").Head;
 const Item = block.Item;
 const Room = room_file.Room;
+const Scratch = @import("scratch.zig").Scratch;
 const Sight = visible.Sight;
 const Since = since_file.Since;
 const below = room_file.below;
@@ -42,7 +43,7 @@ pub const Error = error{ OutOfMemory, HistoryGone, BadArgument };
 pub const Encoder = struct {
     gpa: std.mem.Allocator,
     out: std.ArrayList(u8) = .empty,
-    arena: std.heap.ArenaAllocator,
+    scratch: Scratch,
     /// A version that everybody who will read the next blocks holds, and nothing newer: values may be relative to it. It
     /// stays pinned until they are cut.
     reference: ?*const view.Slot = null,
@@ -50,11 +51,11 @@ pub const Encoder = struct {
     since: Since,
 
     pub fn init(gpa: std.mem.Allocator) Encoder {
-        return .{ .gpa = gpa, .arena = .init(gpa), .since = .init(gpa) };
+        return .{ .gpa = gpa, .scratch = .init(gpa), .since = .init(gpa) };
     }
     pub fn deinit(encoder: *Encoder) void {
         encoder.out.deinit(encoder.gpa);
-        encoder.arena.deinit();
+        encoder.scratch.deinit();
         encoder.since.deinit();
     }
 
@@ -101,8 +102,8 @@ pub const Encoder = struct {
         encoder.wire.relative = false;
         cursor.rows = 0;
         var tables: u16 = 0;
-        _ = encoder.arena.reset(.retain_capacity);
-        const narrowed: ?narrow.Narrow = if (sight) |s| try .init(encoder.arena.allocator(), s, base) else null;
+        encoder.scratch.reset();
+        const narrowed: ?narrow.Narrow = if (sight) |s| try .init(encoder.scratch.allocator(), s, base) else null;
         while (cursor.table < slot.tables.len) {
             const spec = head.tables[cursor.table].spec;
             const used = encoder.out.items.len - start;
@@ -124,8 +125,8 @@ pub const Encoder = struct {
         const slot = encoder.since.slot;
         const start = encoder.out.items.len;
         errdefer encoder.out.items.len = start;
-        _ = encoder.arena.reset(.retain_capacity);
-        const a = encoder.arena.allocator();
+        encoder.scratch.reset();
+        const a = encoder.scratch.allocator();
         const narrowed: narrow.Narrow = try .init(a, sight, encoder.since.base);
         const given = sight.budget.?;
         // Where something waits, a reader does not hold what it would be relative to.
@@ -183,7 +184,7 @@ pub const Encoder = struct {
 
     /// What a delta says of a table from its begin to its end, null for nothing.
     fn find(encoder: *Encoder, head: *const Head, sight: ?*const narrow.Narrow, number: u32) error{OutOfMemory}!?Rows {
-        const a = encoder.arena.allocator();
+        const a = encoder.scratch.allocator();
         const since = &encoder.since;
         const spec = head.tables[number].spec;
         const hidden: []const u64 = if (sight) |s| s.sight.profile[number].hidden else &.{};
@@ -213,7 +214,7 @@ pub const Encoder = struct {
         cursor: *Cursor,
         left: u32,
     ) error{OutOfMemory}!bool {
-        const a = encoder.arena.allocator();
+        const a = encoder.scratch.allocator();
         const number = cursor.table;
         const spec = head.tables[number].spec;
         const of = encoder.since.slot.tables[number];
@@ -251,7 +252,7 @@ pub const Encoder = struct {
 
     /// Append a table's section. Returns how many rows it names; 0 where there is nothing to say.
     fn write(encoder: *Encoder, w: block.Writer, head: *const Head, number: u32, found: *const Rows, hidden: []const u64) error{OutOfMemory}!u32 {
-        const a = encoder.arena.allocator();
+        const a = encoder.scratch.allocator();
         const spec = head.tables[number].spec;
         const of = encoder.since.slot.tables[number];
         const cells = try a.alloc([]const u8, spec.shown);

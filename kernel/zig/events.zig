@@ -108,8 +108,8 @@ fn rowBytesMax(spec: *const catalogue.Table) u64 {
 /// them, 0 for all. Nothing when there is no row to tell of. A cursor's table is a run, its index how
 /// many rows of that were told before; on failure it is as it was.
 pub fn encode(head: *const Head, encoder: *delta.Encoder, cursor: *delta.Cursor, budget: u32) error{OutOfMemory}!void {
-    _ = encoder.arena.reset(.retain_capacity);
-    const a = encoder.arena.allocator();
+    encoder.scratch.reset();
+    const a = encoder.scratch.allocator();
     encoder.out.items.len = 0;
     // With nothing committed since, what is there was of the version before.
     const runs = if (head.pending) head.events.runs.items else &.{};

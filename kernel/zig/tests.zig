@@ -56,6 +56,7 @@ comptime {
     _ = @import("log_test.zig");
     _ = @import("manifest.zig");
     _ = @import("record.zig");
+    _ = @import("scratch.zig");
     _ = @import("scan.zig");
     _ = @import("segment.zig");
     _ = @import("segment_files.zig");
