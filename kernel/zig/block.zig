@@ -95,6 +95,8 @@ pub const Reason = enum(u16) {
 
 pub const Item = struct { index: u32, row: u32 };
 
+const varint_bytes_max = 5;
+
 /// Appends a block's parts to a list. Memory failures surface as errors; the list is the caller's.
 pub const Writer = struct {
     gpa: std.mem.Allocator,
@@ -107,9 +109,14 @@ pub const Writer = struct {
     }
 
     pub fn varint(w: Writer, value: u32) error{OutOfMemory}!void {
+        try w.out.ensureUnusedCapacity(w.gpa, varint_bytes_max);
+        w.varintAssumeCapacity(value);
+    }
+
+    inline fn varintAssumeCapacity(w: Writer, value: u32) void {
         var left = value;
-        while (left >= 0x80) : (left >>= 7) try w.out.append(w.gpa, @as(u8, @truncate(left)) | 0x80);
-        try w.out.append(w.gpa, @intCast(left));
+        while (left >= 0x80) : (left >>= 7) w.out.appendAssumeCapacity(@as(u8, @truncate(left)) | 0x80);
+        w.out.appendAssumeCapacity(@intCast(left));
     }
 
     /// Names of `items` in whichever form is smallest. The form is returned, not written.
@@ -143,9 +150,10 @@ pub const Writer = struct {
         switch (form) {
             .all, .same => {},
             .deltas => {
+                try w.out.ensureUnusedCapacity(w.gpa, items.len * varint_bytes_max);
                 var next: u32 = 0;
                 for (items) |item| {
-                    try w.varint(item.index - next);
+                    w.varintAssumeCapacity(item.index - next);
                     next = item.index + 1;
                 }
             },
@@ -215,7 +223,12 @@ pub const Writer = struct {
             w.out.appendSliceAssumeCapacity(data[@as(usize, items[0].row) * width ..][0 .. items.len * width]);
         } else switch (width) {
             inline 1, 2, 4, 8 => |fixed| {
+                // Checked for all of them at once; the loop below goes without.
+                var last: u32 = 0;
+                for (items) |item| last = @max(last, item.row);
+                assert((@as(usize, last) + 1) * fixed <= data.len);
                 const to = w.out.addManyAsSliceAssumeCapacity(items.len * fixed);
+                @setRuntimeSafety(false);
                 for (items, 0..) |item, i| to[i * fixed ..][0..fixed].* = data[@as(usize, item.row) * fixed ..][0..fixed].*;
             },
             else => for (items) |item| w.out.appendSliceAssumeCapacity(data[@as(usize, item.row) * width ..][0..width]),
@@ -240,14 +253,13 @@ fn isRun(items: []const Item) bool {
 
 fn allEqual(cells: []const u8, width: usize) bool {
     // A run of equal cells is one that equals itself shifted by one cell.
+    if (!std.mem.eql(u8, cells[0..width], cells[width..][0..width])) return false;
     return std.mem.eql(u8, cells[width..], cells[0 .. cells.len - width]);
 }
 
 pub fn varintBytes(value: u32) usize {
-    var bytes: usize = 1;
-    var left = value >> 7;
-    while (left != 0) : (left >>= 7) bytes += 1;
-    return bytes;
+    // Of 32 - clz bits each seven begun, and one byte for 0.
+    return (38 - @as(u32, @clz(value | 1))) / 7;
 }
 
 /// Reads a block that came from anywhere. Every method either stays in bounds or fails with the

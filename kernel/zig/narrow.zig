@@ -186,7 +186,8 @@ fn columns(
                 const all = seen orelse try others(a, changed, list, told);
                 seen = all;
                 found.others = all.len;
-                items = try marked(a, all, column.marks);
+                // Mostly everything has moved or next to nothing.
+                items = if (column.count + changed.come.len == changed.of.rows) all else try marked(a, all, column.marks);
             }
         }
         if (items.len > 0) try found.columns.append(a, .{ .field = @intCast(f), .items = items, .same = !passed });

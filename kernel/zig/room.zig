@@ -69,6 +69,7 @@ pub const Room = struct {
 
 /// Keep the items from `from` on for which there is room, pulling `end` in to where they stop.
 pub fn clip(list: *[]const Item, from: u32, room: Room, end: *u64) void {
+    if (from == 0 and room.bytes == std.math.maxInt(u64)) return;
     var items = list.*;
     while (items.len > 0 and items[0].index < from) items = items[1..];
     const rows_max = room.rows(items);
