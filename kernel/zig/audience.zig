@@ -43,6 +43,22 @@ pub const Audience = struct {
         gpa.destroy(audience);
     }
 
+    /// Ask for the memory of the audiences that come after `n` of `handles`, so that it is near when their turn comes.
+    pub inline fn fetch(all: []const ?*Audience, handles: []const u32, order: ?[]const u32, n: usize, by: bool) void {
+        if (ahead(all, handles, order, n + 6)) |audience| {
+            @prefetch(audience, .{});
+            @prefetch(@as([*]const u8, @ptrCast(audience)) + 64, .{});
+        }
+        if (ahead(all, handles, order, n + 4)) |audience| @prefetch(audience.lists.ptr, .{});
+        if (ahead(all, handles, order, n + 2)) |audience| audience.lists[0].fetch(by);
+    }
+
+    inline fn ahead(all: []const ?*Audience, handles: []const u32, order: ?[]const u32, n: usize) ?*const Audience {
+        if (n >= handles.len) return null;
+        const handle = handles[if (order) |of| of[n] else n];
+        return if (handle < all.len) all[handle] else null;
+    }
+
     /// Whether rows may wait, or some do.
     pub fn hasBudget(audience: *const Audience) bool {
         return audience.budget.bytes > 0 or audience.budget.frames.items.len > 0;

@@ -172,7 +172,8 @@ pub const Audiences = struct {
         // Of those that see everything: the plan and where its block is.
         var shared: std.AutoHashMapUnmanaged(*const plan_file.Plan, [2]u64) = .empty;
         defer shared.deinit(audiences.gpa);
-        for (order) |at| {
+        for (order, 0..) |at, turn| {
+            Audience.fetch(audiences.interest.audiences.items, handles, order, turn, false);
             const base = bases[at];
             offsets[at] = encoder.out.items.len;
             lengths[at] = 0;

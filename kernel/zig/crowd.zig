@@ -19,6 +19,33 @@ const reach = 1 << 29;
 /// Places that are compared at once.
 const lanes = 4;
 
+/// Who a search has met: keys, and beside each the square of its distance.
+pub const Met = struct {
+    keys: std.ArrayList(u64) = .empty,
+    squares: std.ArrayList(f64) = .empty,
+
+    pub fn deinit(met: *Met, gpa: std.mem.Allocator) void {
+        met.keys.deinit(gpa);
+        met.squares.deinit(gpa);
+    }
+
+    pub fn clear(met: *Met) void {
+        met.keys.items.len = 0;
+        met.squares.items.len = 0;
+    }
+
+    pub fn add(met: *Met, gpa: std.mem.Allocator, key: u64, square: f64) error{OutOfMemory}!void {
+        try met.reserve(gpa, 1);
+        met.keys.appendAssumeCapacity(key);
+        met.squares.appendAssumeCapacity(square);
+    }
+
+    fn reserve(met: *Met, gpa: std.mem.Allocator, n: usize) error{OutOfMemory}!void {
+        try met.keys.ensureUnusedCapacity(gpa, n);
+        try met.squares.ensureUnusedCapacity(gpa, n);
+    }
+};
+
 pub fn Crowd(comptime dims: u2) type {
     return struct {
         gpa: std.mem.Allocator,
@@ -64,32 +91,41 @@ pub fn Crowd(comptime dims: u2) type {
             const count: usize = @intCast(std.math.pow(u64, side, dims));
             try self.starts.resize(gpa, count + 2);
             try self.cells.resize(gpa, rows);
-            try self.keys.resize(gpa, rows);
+            try self.keys.resize(gpa, rows + lanes);
             for (&self.places) |*axis| try axis.resize(gpa, rows + lanes);
             const starts = self.starts.items;
             @memset(starts, 0);
             const nowhere: u32 = @intCast(count);
             const cells = self.cells.items;
+            const bits: u5 = @intCast(std.math.log2_int(u32, side));
+            assert(starts.len == count + 2 and count == @as(usize, 1) << @intCast(@as(usize, bits) * dims));
             for (cells, 0..) |*cell, row| {
+                // A number is below `count`, of `bits` for each axis, and nowhere is the one behind.
+                @setRuntimeSafety(false);
                 var number: u32 = 0;
-                var somewhere = true;
+                var far: f64 = 0;
                 inline for (0..dims) |axis| {
                     // The first axis is the one whose cells are side by side.
                     const value: f64 = columns[dims - 1 - axis][row];
-                    somewhere = somewhere and std.math.isFinite(value);
-                    number = number * side + if (somewhere) self.wrap(self.at(value)) else 0;
+                    number = number << bits | self.wrap(self.at(value));
+                    // Only what is no finite number leaves anything of itself times nothing.
+                    far += value * 0;
                 }
-                cell.* = if (somewhere) number else nowhere;
-                if (somewhere) starts[number + 1] += 1;
+                cell.* = if (far == 0) number else nowhere;
+                starts[cell.* + 1] += 1;
             }
             var sum: u32 = 0;
             for (starts[0 .. count + 1]) |*start| {
                 sum += start.*;
                 start.* = sum;
             }
+            assert(sum <= rows and cells.len == rows and self.keys.items.len == rows + lanes);
+            inline for (self.places) |axis| assert(axis.items.len == rows + lanes);
             // Each start is that of the next cell's rows now, shifted while they are put in: `starts[c]` ends as its begin.
             var row = rows;
             while (row > 0) {
+                // Every rank is below `sum`.
+                @setRuntimeSafety(false);
                 row -= 1;
                 const cell = cells[row];
                 if (cell == nowhere) continue;
@@ -103,8 +139,8 @@ pub fn Crowd(comptime dims: u2) type {
             starts[count] = sum;
         }
 
-        /// Show `what` who is at most `radius` from `centre`: `take(key, square of the distance)`.
-        pub fn around(self: *const Self, centre: Place, radius: f64, what: anytype) error{OutOfMemory}!void {
+        /// Add to `met` who is at most `radius` from `centre`. `met` takes its memory from the `gpa` of the crowd.
+        pub fn around(self: *const Self, centre: Place, radius: f64, met: *Met) error{OutOfMemory}!void {
             var from: [dims]i32 = undefined;
             var to: [dims]i32 = undefined;
             for (centre, &from, &to) |value, *low, *high| {
@@ -117,50 +153,62 @@ pub fn Crowd(comptime dims: u2) type {
             const square = radius * radius;
             if (dims == 2) {
                 var y = from[1];
-                while (y <= to[1]) : (y += 1) try self.run(self.wrap(y) * self.side, from[0], to[0], centre, square, what);
+                while (y <= to[1]) : (y += 1) try self.run(self.wrap(y) * self.side, from[0], to[0], centre, square, met);
                 return;
             }
             var z = from[dims - 1];
             while (z <= to[dims - 1]) : (z += 1) {
                 var y = from[1];
                 while (y <= to[1]) : (y += 1)
-                    try self.run((self.wrap(z) * self.side + self.wrap(y)) * self.side, from[0], to[0], centre, square, what);
+                    try self.run((self.wrap(z) * self.side + self.wrap(y)) * self.side, from[0], to[0], centre, square, met);
             }
         }
 
         /// Cells side by side, which the torus may cut in two.
-        inline fn run(self: *const Self, line: u32, from: i32, to: i32, centre: Place, square: f64, what: anytype) error{OutOfMemory}!void {
+        inline fn run(self: *const Self, line: u32, from: i32, to: i32, centre: Place, square: f64, met: *Met) error{OutOfMemory}!void {
             const first = self.wrap(from);
             const last = self.wrap(to);
-            if (first <= last) return self.look(line + first, line + last, centre, square, what);
-            try self.look(line + first, line + self.side - 1, centre, square, what);
-            try self.look(line, line + last, centre, square, what);
+            if (first <= last) return self.look(line + first, line + last, centre, square, met);
+            try self.look(line + first, line + self.side - 1, centre, square, met);
+            try self.look(line, line + last, centre, square, met);
         }
 
-        inline fn look(self: *const Self, first: u32, last: u32, centre: Place, square: f64, what: anytype) error{OutOfMemory}!void {
+        fn look(self: *const Self, first: u32, last: u32, centre: Place, square: f64, met: *Met) error{OutOfMemory}!void {
             const begin = self.starts.items[first];
             const end = self.starts.items[last + 1];
-            // Every rank below is one of the keys, and places have room for as many lanes behind the last.
-            assert(begin <= end and end <= self.keys.items.len);
-            inline for (self.places) |axis| assert(axis.items.len == self.keys.items.len + lanes);
-            @setRuntimeSafety(false);
-            var rank = begin;
-            while (rank < end) : (rank += lanes) {
-                var sum: @Vector(lanes, f64) = @splat(0);
-                inline for (0..dims) |axis| {
-                    // Behind the last there is room for as many, and behind `end` others, who are masked.
-                    const values: @Vector(lanes, f64) = self.places[axis].items[rank..][0..lanes].*;
-                    const apart = values - @as(@Vector(lanes, f64), @splat(centre[axis]));
-                    sum += apart * apart;
-                }
-                var met: u4 = @bitCast(sum <= @as(@Vector(lanes, f64), @splat(square)));
-                if (end - rank < lanes) met &= (@as(u4, 1) << @intCast(end - rank)) - 1;
-                const squares: [lanes]f64 = sum;
-                while (met != 0) : (met &= met - 1) {
-                    const i = @ctz(met);
-                    try what.take(self.keys.items[rank + i], squares[i]);
+            const count = self.keys.items.len - lanes;
+            // Every rank below is one of the keys. There is room for as many lanes behind the last of each list.
+            assert(begin <= end and end <= count);
+            inline for (self.places) |axis| assert(axis.items.len == count + lanes);
+            try met.reserve(self.gpa, end - begin + lanes);
+            const keys = met.keys.items.ptr;
+            const squares = met.squares.items.ptr;
+            var n = met.keys.items.len;
+            {
+                @setRuntimeSafety(false);
+                var rank = begin;
+                while (rank < end) : (rank += lanes) {
+                    var sum: @Vector(lanes, f64) = @splat(0);
+                    inline for (0..dims) |axis| {
+                        // Behind `end` are others, or nobody, who are masked.
+                        const values: @Vector(lanes, f64) = self.places[axis].items.ptr[rank..][0..lanes].*;
+                        const apart = values - @as(@Vector(lanes, f64), @splat(centre[axis]));
+                        sum += apart * apart;
+                    }
+                    const near: u4 = @bitCast(sum <= @as(@Vector(lanes, f64), @splat(square)));
+                    const ours = @as(u8, 0xF) >> @intCast(lanes - @min(lanes, end - rank));
+                    const whom: u8 = near & ours;
+                    const sums: [lanes]f64 = sum;
+                    // Each is written and only counted where it is met: which are is a toss, and not to be guessed.
+                    inline for (0..lanes) |i| {
+                        keys[n] = self.keys.items.ptr[rank + i];
+                        squares[n] = sums[i];
+                        n += whom >> i & 1;
+                    }
                 }
             }
+            met.keys.items.len = n;
+            met.squares.items.len = n;
         }
     };
 }
@@ -189,20 +237,20 @@ test "who is around is who a look at everybody finds, wherever they are" {
         var given: [dims][*]const f32 = undefined;
         for (&given, columns) |*to, column| to.* = column.ptr;
         try crowd.fill(f32, given, keys);
+        var met: Met = .{};
+        defer met.deinit(gpa);
         for (0..20) |_| {
             var centre: [dims]f64 = undefined;
             for (&centre) |*value| value.* = (random.float(f64) - 0.5) * width;
-            const Found = struct {
-                seen: []bool,
-                fn take(found: @This(), key: u64, _: f64) error{OutOfMemory}!void {
-                    std.debug.assert(!found.seen[key]);
-                    found.seen[key] = true;
-                }
-            };
             const seen = try gpa.alloc(bool, rows);
             defer gpa.free(seen);
             @memset(seen, false);
-            try crowd.around(centre, radius, Found{ .seen = seen });
+            met.clear();
+            try crowd.around(centre, radius, &met);
+            for (met.keys.items) |key| {
+                try std.testing.expect(!seen[@intCast(key)]);
+                seen[@intCast(key)] = true;
+            }
             for (seen, 0..) |found, row| {
                 var sum: f64 = 0;
                 for (columns, centre) |column, value| sum += (column[row] - value) * (column[row] - value);

@@ -24,6 +24,7 @@ const view = @import("view.zig");
 const visible = @import("visible.zig");
 const Audience = audience_file.Audience;
 const Head = @import("head.zig").Head;
+const Met = @import("crowd.zig").Met;
 const Plan = plan_file.Plan;
 const Rule = plan_file.Rule;
 
@@ -37,8 +38,8 @@ const Marks = std.ArrayList(Mark);
 
 /// What an update has found of one list.
 const Found = struct {
-    /// Each key once.
-    keys: std.ArrayList(u64) = .empty,
+    /// Those that were not seen before, each once.
+    came: std.ArrayList(u64) = .empty,
     /// Those whose relations are still to be followed.
     work: std.ArrayList(u64) = .empty,
 };
@@ -60,6 +61,8 @@ pub const Interest = struct {
     /// The entities of each client that owns any and has an audience; see `follow`.
     owners: std.AutoHashMapUnmanaged(u64, std.ArrayList(u64)) = .empty,
     owners_stamp: ?[2]u64 = null,
+    /// Of a search.
+    met: Met = .{},
     scratch: std.heap.ArenaAllocator,
 
     pub fn init(gpa: std.mem.Allocator, tables: usize) error{OutOfMemory}!Interest {
@@ -88,10 +91,11 @@ pub const Interest = struct {
         for (interest.marks) |*marks| marks.deinit(gpa);
         gpa.free(interest.marks);
         for (interest.found.items) |*found| {
-            found.keys.deinit(gpa);
+            found.came.deinit(gpa);
             found.work.deinit(gpa);
         }
         interest.found.deinit(gpa);
+        interest.met.deinit(gpa);
         interest.forgetOwners();
         interest.scratch.deinit();
         interest.arena.deinit();
@@ -146,7 +150,8 @@ pub const Interest = struct {
             if (version > slot.version) return error.BadArgument;
         };
         try interest.follow(head, slot, handles);
-        for (handles) |handle| {
+        for (handles, 0..) |handle, turn| {
+            Audience.fetch(interest.audiences.items, handles, null, turn, true);
             const audience = interest.audiences.items[handle].?;
             if (audience.version == slot.version) continue;
             if (!audience.plan.governed) {
@@ -230,7 +235,7 @@ const Update = struct {
         const audience = u.audience;
         const plan = audience.plan;
         for (u.interest.found.items) |*found| {
-            found.keys.items.len = 0;
+            found.came.items.len = 0;
             found.work.items.len = 0;
         }
         for (plan.lists, audience.lists, 0..) |table, *list, at| if (at != plan.inner) u.recall(table, list);
@@ -247,10 +252,12 @@ const Update = struct {
     fn recall(u: *Update, table: u16, list: *const visible.List) void {
         const of = u.slot.tables[table];
         const marks = u.interest.marks[table].items;
-        const same = list.struct_seq == of.struct_seq;
+        if (list.struct_seq == of.struct_seq) {
+            for (list.keys.items, list.by.items) |key, by| marks[@as(u32, @truncate(key))].old = by | seen;
+            return;
+        }
         for (list.keys.items, list.by.items) |key, by| {
-            if (!same and of.find(key) == null) continue;
-            marks[@as(u32, @truncate(key))].old = by | seen;
+            if (of.find(key) != null) marks[@as(u32, @truncate(key))].old = by | seen;
         }
     }
 
@@ -262,7 +269,7 @@ const Update = struct {
         const before = mark.new;
         if (before & by != 0) return;
         mark.new = before | by;
-        if (before == 0) try found.keys.append(u.interest.gpa, key);
+        if (before == 0 and mark.old == 0) try found.came.append(u.interest.gpa, key);
         // Found for the sake of another row first, it has relations of its own now.
         if (u.related and (before == 0 or before == plan_file.by_base)) try found.work.append(u.interest.gpa, key);
     }
@@ -304,31 +311,34 @@ const Update = struct {
         }
     }
 
+    /// Who is near enough to stay, and of those who is near enough to come or was here before.
     fn near(u: *Update, rule: *Rule, by: u64) error{OutOfMemory}!void {
-        const meeting: Meeting = .{
-            .update = u,
-            .marks = u.interest.marks[0].items,
-            .found = &u.interest.found.items[0],
-            .enter = rule.radius * rule.radius,
-            .by = by,
-        };
-        for (u.audience.focus) |key| try rule.place.?.around(u.slot, key, rule.leave, &meeting);
-    }
-
-    /// Who is near enough to stay, and so perhaps to come.
-    const Meeting = struct {
-        update: *Update,
-        marks: []Mark,
-        found: *Found,
-        enter: f64,
-        by: u64,
-
-        pub inline fn take(meeting: *const Meeting, key: u64, apart: f64) error{OutOfMemory}!void {
-            const mark = &meeting.marks[@as(u32, @truncate(key))];
-            if (apart > meeting.enter and mark.old & meeting.by == 0) return;
-            try meeting.update.addTo(meeting.found, mark, key, meeting.by);
+        const met = &u.interest.met;
+        met.clear();
+        for (u.audience.focus) |key| try rule.place.?.around(u.slot, key, rule.leave, met);
+        const enter = rule.radius * rule.radius;
+        const marks = u.interest.marks[0].items;
+        const found = &u.interest.found.items[0];
+        if (u.related) {
+            for (met.keys.items, met.squares.items) |key, apart| {
+                const mark = &marks[@as(u32, @truncate(key))];
+                if (apart <= enter or mark.old & by != 0) try u.addTo(found, mark, key, by);
+            }
+            return;
         }
-    };
+        try found.came.ensureUnusedCapacity(u.interest.gpa, met.keys.items.len);
+        const came = found.came.items.ptr;
+        var n = found.came.items.len;
+        for (met.keys.items, met.squares.items) |key, apart| {
+            const mark = &marks[@as(u32, @truncate(key))];
+            // No branches: which way they go would be guessed wrong too often.
+            const here = @intFromBool(apart <= enter) | @intFromBool(mark.old & by != 0);
+            came[n] = key;
+            n += here & @intFromBool(mark.new | mark.old == 0);
+            mark.new |= by & (0 -% @as(u64, here));
+        }
+        found.came.items.len = n;
+    }
 
     // Relations.
 
@@ -383,12 +393,12 @@ const Update = struct {
         // Everything that can fail comes first.
         var changes: usize = 0;
         for (audience.lists, u.interest.found.items[0..plan.lists.len], 0..) |*list, *found, at| {
-            const came = if (at == plan.inner) u.interest.found.items[0].keys.items.len else found.keys.items.len;
-            const most = list.keys.items.len + came;
-            changes += most;
+            const of = if (at == plan.inner) 0 else at;
+            const most = audience.lists[of].keys.items.len + u.interest.found.items[of].came.items.len;
+            changes += list.keys.items.len + most;
             try list.keys.ensureTotalCapacity(gpa, most);
             try list.by.ensureTotalCapacity(gpa, most);
-            try found.work.ensureTotalCapacity(gpa, came);
+            try found.work.ensureTotalCapacity(gpa, list.keys.items.len + 1);
         }
         const log = &audience.log.entries;
         // Most of it would be for a crowd that came and went at once.
@@ -405,36 +415,22 @@ const Update = struct {
         const list = &u.audience.lists[at];
         const marks = u.interest.marks[table].items;
         const found = &u.interest.found.items[at];
-        const entered = &found.work;
-        assert(entered.items.len == 0);
-        for (found.keys.items) |key| {
-            if (marks[@as(u32, @truncate(key))].old == 0) entered.appendAssumeCapacity(key);
+        const went = sift(list, marks, &found.work);
+        const of = u.slot.tables[table];
+        for (went) |key| {
+            const gone = list.struct_seq != of.struct_seq and of.find(key) == null;
+            u.note(at, key, if (gone) .removed else .left);
         }
-        const keys = &list.keys;
-        const by = &list.by;
-        // Who stays, and who went. The mark of one that is gone was not set.
-        var kept: usize = 0;
-        for (keys.items) |key| {
-            const mark = &marks[@as(u32, @truncate(key))];
-            const gone = mark.old == 0;
-            mark.old = 0;
-            if (gone or mark.new == 0) {
-                u.note(at, key, if (gone) .removed else .left);
-                continue;
+        const came = found.came.items;
+        if (came.len > 0) {
+            std.sort.pdq(u64, came, {}, byIndex);
+            merge(&list.keys, &list.by, came, marks);
+            for (came) |key| {
+                u.note(at, key, .entered);
+                marks[@as(u32, @truncate(key))].new = 0;
             }
-            keys.items[kept] = key;
-            by.items[kept] = mark.new;
-            kept += 1;
         }
-        keys.items.len = kept;
-        by.items.len = kept;
-        if (entered.items.len > 0) {
-            std.sort.pdq(u64, entered.items, {}, byIndex);
-            merge(keys, by, entered.items, marks);
-            for (entered.items) |key| u.note(at, key, .entered);
-        }
-        for (found.keys.items) |key| marks[@as(u32, @truncate(key))].new = 0;
-        list.struct_seq = u.slot.tables[table].struct_seq;
+        list.struct_seq = of.struct_seq;
     }
 
     /// Those of the first list that are not seen for the sake of other rows alone. `before` are those it had.
@@ -469,6 +465,32 @@ const Update = struct {
         u.audience.log.entries.appendAssumeCapacity(.{ .version = u.slot.version, .key = key, .list = list, .change = change });
     }
 };
+
+/// Keep in a list what was found again, and forget its marks. Returns who went, in memory of `room`, which has room for
+/// one more than the list. The mark of one that is gone was not set, and what its index has found is somebody else, who came.
+fn sift(list: *visible.List, marks: []Mark, room: *std.ArrayList(u64)) []const u64 {
+    const keys = list.keys.items;
+    const by = list.by.items;
+    assert(room.items.len == 0 and room.capacity > keys.len);
+    const went = room.items.ptr;
+    var kept: usize = 0;
+    var lost: usize = 0;
+    for (keys, 0..) |key, i| {
+        const mark = &marks[@as(u32, @truncate(key))];
+        const here = mark.old != 0 and mark.new != 0;
+        keys[kept] = key;
+        by[kept] = mark.new;
+        went[lost] = key;
+        kept += @intFromBool(here);
+        lost += @intFromBool(!here);
+        assert(kept + lost == i + 1);
+        mark.new = if (mark.old != 0) 0 else mark.new;
+        mark.old = 0;
+    }
+    list.keys.items.len = kept;
+    list.by.items.len = kept;
+    return went[0..lost];
+}
 
 /// Put what came between what stayed, both by index.
 fn merge(keys: *std.ArrayList(u64), by: *std.ArrayList(u64), came: []const u64, marks: []const Mark) void {

@@ -64,51 +64,51 @@ pub const Surroundings = struct {
         return cells;
     }
 
-    /// Show `what` who is at most `radius` from an entity, itself too: `take(key, square of the distance)`. Nobody where
-    /// it has no place.
-    pub fn around(around_of: *const Surroundings, slot: *const view.Slot, key: u64, radius: f64, what: anytype) error{OutOfMemory}!void {
+    /// Add to `met` who is at most `radius` from an entity, itself too. Nobody where it has no place. `met` takes its
+    /// memory from this `gpa`.
+    pub fn around(around_of: *const Surroundings, slot: *const view.Slot, key: u64, radius: f64, met: *crowd_file.Met) error{OutOfMemory}!void {
         const index = &around_of.index;
         const of = slot.tables[index.table];
         const row = of.find(key) orelse return;
         switch (around_of.crowd) {
             inline else => |*crowd| {
-                if (index.wide) return around_of.search(f64, crowd, of, row, radius, what);
-                return around_of.search(f32, crowd, of, row, radius, what);
+                if (index.wide) return around_of.search(f64, crowd, of, row, radius, met);
+                return around_of.search(f32, crowd, of, row, radius, met);
             },
         }
     }
 
-    fn search(around_of: *const Surroundings, comptime T: type, crowd: anytype, of: *const view.TableView, row: u32, radius: f64, what: anytype) error{OutOfMemory}!void {
+    fn search(around_of: *const Surroundings, comptime T: type, crowd: anytype, of: *const view.TableView, row: u32, radius: f64, met: *crowd_file.Met) error{OutOfMemory}!void {
         const dims = @typeInfo(@TypeOf(crowd.*).Place).array.len;
         const cells = cellsOf(T, dims, &around_of.index, of);
         var centre: [dims]f64 = undefined;
         for (&centre, cells) |*to, values| to.* = values[row];
         // It is nowhere, and so near nothing.
         for (centre) |value| if (!std.math.isFinite(value)) return;
-        if (around_of.crowded) return crowd.around(centre, radius, what);
+        if (around_of.crowded) return crowd.around(centre, radius, met);
         const grid = if (dims == 2) &around_of.index.grid.two else &around_of.index.grid.three;
         const keys = of.keyList();
         var searching: nearby.Nearby(T, dims) = .{ .gpa = around_of.gpa, .grid = grid, .cells = cells, .keys = keys.ptr, .found = undefined };
-        try searching.show(centre, radius, Cells(T, dims, @TypeOf(what)){
+        try searching.show(centre, radius, Cells(T, dims){
             .of = &searching,
             .centre = centre,
             .square = radius * radius,
-            .what = what,
+            .met = met,
         });
     }
 
-    fn Cells(comptime T: type, comptime dims: u2, comptime What: type) type {
+    fn Cells(comptime T: type, comptime dims: u2) type {
         return struct {
             of: *const nearby.Nearby(T, dims),
             centre: [dims]f64,
             square: f64,
-            what: What,
+            met: *crowd_file.Met,
 
             pub fn take(cells: *const @This(), slot: anytype, _: bool) error{OutOfMemory}!void {
                 var it = cells.of.grid.rowsOf(slot);
                 while (it.next()) |rows| for (rows) |row| {
                     const apart = cells.of.distance(row, cells.centre);
-                    if (apart <= cells.square) try cells.what.take(cells.of.keys[row], apart);
+                    if (apart <= cells.square) try cells.met.add(cells.of.gpa, cells.of.keys[row], apart);
                 };
             }
         };
