@@ -252,7 +252,7 @@ const Applier = struct {
         if (how.packing == .hidden) return .{ .base = &hidden_cell, .stride = 0, .hidden = true };
         if (spec.type != .string) {
             if (how.relative and rows == null) return a.r.fail(.reference);
-            const base: ?wire_cells.Base = if (rows) |known| .{ .data = t.columns[field].head, .rows = known } else null;
+            const base: ?wire_cells.Base = if (rows) |known| .{ .data = t.columns[field].head, .places = .{ .rows = known } } else null;
             // Packed cells take more memory than bytes, and how many rows are new is the sender's word.
             if (how.packing != .raw and how.packing != .constant and rows == null) {
                 a.unpacked += @as(u64, n) * spec.width;

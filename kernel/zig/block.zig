@@ -245,7 +245,8 @@ fn referenceAt(data: []const u8, row: u32) u64 {
     return std.mem.readInt(u64, data[@as(usize, row) * 8 ..][0..8], .little);
 }
 
-fn isRun(items: []const Item) bool {
+/// Whether their rows are one behind the other.
+pub fn isRun(items: []const Item) bool {
     if (items[items.len - 1].row -% items[0].row != items.len - 1) return false;
     for (items[1..], items[0 .. items.len - 1]) |item, before| if (item.row != before.row + 1) return false;
     return true;

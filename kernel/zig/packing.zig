@@ -8,17 +8,19 @@
 //! Each of the packed lists begins at a whole byte, and the bits behind its last value are 0. All arithmetic is of 64
 //! bits and wraps, so that a u64 is packed by its bits like an i64. LEB128 has at most 10 bytes here.
 //!
-//! `weigh` tells what each way would take; `write` and `read` do it. A reader believes nothing: it stays in bounds, and
+//! `weigh` tells what each way would take; `write` and `read` do it. A writer's values are i64, or i32 where all of them are
+//! `narrow`, which is several times as quick and gives the same bytes. A reader believes nothing: it stays in bounds, and
 //! the caller says how many values there are.
 
 const std = @import("std");
 const assert = std.debug.assert;
+const bits_file = @import("bits.zig");
 const block = @import("block.zig");
 const Reader = block.Reader;
 const Writer = block.Writer;
 
-/// Wider than that raw cells are hardly longer, and one load of eight bytes reads any value.
-pub const bits_max = 56;
+const bits_max = bits_file.bits_max;
+const packedBytes = bits_file.bytesFor;
 
 /// Packing of so few is not looked for in two classes.
 const two_class_rows_min = 24;
@@ -40,6 +42,9 @@ pub const Way = union(enum) {
     }
 };
 
+/// Values below this in magnitude may be i32: their differences, and the zigzag of those, are positive as i32 then.
+pub const narrow = 1 << 29;
+
 /// Values that are looked at together.
 const chunk = 256;
 
@@ -49,18 +54,33 @@ pub const Lane = struct {
     maximum: i64,
     changes: usize,
 
-    pub fn of(values: []const i64) Lane {
+    pub fn of(comptime V: type, values: []const V) Lane {
         assert(values.len > 0);
         @setRuntimeSafety(false);
-        var minimum = values[0];
-        var maximum = values[0];
-        var changes: usize = 0;
-        for (values[1..], values[0 .. values.len - 1]) |value, before| {
-            minimum = @min(minimum, value);
-            maximum = @max(maximum, value);
-            changes += @intFromBool(value != before);
+        const n = 8;
+        var minimum: @Vector(n, V) = @splat(values[0]);
+        var maximum = minimum;
+        // Counted down from zero: what is true is −1.
+        var changes: @Vector(n, V) = @splat(0);
+        var i: usize = 1;
+        while (i + n <= values.len) : (i += n) {
+            const some: @Vector(n, V) = values[i..][0..n].*;
+            const before: @Vector(n, V) = values[i - 1 ..][0..n].*;
+            minimum = @min(minimum, some);
+            maximum = @max(maximum, some);
+            changes -= @as(@Vector(n, V), @intFromBool(some != before));
         }
-        return .{ .minimum = minimum, .maximum = maximum, .changes = changes };
+        var like: Lane = .{
+            .minimum = @reduce(.Min, minimum),
+            .maximum = @reduce(.Max, maximum),
+            .changes = @intCast(-@reduce(.Add, changes)),
+        };
+        while (i < values.len) : (i += 1) {
+            like.minimum = @min(like.minimum, values[i]);
+            like.maximum = @max(like.maximum, values[i]);
+            like.changes += @intFromBool(values[i] != values[i - 1]);
+        }
+        return like;
     }
 
     pub fn isConstant(lane: *const Lane) bool {
@@ -81,7 +101,7 @@ pub const Lane = struct {
 pub const Weighed = struct { way: Way, bytes: usize };
 
 /// The way with the fewest bytes. `centre` is where most values are thought to be.
-pub fn weigh(values: []const i64, lane: Lane, centre: i64) Weighed {
+pub fn weigh(comptime V: type, values: []const V, lane: Lane, centre: i64) Weighed {
     const wide = bitsOf(lane.span());
     var best: Weighed = .{ .way = .none, .bytes = std.math.maxInt(usize) };
     if (wide <= bits_max) best = .{
@@ -90,22 +110,22 @@ pub fn weigh(values: []const i64, lane: Lane, centre: i64) Weighed {
     };
     // A run takes two bytes at least, and mostly more.
     if ((lane.changes + 1) * 2 < best.bytes and (lane.changes + 1) * 3 <= @max(values.len, 6)) {
-        const bytes = runsBytes(values, lane.changes + 1);
+        const bytes = runsBytes(V, values, lane.changes + 1);
         if (bytes < best.bytes) best = .{ .way = .{ .runs = lane.changes + 1 }, .bytes = bytes };
     }
     if (values.len >= two_class_rows_min and wide >= 3 and wide <= bits_max) {
-        if (twoClass(values, lane, centre, wide, best.bytes)) |found| best = found;
+        if (twoClass(V, values, lane, centre, wide, best.bytes)) |found| best = found;
     }
     return best;
 }
 
 /// The same in one way that another lane of the column has taken; `none` where it cannot be.
-pub fn weighAs(how: block.Packing, values: []const i64, lane: Lane, centre: i64) Weighed {
+pub fn weighAs(comptime V: type, how: block.Packing, values: []const V, lane: Lane, centre: i64) Weighed {
     const wide = bitsOf(lane.span());
     const none: Weighed = .{ .way = .none, .bytes = std.math.maxInt(usize) };
-    if (how == .runs) return .{ .way = .{ .runs = lane.changes + 1 }, .bytes = runsBytes(values, lane.changes + 1) };
+    if (how == .runs) return .{ .way = .{ .runs = lane.changes + 1 }, .bytes = runsBytes(V, values, lane.changes + 1) };
     if (wide > bits_max) return none;
-    if (how == .two_class) return twoClass(values, lane, centre, wide, std.math.maxInt(usize)) orelse none;
+    if (how == .two_class) return twoClass(V, values, lane, centre, wide, std.math.maxInt(usize)) orelse none;
     return .{
         .way = .{ .bits = .{ .minimum = lane.minimum, .bits = @intCast(wide) } },
         .bytes = signedBytes(lane.minimum) + 1 + packedBytes(values.len, wide),
@@ -113,61 +133,103 @@ pub fn weighAs(how: block.Packing, values: []const i64, lane: Lane, centre: i64)
 }
 
 /// Two classes, where that is less than `bytes`.
-fn twoClass(values: []const i64, lane: Lane, centre: i64, large: u7, bytes: usize) ?Weighed {
-    // A few of them say whether it is worth counting all.
+fn twoClass(comptime V: type, values: []const V, lane: Lane, centre: i64, large: u7, bytes: usize) ?Weighed {
+    var split: Split = .{ .n = values.len, .large = large };
+    // A few of them say whether it is worth counting all, and about where the best split is.
     const samples = 256;
     if (values.len > samples * 4) {
-        const found = classes(values, values.len / samples, centre, large);
-        const n: f64 = @floatFromInt(found.counted);
-        const all: f64 = @floatFromInt(values.len);
-        if (@as(f64, @floatFromInt(found.bits)) / n * all / 8 > @as(f64, @floatFromInt(bytes)) * 0.97) return null;
-    }
-    const found = classes(values, 1, centre, large);
+        var some: [samples]V = undefined;
+        for (&some, 0..) |*to, i| to.* = values[i * values.len / samples];
+        var guess: Split = .{ .n = samples, .large = large };
+        guess.lookAll(V, &some, centre);
+        const all = @as(f64, @floatFromInt(guess.bits())) / samples * @as(f64, @floatFromInt(values.len));
+        if (all / 8 > @as(f64, @floatFromInt(bytes)) * 0.97) return null;
+        split.lookAround(V, values, centre, guess.small);
+    } else split.lookAll(V, values, centre);
     const needed = signedBytes(centre) + 1 + signedBytes(lane.minimum) + 1 + (values.len + 7) / 8 +
-        packedBytes(values.len - found.larges, found.small) + packedBytes(found.larges, large);
+        packedBytes(values.len - split.larges, split.small) + packedBytes(split.larges, large);
     if (needed >= bytes) return null;
     return .{ .bytes = needed, .way = .{ .two_class = .{
         .centre = centre,
-        .small = @intCast(found.small),
+        .small = @intCast(split.small),
         .minimum = lane.minimum,
         .large = @intCast(large),
-        .larges = found.larges,
+        .larges = split.larges,
     } } };
 }
 
-const Classes = struct { small: u7, larges: usize, bits: u64, counted: usize };
+/// The width of the small class that takes the fewest bits, of those looked at.
+const Split = struct {
+    n: usize,
+    large: u7,
+    small: u7 = 0,
+    larges: usize = std.math.maxInt(usize),
 
-/// The width of the small class that takes the fewest bits, of each `every`th value.
-fn classes(values: []const i64, every: usize, centre: i64, large: u7) Classes {
-    var counts: [65]u32 = @splat(0);
-    var counted: usize = 0;
-    var i: usize = 0;
-    while (i < values.len) : (i += every) {
-        counts[bitsOf(zigzag(values[i] -% centre))] += 1;
-        counted += 1;
+    /// Widths that are looked at together.
+    const window = 4;
+
+    fn bits(split: *const Split) u64 {
+        return split.n + (split.n - split.larges) * split.small + split.larges * split.large;
     }
-    // Only what is the centre itself.
-    var smalls: usize = counts[0];
-    var best: Classes = .{
-        .small = 0,
-        .larges = counted - smalls,
-        .bits = counted + (counted - smalls) * large,
-        .counted = counted,
-    };
-    for (1..@max(1, large)) |small| {
-        smalls += counts[small];
-        const bits = counted + smalls * small + (counted - smalls) * large;
-        if (bits < best.bits) {
-            best.bits = bits;
-            best.small = @intCast(small);
-            best.larges = counted - smalls;
+
+    fn lookAll(split: *Split, comptime V: type, values: []const V, centre: i64) void {
+        var from: u7 = 0;
+        while (from < @max(1, split.large)) : (from += window) split.look(V, values, centre, from);
+    }
+
+    /// From about there on to where it gets no better.
+    fn lookAround(split: *Split, comptime V: type, values: []const V, centre: i64, about: u7) void {
+        var low = about -| window / 2;
+        split.look(V, values, centre, low);
+        var high = low + window;
+        while (split.small == low and low > 0) {
+            low -|= window;
+            split.look(V, values, centre, low);
+        }
+        while (split.small + 1 == high and high < split.large) {
+            split.look(V, values, centre, high);
+            high += window;
         }
     }
-    return best;
-}
+
+    fn look(split: *Split, comptime V: type, values: []const V, centre: i64, from: u7) void {
+        const larges = countBeyond(V, values, @intCast(centre), from);
+        for (larges, from..) |count, small| {
+            if (small > 0 and small >= split.large) break;
+            const other: Split = .{ .n = split.n, .large = split.large, .small = @intCast(small), .larges = count };
+            if (split.larges > split.n or other.bits() < split.bits()) split.* = other;
+        }
+    }
+
+    /// How many values are too far from the centre for `from` bits of zigzag, for one more, and so on.
+    fn countBeyond(comptime V: type, values: []const V, centre: V, from: u7) [window]usize {
+        @setRuntimeSafety(false);
+        const n = 8;
+        // What is narrow is positive, for which there is a comparison in one step.
+        const Z = if (V == i32) i32 else u64;
+        const Many = @Vector(n, Z);
+        var most: [window]Z = undefined;
+        for (&most, from..) |*to, small|
+            to.* = if (small < @bitSizeOf(Z) - 1) (@as(Z, 1) << @intCast(small)) - 1 else std.math.maxInt(Z);
+        var counts: [window]Many = @splat(@splat(0));
+        var i: usize = 0;
+        while (i + n <= values.len) : (i += n) {
+            const away = @as(@Vector(n, V), values[i..][0..n].*) -% @as(@Vector(n, V), @splat(centre));
+            const z: Many = @bitCast((away << @splat(1)) ^ (away >> @splat(@bitSizeOf(V) - 1)));
+            inline for (&counts, most) |*count, limit| count.* += @intFromBool(z > @as(Many, @splat(limit)));
+        }
+        var all: [window]usize = undefined;
+        for (&all, counts) |*to, count| to.* = @intCast(@reduce(.Add, count));
+        for (values[i..]) |value| {
+            const z = zigzag(@as(i64, value) -% centre);
+            for (&all, most) |*to, limit| to.* += @intFromBool(z > @as(u64, @intCast(limit)));
+        }
+        return all;
+    }
+};
 
 /// A value that many of `values` are near to: the median of some.
-pub fn centreOf(values: []const i64) i64 {
+pub fn centreOf(comptime V: type, values: []const V) i64 {
     var some: [15]i64 = undefined;
     const n = @min(some.len, values.len);
     for (some[0..n], 0..) |*to, i| to.* = values[i * values.len / n];
@@ -176,22 +238,19 @@ pub fn centreOf(values: []const i64) i64 {
 }
 
 /// Append a lane in a way that `weigh` found.
-pub fn write(w: Writer, values: []const i64, way: Way) error{OutOfMemory}!void {
+pub fn write(comptime V: type, w: Writer, values: []const V, way: Way) error{OutOfMemory}!void {
+    const List = if (V == i32) bits_file.Narrow else bits_file.Wide;
     switch (way) {
         .none => unreachable, // the caller writes cells then
         .bits => |how| {
             try signed(w, how.minimum);
             try w.int(u8, how.bits);
-            var bits: BitWriter = try .init(w, values.len, how.bits);
-            @setRuntimeSafety(false); // undefined memory is not filled then
-            var room: [chunk]u64 = undefined;
-            var from: usize = 0;
-            while (from < values.len) : (from += chunk) {
-                const some = values[from..@min(from + chunk, values.len)];
-                for (room[0..some.len], some) |*to, value| to.* = @bitCast(value -% how.minimum);
-                bits.put(room[0..some.len]);
-            }
-            bits.finish();
+            var list: List = .{
+                .out = try w.out.addManyAsSlice(w.gpa, packedBytes(values.len, how.bits)),
+                .bits = @intCast(how.bits),
+            };
+            list.put(values, @intCast(how.minimum));
+            if (V == i64) list.finish();
         },
         .two_class => |how| {
             try signed(w, how.centre);
@@ -201,32 +260,19 @@ pub fn write(w: Writer, values: []const i64, way: Way) error{OutOfMemory}!void {
             const mark_bytes = (values.len + 7) / 8;
             const small_bytes = packedBytes(values.len - how.larges, how.small);
             const out = try w.out.addManyAsSlice(w.gpa, mark_bytes + small_bytes + packedBytes(how.larges, how.large));
-            var marks: BitWriter = .{ .out = out[0..mark_bytes], .bits = 1 };
-            var smalls: BitWriter = .{ .out = out[mark_bytes..][0..small_bytes], .bits = how.small };
-            var larges: BitWriter = .{ .out = out[mark_bytes + small_bytes ..], .bits = how.large };
-            const limit = @as(u64, 1) << how.small;
+            var smalls: Kept(V) = .{ .list = .{ .out = out[mark_bytes..][0..small_bytes], .bits = @intCast(how.small) } };
+            var larges: Kept(V) = .{ .list = .{ .out = out[mark_bytes + small_bytes ..], .bits = @intCast(how.large) } };
+            const limit = (@as(V, 1) << @intCast(how.small)) - 1;
+            const centre: V = @intCast(how.centre);
+            const minimum: V = @intCast(how.minimum);
             @setRuntimeSafety(false); // undefined memory is not filled then
-            var mark: [chunk]u64 = undefined;
-            var small: [chunk]u64 = undefined;
-            var large: [chunk]u64 = undefined;
-            var from: usize = 0;
-            while (from < values.len) : (from += chunk) {
-                const some = values[from..@min(from + chunk, values.len)];
-                var n: usize = 0;
-                // Without a branch, which nothing could foretell: each goes to both lists, and one of them keeps it.
-                for (some, 0..) |value, i| {
-                    const z = zigzag(value -% how.centre);
-                    const is_large = @intFromBool(z >= limit);
-                    mark[i] = is_large;
-                    small[i - n] = z;
-                    large[n] = @bitCast(value -% how.minimum);
-                    n += is_large;
-                }
-                marks.put(mark[0..some.len]);
-                smalls.put(small[0 .. some.len - n]);
-                larges.put(large[0..n]);
+            var at: usize = 0;
+            while (at < values.len) : (at += chunk) {
+                const some = values[at..@min(at + chunk, values.len)];
+                deal(V, some, centre, minimum, limit, out[at / 8 ..], &smalls, &larges);
+                smalls.goOn();
+                larges.goOn();
             }
-            marks.finish();
             smalls.finish();
             larges.finish();
         },
@@ -238,11 +284,75 @@ pub fn write(w: Writer, values: []const i64, way: Way) error{OutOfMemory}!void {
                 var after = i + 1;
                 while (after < values.len and values[after] == values[i]) after += 1;
                 try w.varint(@intCast(after - i - 1));
-                try signed(w, values[i] -% before);
+                try signed(w, @as(i64, values[i]) -% before);
                 before = values[i];
                 i = after;
             }
         },
+    }
+}
+
+/// One of two lists that values are dealt to: what comes goes on in groups of eight, and the rest waits.
+fn Kept(comptime V: type) type {
+    return struct {
+        list: if (V == i32) bits_file.Narrow else bits_file.Wide,
+        /// Behind those that are kept is anything: whole groups are written.
+        room: [chunk + 16]V = undefined,
+        n: usize = 0,
+
+        const Self = @This();
+
+        inline fn goOn(kept: *Self) void {
+            @setRuntimeSafety(false);
+            const whole = kept.n / 8 * 8;
+            kept.list.put(kept.room[0..whole], 0);
+            kept.n -= whole;
+            const rest: [8]V = kept.room[whole..][0..8].*;
+            kept.room[0..8].* = rest;
+        }
+
+        fn finish(kept: *Self) void {
+            kept.list.put(kept.room[0..kept.n], 0);
+            if (V == i64) kept.list.finish();
+        }
+    };
+}
+
+/// Deal `values` to two lists, and say in the bits of `marks` which went to the large one.
+inline fn deal(comptime V: type, values: []const V, centre: V, minimum: V, limit: V, marks: []u8, smalls: *Kept(V), larges: *Kept(V)) void {
+    @setRuntimeSafety(false);
+    const U = std.meta.Int(.unsigned, @bitSizeOf(V));
+    var i: usize = 0;
+    // Without a branch, which nothing could foretell: each goes to both lists, and one of them keeps it.
+    if (V == i32) while (i + 8 <= values.len) : (i += 8) {
+        var byte: u8 = 0;
+        inline for (0..2) |half| {
+            const value: @Vector(4, i32) = values[i + half * 4 ..][0..4].*;
+            const away = value -% @as(@Vector(4, i32), @splat(centre));
+            const z = (away << @splat(1)) ^ (away >> @splat(31));
+            const mask: u4 = @bitCast(z > @as(@Vector(4, i32), @splat(limit)));
+            smalls.room[smalls.n..][0..4].* = bits_file.together(z, ~mask);
+            larges.room[larges.n..][0..4].* = bits_file.together(value -% @as(@Vector(4, i32), @splat(minimum)), mask);
+            const n = @popCount(mask);
+            larges.n += n;
+            smalls.n += 4 - @as(usize, n);
+            byte |= @as(u8, mask) << (half * 4);
+        }
+        marks[i / 8] = byte;
+    };
+    while (i < values.len) : (i += 8) {
+        var byte: usize = 0;
+        for (values[i..@min(i + 8, values.len)], 0..) |value, bit| {
+            const away = value -% centre;
+            const z = (away << 1) ^ (away >> @bitSizeOf(V) - 1);
+            const is_large = @intFromBool(@as(U, @bitCast(z)) > @as(U, @bitCast(limit)));
+            byte |= @as(usize, is_large) << @intCast(bit);
+            smalls.room[smalls.n] = z;
+            larges.room[larges.n] = value -% minimum;
+            larges.n += is_large;
+            smalls.n += 1 - @as(usize, is_large);
+        }
+        marks[i / 8] = @intCast(byte);
     }
 }
 
@@ -252,8 +362,8 @@ pub fn read(r: *Reader, how: block.Packing, into: []i64) error{BadBlock}!void {
         .bits => {
             const minimum = try readSigned(r);
             const bits = try width(r);
-            const from = try bitsFrom(r, into.len, bits);
-            from.all(minimum, into);
+            const list = try bits_file.from(r, into.len, bits);
+            for (into, 0..) |*to, i| to.* = minimum +% @as(i64, @bitCast(list.at(i)));
         },
         .two_class => {
             const centre = try readSigned(r);
@@ -264,8 +374,8 @@ pub fn read(r: *Reader, how: block.Packing, into: []i64) error{BadBlock}!void {
             if (into.len % 8 != 0 and marks[marks.len - 1] >> @intCast(into.len % 8) != 0) return r.fail(.packing);
             var larges: usize = 0;
             for (marks) |byte| larges += @popCount(byte);
-            const low = try bitsFrom(r, into.len - larges, small);
-            const high = try bitsFrom(r, larges, large);
+            const low = try bits_file.from(r, into.len - larges, small);
+            const high = try bits_file.from(r, larges, large);
             var highs: usize = 0;
             for (into, 0..) |*to, i| {
                 const is_large = marks[i / 8] >> @intCast(i % 8) & 1;
@@ -298,7 +408,7 @@ pub fn pass(r: *Reader, how: block.Packing, n: usize) error{BadBlock}!void {
     switch (how) {
         .bits => {
             _ = try readSigned(r);
-            _ = try r.take(try bytesOf(r, n, try width(r)));
+            _ = try r.take(try bits_file.bytesOf(r, n, try width(r)));
         },
         .two_class => {
             _ = try readSigned(r);
@@ -308,8 +418,8 @@ pub fn pass(r: *Reader, how: block.Packing, n: usize) error{BadBlock}!void {
             var larges: usize = 0;
             for (try r.take((n + 7) / 8)) |byte| larges += @popCount(byte);
             if (larges > n) return r.fail(.packing);
-            _ = try r.take(try bytesOf(r, n - larges, small));
-            _ = try r.take(try bytesOf(r, larges, large));
+            _ = try r.take(try bits_file.bytesOf(r, n - larges, small));
+            _ = try r.take(try bits_file.bytesOf(r, larges, large));
         },
         .runs => for (0..try r.varint()) |_| {
             _ = try r.varint();
@@ -350,22 +460,18 @@ fn bitsOf(value: u64) u7 {
     return @intCast(64 - @clz(value));
 }
 
-fn packedBytes(n: usize, bits: u7) usize {
-    return @intCast((@as(u64, n) * bits + 7) / 8);
-}
-
 fn signedBytes(value: i64) usize {
     return @max(1, (@as(usize, bitsOf(zigzag(value))) + 6) / 7);
 }
 
-fn runsBytes(values: []const i64, runs: usize) usize {
+fn runsBytes(comptime V: type, values: []const V, runs: usize) usize {
     var bytes = block.varintBytes(@intCast(runs));
     var before: i64 = 0;
     var i: usize = 0;
     while (i < values.len) {
         var after = i + 1;
         while (after < values.len and values[after] == values[i]) after += 1;
-        bytes += block.varintBytes(@intCast(after - i - 1)) + signedBytes(values[i] -% before);
+        bytes += block.varintBytes(@intCast(after - i - 1)) + signedBytes(@as(i64, values[i]) -% before);
         before = values[i];
         i = after;
     }
@@ -395,109 +501,33 @@ fn width(r: *Reader) error{BadBlock}!u6 {
     return @intCast(bits);
 }
 
-/// In 64 bits: on wasm a product of two such numbers need not fit an address.
-fn bytesOf(r: *Reader, n: usize, bits: u6) error{BadBlock}!usize {
-    return std.math.cast(usize, (@as(u64, n) * bits + 7) / 8) orelse r.fail(.truncated);
-}
-
-const BitWriter = struct {
-    out: []u8,
-    bits: u6,
-    left: u64 = 0,
-    fill: u7 = 0,
-    at: usize = 0,
-
-    /// Room for `n` values.
-    fn init(w: Writer, n: usize, bits: u6) error{OutOfMemory}!BitWriter {
-        return .{ .out = try w.out.addManyAsSlice(w.gpa, packedBytes(n, bits)), .bits = bits };
-    }
-
-    fn put(writer: *BitWriter, values: []const u64) void {
-        @setRuntimeSafety(false);
-        var left = writer.left;
-        var fill: u7 = writer.fill;
-        var at = writer.at;
-        const bits: u7 = writer.bits;
-        var i: usize = 0;
-        // Four that fit a word are joined first.
-        if (bits <= 16) while (i + 4 <= values.len) : (i += 4) {
-            const b: u6 = @intCast(bits);
-            const low = values[i] | values[i + 1] << b;
-            const high = values[i + 2] | values[i + 3] << b;
-            append(writer.out, &left, &fill, &at, low | high << (2 * (b & 31)), bits * 4);
-        };
-        for (values[i..]) |value| append(writer.out, &left, &fill, &at, value, bits);
-        writer.left = left;
-        writer.fill = fill;
-        writer.at = at;
-    }
-
-    inline fn append(out: []u8, left: *u64, fill: *u7, at: *usize, value: u64, bits: u7) void {
-        @setRuntimeSafety(false);
-        left.* |= value << @intCast(fill.*);
-        const next = @as(u8, fill.*) + bits;
-        if (next < 64) {
-            fill.* = @intCast(next);
-            return;
-        }
-        std.mem.writeInt(u64, out.ptr[at.*..][0..8], left.*, .little);
-        at.* += 8;
-        // What did not fit; nothing where all did.
-        left.* = if (next == 64) 0 else value >> @intCast(64 - fill.*);
-        fill.* = @intCast(next - 64);
-    }
-
-    fn finish(writer: *BitWriter) void {
-        var left = writer.left;
-        for (writer.out[writer.at..]) |*byte| {
-            byte.* = @truncate(left);
-            left >>= 8;
-        }
-    }
-};
-
-/// The next `n` values of `bits` bits.
-fn bitsFrom(r: *Reader, n: usize, bits: u6) error{BadBlock}!BitReader {
-    const from = r.at;
-    _ = try r.take(try bytesOf(r, n, bits));
-    return .{ .bytes = r.bytes[from..], .bits = bits, .mask = (@as(u64, 1) << bits) - 1 };
-}
-
-const BitReader = struct {
-    /// To the end of the block, so that all but the last values of it are read by one load.
-    bytes: []const u8,
-    bits: u6,
-    mask: u64,
-
-    inline fn at(reader: *const BitReader, i: usize) u64 {
-        @setRuntimeSafety(false); // what there is no load of eight bytes for goes the safe way
-        const bit = i * reader.bits;
-        const byte = bit / 8;
-        if (byte + 8 > reader.bytes.len) return reader.last(bit);
-        return std.mem.readInt(u64, reader.bytes.ptr[byte..][0..8], .little) >> @intCast(bit % 8) & reader.mask;
-    }
-
-    fn last(reader: *const BitReader, bit: usize) u64 {
-        @branchHint(.cold);
-        var word: [8]u8 = @splat(0);
-        const tail = reader.bytes[@min(bit / 8, reader.bytes.len)..];
-        @memcpy(word[0..tail.len], tail);
-        return std.mem.readInt(u64, &word, .little) >> @intCast(bit % 8) & reader.mask;
-    }
-
-    fn all(reader: *const BitReader, minimum: i64, into: []i64) void {
-        for (into, 0..) |*to, i| to.* = minimum +% @as(i64, @bitCast(reader.at(i)));
-    }
-};
-
 const testing = std.testing;
+
+/// What fits is the same as i32: what is found out about it, and its bytes.
+fn alike(values: []const i64, way: Way, bytes: []const u8) !void {
+    for (values) |value| if (@abs(value) >= narrow) return;
+    const gpa = testing.allocator;
+    const few = try gpa.alloc(i32, values.len);
+    defer gpa.free(few);
+    for (few, values) |*to, value| to.* = @intCast(value);
+    const lane: Lane = .of(i64, values);
+    try testing.expectEqual(lane, Lane.of(i32, few));
+    const centre = centreOf(i64, values);
+    try testing.expectEqual(centre, centreOf(i32, few));
+    try testing.expectEqual(weigh(i64, values, lane, centre), weigh(i32, few, lane, centre));
+    var out: std.ArrayList(u8) = .empty;
+    defer out.deinit(gpa);
+    try write(i32, .{ .gpa = gpa, .out = &out }, few, way);
+    try testing.expectEqualSlices(u8, bytes, out.items);
+}
 
 fn roundTrip(values: []const i64, way: Way, bytes: usize) !void {
     const gpa = testing.allocator;
     var out: std.ArrayList(u8) = .empty;
     defer out.deinit(gpa);
-    try write(.{ .gpa = gpa, .out = &out }, values, way);
+    try write(i64, .{ .gpa = gpa, .out = &out }, values, way);
     try testing.expectEqual(bytes, out.items.len);
+    try alike(values, way, out.items);
     const into = try gpa.alloc(i64, values.len);
     defer gpa.free(into);
     var r: Reader = .{ .bytes = out.items };
@@ -533,17 +563,17 @@ test "every way gives back what it took, in the bytes that were weighed" {
             last = from +% random.intRangeAtMost(i64, -(@as(i64, 1) << bits), @as(i64, 1) << bits);
             value.* = last;
         }
-        const lane: Lane = .of(values);
-        const found = weigh(values, lane, centreOf(values));
+        const lane: Lane = .of(i64, values);
+        const found = weigh(i64, values, lane, centreOf(i64, values));
         seen[@intFromEnum(found.way)] += 1;
         if (found.way != .none) try roundTrip(values, found.way, found.bytes);
         // The ways that were not the shortest, too.
         const wide = bitsOf(lane.span());
         if (wide <= bits_max) {
             try roundTrip(values, .{ .bits = .{ .minimum = lane.minimum, .bits = @intCast(wide) } }, signedBytes(lane.minimum) + 1 + packedBytes(values.len, wide));
-            if (twoClass(values, lane, 0, wide, std.math.maxInt(usize))) |other| try roundTrip(values, other.way, other.bytes);
+            if (twoClass(i64, values, lane, 0, wide, std.math.maxInt(usize))) |other| try roundTrip(values, other.way, other.bytes);
         }
-        try roundTrip(values, .{ .runs = lane.changes + 1 }, runsBytes(values, lane.changes + 1));
+        try roundTrip(values, .{ .runs = lane.changes + 1 }, runsBytes(i64, values, lane.changes + 1));
     }
     for (seen[1..]) |n| try testing.expect(n > 20);
 }
@@ -552,11 +582,11 @@ test "the ends of the numbers" {
     const least = std.math.minInt(i64);
     const most = std.math.maxInt(i64);
     const values = [_]i64{ least, most, 0, -1, least };
-    try testing.expect(weigh(&values, .of(&values), 0).way != .bits);
-    try roundTrip(&values, .{ .runs = 5 }, runsBytes(&values, 5));
+    try testing.expect(weigh(i64, &values, .of(i64, &values), 0).way != .bits);
+    try roundTrip(&values, .{ .runs = 5 }, runsBytes(i64, &values, 5));
     for ([_]i64{ least, most, 0, 1, -1 }) |value| {
         const equal: [9]i64 = @splat(value);
-        const found = weigh(&equal, .of(&equal), centreOf(&equal));
+        const found = weigh(i64, &equal, .of(i64, &equal), centreOf(i64, &equal));
         try roundTrip(&equal, found.way, found.bytes);
         try testing.expectEqual(value, unzigzag(zigzag(value)));
     }

@@ -18,6 +18,11 @@ const Field = catalogue.Field;
 const magic: f64 = 6755399441055744.0;
 const magic_bits: i64 = @bitCast(magic);
 
+comptime {
+    // What is cut off to 32 bits needs no taking off.
+    assert(@as(u32, @truncate(@as(u64, @bitCast(magic)))) == 0);
+}
+
 /// Quanta are below this in magnitude.
 pub const quanta_max: f64 = 2147483648.0;
 
@@ -64,30 +69,36 @@ pub fn Steps(comptime F: type) type {
             return @as(i64, @bitCast(x + magic)) - magic_bits;
         }
 
-        /// The quanta of `cells`. False if one of them is not below `bound`; then they are not to be used.
-        pub fn quanta(steps: *const Self, cells: []const F, into: []i64, bound: f64) bool {
-            assert(cells.len == into.len);
+        /// The quanta of `cells`, which are values one behind the other. False if one of them is not below `bound`, which is at
+        /// most 2^30 for i32; then they are not to be used.
+        pub fn quanta(steps: *const Self, comptime V: type, cells: []const u8, into: []V, bound: f64) bool {
+            const size = @sizeOf(F);
+            assert(cells.len == into.len * size and (V == i64 or bound <= 1 << 30));
             @setRuntimeSafety(false);
-            const n = 4;
+            const n = 8;
+            const U = std.meta.Int(.unsigned, @bitSizeOf(F));
+            const Floats = @Vector(n, F);
+            const Bits = @Vector(n, U);
             const inverse: @Vector(n, f64) = @splat(steps.inverse);
-            const most: @Vector(n, f64) = @splat(bound);
             const add: @Vector(n, f64) = @splat(magic);
-            const off: @Vector(n, i64) = @splat(magic_bits);
-            var fit: @Vector(n, bool) = @splat(true);
+            // The bits of a magnitude go up with it, and those of infinity and NaN are beyond all numbers'.
+            const magnitude: Bits = @splat(~(@as(U, 1) << (@bitSizeOf(F) - 1)));
+            var most: Bits = @splat(0);
             var i: usize = 0;
-            while (i + n <= cells.len) : (i += n) {
-                const v: @Vector(n, F) = cells[i..][0..n].*;
-                const x = @as(@Vector(n, f64), v) * inverse;
-                fit = fit & (@abs(x) < most);
-                into[i..][0..n].* = @as(@Vector(n, i64), @bitCast(x + add)) -% off;
+            while (i + n <= into.len) : (i += n) {
+                const v: Floats = @bitCast(cells[i * size ..][0 .. n * size].*);
+                most = @max(most, @as(Bits, @bitCast(v)) & magnitude);
+                const x: @Vector(n, i64) = @bitCast(@as(@Vector(n, f64), v) * inverse + add);
+                into[i..][0..n].* = if (V == i32) @as(@Vector(n, i32), @truncate(x)) else x -% @as(@Vector(n, i64), @splat(magic_bits));
             }
-            var all = @reduce(.And, fit);
-            while (i < cells.len) : (i += 1) {
-                const x = @as(f64, cells[i]) * steps.inverse;
-                all = all and @abs(x) < bound;
-                into[i] = @as(i64, @bitCast(x + magic)) -% magic_bits;
+            var all: U = @reduce(.Max, most);
+            while (i < into.len) : (i += 1) {
+                const bits: U = @bitCast(cells[i * size ..][0..size].*);
+                all = @max(all, bits & magnitude[0]);
+                const x: i64 = @bitCast(@as(f64, @as(F, @bitCast(bits))) * steps.inverse + magic);
+                into[i] = if (V == i32) @truncate(x) else x -% magic_bits;
             }
-            return all;
+            return @as(f64, @as(F, @bitCast(all))) * steps.inverse < bound;
         }
 
         pub inline fn value(steps: *const Self, q: i64) F {
@@ -252,8 +263,13 @@ test "a float is half a step away at most, and its quantum can be told again" {
             try std.testing.expectEqual(w, steps.wire(w));
             var many: [7]i64 = undefined;
             const values: [7]F = .{ v, 0, w, -v, -0.0, 0.4 * v, v };
-            try std.testing.expect(steps.quanta(&values, &many, quanta_max));
+            try std.testing.expect(steps.quanta(i64, std.mem.asBytes(&values), &many, quanta_max));
             for (values, many) |value, got| try std.testing.expectEqual(steps.quantum(value).?, got);
+            var few: [19]i32 = undefined;
+            const narrow: [19]F = .{v} ** 11 ++ values ++ .{w};
+            const fits = @abs(@as(f64, v) * steps.inverse) < 1 << 30;
+            try std.testing.expectEqual(fits, steps.quanta(i32, std.mem.asBytes(&narrow), &few, 1 << 30));
+            if (fits) for (narrow, few) |value, got| try std.testing.expectEqual(steps.quantum(value).?, got);
             var back: [7]F = undefined;
             steps.values(&many, &back);
             for (back, many) |got, quantum_| try std.testing.expectEqual(steps.value(quantum_), got);
@@ -266,9 +282,14 @@ test "what has no quantum is as it was" {
     for ([_]f32{ std.math.inf(f32), -std.math.inf(f32), std.math.nan(f32), 1.1e9, -3e38 }) |v| {
         try std.testing.expectEqual(null, steps.quantum(v));
         try std.testing.expectEqual(@as(u32, @bitCast(v)), @as(u32, @bitCast(steps.wire(v))));
-        var into: [5]i64 = undefined;
-        try std.testing.expect(!steps.quanta(&.{ 0, 1, v, 2, 3 }, &into, quanta_max));
-        try std.testing.expect(!steps.quanta(&.{ 0, 1, 2, 3, v }, &into, quanta_max));
+        var into: [9]i64 = undefined;
+        var narrow: [9]i32 = undefined;
+        for (0..into.len) |at| {
+            var cells: [9]f32 = @splat(1);
+            cells[at] = v;
+            try std.testing.expect(!steps.quanta(i64, std.mem.asBytes(&cells), &into, quanta_max));
+            try std.testing.expect(!steps.quanta(i32, std.mem.asBytes(&cells), &narrow, 1 << 30));
+        }
     }
     // The even one of two.
     try std.testing.expectEqual(0, steps.quantum(0.25).?);

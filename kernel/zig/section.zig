@@ -120,6 +120,15 @@ pub fn inOrder(a: std.mem.Allocator, keys: []const u64, pages: sparse.Directory,
     var ascending = true;
     var last: i64 = -1;
     for (bitmap, 0..) |word, w| {
+        if (word == std.math.maxInt(u64)) {
+            // All of them, which needs no looking at bits.
+            for (items.addManyAsSliceAssumeCapacity(64), keys[w * 64 ..][0..64], w * 64..) |*item, key, row| {
+                item.* = .{ .index = @truncate(key), .row = @intCast(row) };
+                ascending = ascending and item.index > last;
+                last = item.index;
+            }
+            continue;
+        }
         var left = word;
         while (left != 0) : (left &= left - 1) {
             const row: u32 = @intCast(w * 64 + @ctz(left));

@@ -8,6 +8,7 @@ comptime {
     _ = @import("abi_queue.zig");
     _ = @import("abi_text.zig");
     _ = @import("abi_query.zig");
+    _ = @import("bits.zig");
     _ = @import("block.zig");
     _ = @import("catalogue.zig");
     _ = @import("changes.zig");

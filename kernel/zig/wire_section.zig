@@ -3,10 +3,12 @@
 const std = @import("std");
 const assert = std.debug.assert;
 const block = @import("block.zig");
+const integers = @import("integers.zig");
 const section_file = @import("section.zig");
 const view = @import("view.zig");
 const wire_cells = @import("wire_cells.zig");
 const Item = block.Item;
+const Places = integers.Places;
 const Section = section_file.Section;
 
 /// Append it. Returns how many rows are named: removed, left, inserted, and of the longest column.
@@ -29,7 +31,8 @@ pub fn write(section: *const Section, w: block.Writer, arena: std.mem.Allocator)
     const cells = cellsOf(section, w, arena);
     var longest: usize = 0;
     var before: ?[]const Item = null;
-    var rows: ?[]const u32 = null;
+    var places: Places = undefined;
+    var places_before: ?Places = null;
     for (section.columns) |column| {
         if (column.items.len == 0) continue;
         assert(!isHidden(section.hidden, column.field));
@@ -48,14 +51,15 @@ pub fn write(section: *const Section, w: block.Writer, arena: std.mem.Allocator)
         const packing_at = w.out.items.len - 1;
         if (form != .same) try w.varint(@intCast(column.items.len));
         try w.names(form, column.items);
-        if (section.reference) |reference| if (!same) {
-            rows = try rowsIn(reference, section.keys, column.items, arena);
-        };
-        const base: ?wire_cells.Base = if (rows) |known|
-            .{ .data = section.reference.?.columns[column.field].data, .rows = known }
+        if (!same) {
+            places = try .of(column.items, arena);
+            places_before = if (section.reference) |reference| try placesIn(reference, section.keys, places, arena) else null;
+        }
+        const base: ?wire_cells.Base = if (places_before) |known|
+            .{ .data = section.reference.?.columns[column.field].data, .places = known }
         else
             null;
-        const written = try cells.write(packing_at, field, section.cells[column.field], column.items, base);
+        const written = try cells.write(packing_at, field, section.cells[column.field], column.items, places, base);
         if (written.relative) section.wire.?.relative = true;
         before = column.items;
     }
@@ -79,13 +83,14 @@ fn inserted(section: *const Section, w: block.Writer, arena: std.mem.Allocator) 
     try w.int(u8, 0);
     try w.values(w.out.items.len - 1, 4, std.mem.sliceAsBytes(generations), places);
     const cells = cellsOf(section, w, arena);
+    const at: Places = try .of(items, arena);
     for (section.spec.fields[0..section.cells.len], section.cells, 0..) |*field, data, f| {
         if (isHidden(section.hidden, f)) {
             try w.int(u8, @intFromEnum(block.Packing.hidden));
             continue;
         }
         try w.int(u8, 0);
-        _ = try cells.write(w.out.items.len - 1, field, data, items, null);
+        _ = try cells.write(w.out.items.len - 1, field, data, items, at, null);
     }
 }
 
@@ -94,19 +99,29 @@ fn cellsOf(section: *const Section, w: block.Writer, arena: std.mem.Allocator) w
     return .{ .w = w, .arena = arena, .heap = section.heap, .planes = planes };
 }
 
-/// The rows that the keys of `items` have in the reference; null where one has none.
-fn rowsIn(reference: *const view.TableView, keys: []const u64, items: []const Item, arena: std.mem.Allocator) error{OutOfMemory}!?[]const u32 {
-    const rows = try arena.alloc(u32, items.len);
+/// Where the rows at `places` are in the reference; null where it has not one of them.
+fn placesIn(reference: *const view.TableView, keys: []const u64, places: Places, arena: std.mem.Allocator) error{OutOfMemory}!?Places {
     const before = reference.keyList();
-    for (rows, items) |*row, item| {
-        const key = keys[item.row];
-        // Mostly it is where it was.
-        row.* = if (item.row < before.len and before[item.row] == key)
-            item.row
-        else
-            reference.find(key) orelse return null;
+    // Mostly all are where they were.
+    switch (places) {
+        .run => |run| {
+            const end = run.first + run.n;
+            if (end <= before.len and std.mem.eql(u64, keys[run.first..end], before[run.first..end])) return places;
+        },
+        .rows => |rows| for (rows) |row| {
+            if (row >= before.len or before[row] != keys[row]) break;
+        } else return places,
     }
-    return rows;
+    const found = try integers.take(u32, arena, places.len());
+    for (found, 0..) |*to, i| {
+        const row = switch (places) {
+            .run => |run| run.first + i,
+            .rows => |rows| rows[i],
+        };
+        const key = keys[row];
+        to.* = if (row < before.len and before[row] == key) @intCast(row) else reference.find(key) orelse return null;
+    }
+    return .{ .rows = found };
 }
 
 pub fn isHidden(hidden: []const u64, field: usize) bool {
