@@ -7,9 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ecsnet import Client, Component, Entity, Event, Schema, Table, Transaction, World, auto, f32, field, ref, u16, u64
-from ecsnet.authority import Authority
-from ecsnet.errors import NotBuiltError
+from ecsnet import Client, Component, Entity, Schema, Table, Transaction, World, auto, f32, field, ref, u16, u64
 from ecsnet.interest import always, near, owned, related, where
 from ecsnet.limits import QUIET_NS_MAX
 from ecsnet.replica import Entered, Left, Replica
@@ -511,13 +509,3 @@ def test_rounded_values_and_hidden_fields_keep_digests_equal() -> None:
                 assert len(view["spot"]) > 10
                 assert not view["spot.hint"].any()
             assert replica.error is None and replica.statistics().digests_verified > 50
-
-
-class Whisper(Event, visible_to=["admin"]):
-    to: u64
-
-
-def test_an_event_table_that_some_may_not_see_is_refused() -> None:
-    """Its rows would be told to everybody."""
-    with pytest.raises(NotBuiltError, match="whisper"):
-        Authority(World(Schema("ground", "1.0.0", Body, Whisper)))

@@ -558,7 +558,7 @@ _SIGNATURES: Final[dict[str, tuple[Any, tuple[Any, ...]]]] = {
         c_int32,
         (c_void_p, c_uint32, c_uint64, POINTER(Cursor), c_uint32, c_int32, c_uint32, c_void_p, _u64p, _u64p),
     ),
-    "ecs_events": (c_int32, (c_void_p, POINTER(Cursor), c_uint32, c_void_p, _u64p, _u64p)),
+    "ecs_events": (c_int32, (c_void_p, POINTER(Cursor), c_uint32, c_void_p, c_uint32, c_void_p, _u64p, _u64p)),
     "ecs_apply": (c_int32, (c_void_p, c_uint64, c_uint64, c_uint64, c_void_p, c_uint32)),
     "ecs_view_touched": (c_int32, (c_void_p, c_uint32, c_uint64, c_void_p)),
     "ecs_block_weigh": (c_int32, (c_void_p, c_char_p, c_uint32, c_void_p)),

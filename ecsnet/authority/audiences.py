@@ -98,7 +98,8 @@ class Audiences:
         self._store = store
         self._head = head
         self._world = world
-        self._profiles = Profiles(world.schema, world.interest)
+        self.profiles = Profiles(world.schema, world.interest)
+        """What each role may see."""
         self._lock = threading.Lock()
         self._kernel: KernelAudiences | None = None
         self._everybody = Audience(Blocks(head, WholeStore(store.kernel)), None, EMPTY_VERSION, None)
@@ -138,7 +139,7 @@ class Audiences:
 
     def of(self, client: Client) -> Audience:
         """An audience for a session that has just joined, or that the store has from before."""
-        role = self._profiles.of(client.role)
+        role = self.profiles.of(client.role)
         governed = bool(role.rules)
         if not governed and client._sight.budget_bytes_s is None:
             return self._share(role.profile)
@@ -165,7 +166,7 @@ class Audiences:
                 self._kernel.close(audience.handle)
 
     def _share(self, profile: int) -> Audience:
-        if self._profiles.sees_all(profile):
+        if self.profiles.sees_all(profile):
             return self._everybody
         audience = self._shared.get(profile)
         if audience is None:
@@ -178,7 +179,7 @@ class Audiences:
 
     def _open_kernel(self) -> KernelAudiences:
         if self._kernel is None:
-            self._kernel = KernelAudiences(self._store.kernel, self._profiles.profiles, self._profiles.rules)
+            self._kernel = KernelAudiences(self._store.kernel, self.profiles.profiles, self.profiles.rules)
         return self._kernel
 
     # --- what they see ------------------------------------------------------------------------------------------------
@@ -228,7 +229,7 @@ class Audiences:
         turn = self._head.number
         due = [
             (number, query)
-            for number, query, every in self._profiles.queries
+            for number, query, every in self.profiles.queries
             if self._turns.get(number) != turn // every
         ]
         if not due:
@@ -236,7 +237,7 @@ class Audiences:
         with self._store.view() as view:
             for number, query in due:
                 kernel.found(number, np.ascontiguousarray(query.query(view).key, np.uint64))
-        for number, _, every in self._profiles.queries:
+        for number, _, every in self.profiles.queries:
             self._turns[number] = turn // every
 
     def _aim(self, kernel: KernelAudiences, handle: int, audience: Audience) -> None:

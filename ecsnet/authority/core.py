@@ -24,7 +24,7 @@ from ecsnet.auth.account import PLAYER, Account, Authenticate, Login, audience_o
 from ecsnet.authority.audiences import Audience, Audiences
 from ecsnet.authority.batch import Batch
 from ecsnet.authority.datagram_link import DatagramLink
-from ecsnet.authority.event_log import EventLog, tells_of_events
+from ecsnet.authority.event_logs import event_logs
 from ecsnet.authority.fan_out import FanOut
 from ecsnet.authority.head import Head
 from ecsnet.authority.in_step import InStep
@@ -41,7 +41,6 @@ from ecsnet.errors import (
     ClosedError,
     EcsnetError,
     LimitExceededError,
-    NotBuiltError,
     RemoteProtocolError,
 )
 from ecsnet.ids import EMPTY_VERSION, ClientId, Entity, Epoch, SessionId, Tick, Version
@@ -97,7 +96,6 @@ class Authority:
     Raises:
         LimitExceededError: a row of an event table may be too large for a message.
         ArgumentError: `linger_s`; or the node's number, or no table of the schema is written by several nodes.
-        NotBuiltError: an event table, or a field of one, has `visible_to`.
     """
 
     def __init__(
@@ -116,9 +114,6 @@ class Authority:
         if not 0 <= linger_s <= LINGER_S_MAX:
             raise ArgumentError(f"linger_s is {linger_s!r}; it must be in [0, {LINGER_S_MAX:g}]")
         self.world = world
-        for table in world.schema.tables:
-            if table.kind == "event" and not _is_for_all(table):
-                raise NotBuiltError(f"visible_to of the event table {table.name!r}", "its rows are told to everybody")
         world.seal()
         self._owns_store = store is None
         self.store = Store(world.schema) if store is None else store
@@ -162,10 +157,7 @@ class Authority:
         self._first_sight = Sight(budget_bytes_s=world.budget_bytes_s)
         self._bounded: list[Client] = []
         """Clients of whose budgets the game has said something."""
-        self._events: EventLog | None = None
-        if tells_of_events(world.schema):
-            self._events = EventLog(self.epoch, self.version)
-            self.store.follow_events(self._events.add)
+        self._events = event_logs(self.store, self._audiences.profiles, self.epoch)
         self._digest_window = 0
         self._in_step = InStep()
         self._fan_out = FanOut(
@@ -320,7 +312,6 @@ class Authority:
         kind = DatagramLink if datagrams else Link
         link = kind(self._links_opened, peer, ServerSession(self._offer, now_ns=now_ns, datagrams=datagrams))
         link.audience = self._audiences.everybody
-        link.events = self._events
         self._links[link.number] = link
         self._arm(link)
         return link
@@ -732,7 +723,8 @@ class Authority:
         if resume.features & WAITING:
             # What waits is remembered by who left it waiting, and by nobody else: no other process, no shared audience.
             born = session.audience.made if session.audience.own else self._head.version
-        base, events_from = going_on(held, self.epoch, self.store.ancestors, self._head.pin, self._events, born)
+        events = None if self._events is None else self._events.of(session.client.role)
+        base, events_from = going_on(held, self.epoch, self.store.ancestors, self._head.pin, events, born)
         resumed = link.server.resumed(
             resume,
             session.ledger,
@@ -753,6 +745,7 @@ class Authority:
         self._sessions.returned(session, link)
         assert session.audience is not None
         link.audience = session.audience
+        link.events = events
         self._audiences.returned(session.audience)
         self._moved[session.client.session] = session
         link.client, link.session_of, link.joined = session.client, session, True
@@ -778,6 +771,7 @@ class Authority:
             return False
         link.joined = True
         session.audience = link.audience = self._audiences.of(session.client)
+        link.events = None if self._events is None else self._events.of(session.client.role)
         self._sessions.joined(session)
         self._joins += 1
         if self.observer is not None:
@@ -906,11 +900,6 @@ class Authority:
 
     def _secret(self, what: str, length: int) -> bytes:
         return hashlib.blake2b(what.encode(), key=self._seed, digest_size=length).digest()
-
-
-def _is_for_all(table: Table) -> bool:
-    """Whether every role may see all of it."""
-    return table.visible_to is None and all(field.visible_to is None for field in table)
 
 
 def _counts(link: Link) -> tuple[int, int, int, int, int]:

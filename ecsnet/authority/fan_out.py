@@ -19,6 +19,7 @@ from ecsnet.authority.audiences import Audience, Audiences
 from ecsnet.authority.batch import Batch
 from ecsnet.authority.blocks import NO_DIGEST, Blocks, Digest
 from ecsnet.authority.event_log import EventLog
+from ecsnet.authority.event_logs import EventLogs
 from ecsnet.authority.head import Head
 from ecsnet.authority.in_step import STEADY_DELTAS, InStep
 from ecsnet.authority.link import Link
@@ -40,13 +41,13 @@ class FanOut:
         part: called with a link, and the time, that was too slow for its event rows.
     """
 
-    __slots__ = ("_audiences", "_events", "_features", "_head", "_in_step", "_part", "_window_of")
+    __slots__ = ("_audiences", "_features", "_head", "_in_step", "_part", "_usual", "_window_of")
 
     def __init__(
         self,
         head: Head,
         audiences: Audiences,
-        events: EventLog | None,
+        events: EventLogs | None,
         in_step: InStep,
         *,
         features: int,
@@ -55,7 +56,7 @@ class FanOut:
     ) -> None:
         self._head = head
         self._audiences = audiences
-        self._events = events
+        self._usual = None if events is None else events.usual
         self._in_step = in_step
         self._features = features
         self._window_of = window_of
@@ -65,7 +66,7 @@ class FanOut:
         """One delta for each link that is due for one. The rest of the batch are others that want something."""
         version = self._head.version
         batch = Batch(epoch, version, self._head.tick)
-        events_end = self._events.end_of(version) if self._events is not None else 0
+        ends: dict[EventLog, int] = {}
         cuts: dict[tuple[Blocks, Version, bool, bool], tuple[int, int, Digest] | None] = {}
         last_key: tuple[Blocks, Version, bool, bool] | None = None
         cut: tuple[int, int, Digest] | None = None
@@ -74,7 +75,7 @@ class FanOut:
         in_step_compressed = self._features & COMPRESSION != 0
         self._in_step.add_to(
             batch,
-            InStepTick(version, now_ns, shared_window, events_end),
+            InStepTick(version, now_ns, shared_window, _end_of(ends, self._usual, version)),
             lambda kind: self._cut_for(
                 batch,
                 shared_window,
@@ -98,11 +99,11 @@ class FanOut:
                 continue
             told = link.event_next
             before: tuple[bytes, ...] = ()
-            if told is not None and told < events_end:
+            if told is not None and told < (end := _end_of(ends, link.events, version)):
                 if link.misses_events:
                     self._part(link, now_ns)
                     continue
-                before = self._event_frames(link, told, events_end)
+                before = _event_frames(link, told, end)
             window = self._window_of(audience)
             if audience.own and base != EMPTY_VERSION:
                 own.append(Asked(link, before, window))
@@ -168,16 +169,10 @@ class FanOut:
             link.record_delta(version, batch.delta_length(number), now_ns, window)
             link.server.tick = tick
             link.steady += 1
-            # Those in step are sent the same bytes, so they all read what this node writes.
-            shares = not link.audience.own and link.server.features == self._features
+            # Those in step are sent the same bytes, so they all read what this node writes, and are told the same rows.
+            shares = not link.audience.own and link.server.features == self._features and link.events is self._usual
             if link.steady >= STEADY_DELTAS and link.keeps_up and shares:
                 self._in_step.take(link, link.audience.group)
-
-    def _event_frames(self, link: Link, told: int, end: int) -> tuple[bytes, ...]:
-        """A link's messages of event rows `[told, end)`."""
-        log, session = self._events, link.server.session
-        assert log is not None
-        return tuple(log.frames(number).frame(session, number - link.event_origin + 1) for number in range(told, end))
 
     def _cut_for(
         self, batch: Batch, window: int, blocks: Blocks, base: Version, wants_digest: bool, compressed: bool
@@ -198,6 +193,23 @@ class FanOut:
         if compressed:
             cut = blocks.compressed(cut)
         return batch.add_block(cut.block), len(cut.block), digest
+
+
+def _end_of(ends: dict[EventLog, int], log: EventLog | None, version: Version) -> int:
+    """The number behind a log's last message of `version` and before; `ends` knows those that were asked for."""
+    if log is None:
+        return 0
+    end = ends.get(log)
+    if end is None:
+        end = ends[log] = log.end_of(version)
+    return end
+
+
+def _event_frames(link: Link, told: int, end: int) -> tuple[bytes, ...]:
+    """A link's messages of event rows `[told, end)`."""
+    log, session = link.events, link.server.session
+    assert log is not None
+    return tuple(log.frames(number).frame(session, number - link.event_origin + 1) for number in range(told, end))
 
 
 def _is_plain(link: Link) -> bool:

@@ -36,6 +36,7 @@ _HEAD: Final = Struct("<BBHI")
 _TABLE: Final = Struct("<HI")
 _RAW: Final = 0
 _CONSTANT: Final = 1
+_HIDDEN: Final = 15
 
 
 class EventRow:
@@ -167,7 +168,7 @@ class EventReader:
         for field in table.stored:
             cells = _cells(field, rows, cursor)
             member = members.get(field.name)
-            columns.append(cells if member is None else [member(cell) for cell in cells])
+            columns.append(cells if member is None else [member.get(cell, cell) for cell in cells])
         names = [field.name for field in table.stored]
         whole = zip(*columns, strict=True) if columns else repeat((), rows)
         told = (dict(zip(names, cells, strict=True)) for cells in whole)
@@ -176,10 +177,11 @@ class EventReader:
         return (cls.ecsnet_told(cells, version, tick) for cells in told)
 
 
-def _enums(cls: type[TypedRow]) -> dict[str, type[Any]]:
-    """The enums of a class's fields, whose members a typed row has."""
+def _enums(cls: type[TypedRow]) -> dict[str, dict[Any, Any]]:
+    """By field the members of its enum, which a typed row has in place of their numbers. Zero stands for what is
+    hidden, and may be none of them."""
     return {
-        name: column.inner
+        name: {member.value: member for member in column.inner}
         for name, column in cls.ecsnet_columns.items()
         if column.kind is enum and column.inner is not None
     }
@@ -190,18 +192,23 @@ def _cells(field: FieldName, rows: int, cursor: "_Cursor") -> Sequence[Any]:
     of = field.field
     assert of is not None
     encoding = cursor.byte()
-    if encoding not in (_RAW, _CONSTANT):
+    if encoding not in (_RAW, _CONSTANT, _HIDDEN):
         raise _malformed(f"encoding {encoding} of {field.path}")
-    told = 1 if encoding == _CONSTANT else rows
+    hidden = encoding == _HIDDEN
+    told = rows if encoding == _RAW else 1
     if of.type == "string":
-        texts = [_text(field, of.count, cursor) for _ in range(told)]
-        return texts * rows if encoding == _CONSTANT else texts
-    column = np.frombuffer(cursor.bytes(told * of.width), of.dtype).reshape(told, *of.shape)
-    broken = _broken_rule(of, column)
-    if broken:
-        raise _malformed(f"{field.path} has a cell that is {broken}")
+        texts = [""] if hidden else [_text(field, of.count, cursor) for _ in range(told)]
+        return texts * (rows // told)
+    if hidden:
+        # Zeros stand for it, and no rule is asked of them.
+        column = np.zeros((1, *of.shape), of.dtype)
+    else:
+        column = np.frombuffer(cursor.bytes(told * of.width), of.dtype).reshape(told, *of.shape)
+        broken = _broken_rule(of, column)
+        if broken:
+            raise _malformed(f"{field.path} has a cell that is {broken}")
     cells = column.tolist() if not of.shape else [field.python(cell) for cell in column]
-    return cells * rows if encoding == _CONSTANT else cells
+    return cells * (rows // told)
 
 
 def _text(field: FieldName, bytes_max: int, cursor: "_Cursor") -> str:

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from ecsnet._kernel.events import EventEncoder
+from ecsnet._kernel.events import ALL_EVENTS, EventEncoder, EventsSeen
 from ecsnet._kernel.kernel import KernelStore
 from ecsnet.errors import ArgumentError, BusyError, ClosedError, DataError
 from ecsnet.expressions import Condition
@@ -55,7 +55,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Store", "TickScope", "Writer"]
 
-OnEvents = Callable[[Version, Tick, list[bytes]], None]
+OnEvents = Callable[[Version, Tick, list[list[bytes]]], None]
 
 
 class Writer:
@@ -254,6 +254,7 @@ class Store(Keeping, Crowding):
         "__weakref__",
         "_closed",
         "_events",
+        "_events_seen",
         "_history",
         "_maker",
         "_on_events",
@@ -375,6 +376,7 @@ class Store(Keeping, Crowding):
         self._retained = _checked_retention(retain_versions, retain_bytes)
         self._events: EventEncoder | None = None
         self._on_events: OnEvents | None = None
+        self._events_seen: tuple[EventsSeen, ...] = ()
         batching = Batching(batch_ms, batch_size)
         self._write_metadata()
         self.disk: Durable | None = None
@@ -673,8 +675,8 @@ class Store(Keeping, Crowding):
         if self._on_events is not None and self._events is not None:
             # Before: who sees the version is to find its event rows told, and of one that held views put off no reader
             # ever sees them.
-            blocks = self._events.blocks(EVENT_BLOCK_BYTES)
-            if blocks:
+            blocks = [self._events.blocks(EVENT_BLOCK_BYTES, seen) for seen in self._events_seen]
+            if any(blocks):
                 tell = partial(self._on_events, Version(self.kernel.head_version + 1), tick, blocks)
                 if self.disk is None or not self.disk.keep_back(self.kernel.head_version + 1, tell):
                     tell()
@@ -718,15 +720,15 @@ class Store(Keeping, Crowding):
         finally:
             self.baton.give()
 
-    def follow_events(self, tell: OnEvents | None) -> None:
+    def follow_events(self, tell: OnEvents | None, seen: tuple[EventsSeen, ...] = (ALL_EVENTS,)) -> None:
         """From the next version on, give the event rows of each that has some to `tell`, right before anybody can see
-        it: the version, its tick, and blocks of rows in the order in which they were inserted. None: no longer. One
-        follower at a time.
+        it: the version, its tick, and for each of `seen` blocks of the rows that those may see, in the order in which
+        they were inserted. None: no longer. One follower at a time.
 
         It is called on the thread that commits, with the baton. Where publishing then fails for want of memory, the
         next version has the same number and is told with these rows again.
         """
-        self._on_events = tell
+        self._on_events, self._events_seen = tell, seen
         if tell is not None and self._events is None:
             self._events = EventEncoder(self.kernel)
 

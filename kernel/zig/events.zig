@@ -9,7 +9,7 @@
 //!     table    u16 table id | u32 rows | cells of every field, by ascending field id
 //!     order    (LEB128 place of a table among those above | LEB128 rows)*, until all rows are named
 //!
-//! Cells are a block's (`block.zig`). Tables come by ascending id, their rows as they were inserted.
+//! Cells are a block's (`block.zig`), those that somebody may not see of encoding 15, without a byte. Tables come by ascending id, their rows as they were inserted.
 //!
 //! Invariants:
 //! - rows of an event table stand in the order of their insertion: nothing but undoing and clearing
@@ -27,6 +27,15 @@ const references = @import("references.zig");
 const Head = @import("head.zig").Head;
 
 pub const version = 1;
+
+/// What somebody may not see: a field of a table by their ids, or with `whole_table` all of it.
+pub const Hidden = extern struct { table: u16, field: u16 };
+pub const whole_table: u16 = 0xFFFF;
+
+fn isHidden(hidden: []const Hidden, table: u16, field: u16) bool {
+    for (hidden) |one| if (one.table == table and one.field == field) return true;
+    return false;
+}
 
 /// Rows that came one after another in one table, by its place in the catalogue.
 const Run = struct { table: u16, rows: u32 };
@@ -106,8 +115,14 @@ fn rowBytesMax(spec: *const catalogue.Table) u64 {
 
 /// The bytes of the event rows of the version that is being made, from the cursor on, into the encoder's memory: about `budget` of
 /// them, 0 for all. Nothing when there is no row to tell of. A cursor's table is a run, its index how
-/// many rows of that were told before; on failure it is as it was.
-pub fn encode(head: *const Head, encoder: *delta.Encoder, cursor: *delta.Cursor, budget: u32) error{OutOfMemory}!void {
+/// many rows of that were told before; on failure it is as it was. Of what is `hidden` no cell is written.
+pub fn encode(
+    head: *const Head,
+    encoder: *delta.Encoder,
+    cursor: *delta.Cursor,
+    budget: u32,
+    hidden: []const Hidden,
+) error{OutOfMemory}!void {
     encoder.scratch.reset();
     const a = encoder.scratch.allocator();
     encoder.out.items.len = 0;
@@ -130,7 +145,7 @@ pub fn encode(head: *const Head, encoder: *delta.Encoder, cursor: *delta.Cursor,
         const before = if (number == from.table) from.index else 0;
         first[run.table] += before;
         const spec = head.tables[run.table].spec;
-        if (!spec.told) continue;
+        if (!spec.told or isHidden(hidden, spec.id, whole_table)) continue;
         const row_bytes = rowBytesMax(spec);
         const left = run.rows - before;
         const room = if (budget == 0) left else @max(@intFromBool(rows == 0), (budget -| used) / row_bytes);
@@ -168,6 +183,10 @@ pub fn encode(head: *const Head, encoder: *delta.Encoder, cursor: *delta.Cursor,
         const items = try a.alloc(block.Item, n);
         for (items, start..) |*item, row| item.* = .{ .index = 0, .row = @intCast(row) };
         for (table.spec.fields, table.columns) |*field, *column| {
+            if (isHidden(hidden, table.spec.id, field.id)) {
+                try w.int(u8, @intFromEnum(block.Packing.hidden));
+                continue;
+            }
             try w.int(u8, 0);
             try w.cells(w.out.items.len - 1, field, &head.heap, column.head, items);
         }

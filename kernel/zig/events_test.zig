@@ -106,7 +106,7 @@ test "rows are told in the order in which they came, whatever was undone between
     try store.rollback();
 
     var cursor: delta.Cursor = .{};
-    try events.encode(&store.head, &encoder, &cursor, 0);
+    try events.encode(&store.head, &encoder, &cursor, 0, &.{});
     try testing.expectEqual(@as(u32, 5), cursor.rows);
     try testing.expectEqualSlices(u8, &([_]u8{ events.version, 0, 2, 0, 36, 0, 0, 0 } ++
         // hits: targets all null, damage 7 and 9
@@ -120,13 +120,45 @@ test "rows are told in the order in which they came, whatever was undone between
     cursor = .{};
     var pieces: u32 = 0;
     while (cursor.done == 0) {
-        try events.encode(&store.head, &encoder, &cursor, 1);
+        try events.encode(&store.head, &encoder, &cursor, 1, &.{});
         if (cursor.rows == 0) break;
         pieces += 1;
         try testing.expectEqual(@as(u32, 1), cursor.rows);
         try testing.expectEqual(@as(u16, 1), std.mem.readInt(u16, encoder.out.items[2..4], .little));
     }
     try testing.expectEqual(@as(u32, 5), pieces);
+}
+
+test "whoever may not see a table or a field is told of neither, and of the rest in the same order" {
+    const store = try newStore();
+    defer store.destroy() catch unreachable;
+    var encoder = delta.Encoder.init(testing.allocator);
+    defer encoder.deinit();
+    try store.begin();
+    try hit(store, 0, 7);
+    try sounds(store, 2, 1, 2);
+    try hit(store, 0, 9);
+    try store.commit();
+
+    var cursor: delta.Cursor = .{};
+    try events.encode(&store.head, &encoder, &cursor, 0, &.{ .{ .table = 17, .field = events.whole_table }, .{ .table = 16, .field = 1 } });
+    try testing.expectEqual(@as(u32, 2), cursor.rows);
+    try testing.expectEqualSlices(u8, &([_]u8{ events.version, 0, 1, 0, 16, 0, 0, 0 } ++
+        // two hits: targets all null, and nothing of the damage
+        [_]u8{ 16, 0, 2, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 15 }), encoder.out.items);
+
+    // In pieces, too, and nothing at all for whom both are hidden.
+    cursor = .{};
+    var rows: u32 = 0;
+    while (cursor.done == 0) {
+        try events.encode(&store.head, &encoder, &cursor, 1, &.{.{ .table = 16, .field = events.whole_table }});
+        rows += cursor.rows;
+    }
+    try testing.expectEqual(@as(u32, 2), rows);
+    cursor = .{};
+    try events.encode(&store.head, &encoder, &cursor, 0, &.{ .{ .table = 16, .field = events.whole_table }, .{ .table = 17, .field = events.whole_table } });
+    try testing.expectEqual(@as(u8, 1), cursor.done);
+    try testing.expectEqual(@as(usize, 0), encoder.out.items.len);
 }
 
 test "whom an event names may go, and deltas and digests know nothing of events" {
@@ -147,7 +179,7 @@ test "whom an event names may go, and deltas and digests know nothing of events"
     _ = try store.publish(2, false);
     try testing.expectEqual(before, digest.ofSlot(&store.head, &store.views, store.views.current));
     var cursor: delta.Cursor = .{};
-    try encoder.cut(&store.head, &store.views.slots[store.views.current], 1, &cursor, 0);
+    try encoder.cut(&store.head, &store.views.slots[store.views.current], 1, &cursor, 0, &.{});
     try testing.expectEqual(block.wire_header_bytes, encoder.out.items.len);
 
     try store.begin();
@@ -190,7 +222,7 @@ test "where memory fails nothing is lost, told twice or left behind" {
             }
             try again(Store.commit, .{store}, &failing);
             var cursor: delta.Cursor = .{};
-            try again(events.encode, .{ &store.head, &encoder, &cursor, 0 }, &failing);
+            try again(events.encode, .{ &store.head, &encoder, &cursor, 0, @as([]const events.Hidden, &.{}) }, &failing);
             try testing.expectEqual(@as(u32, 40), cursor.rows);
             try again(Store.publish, .{ store, version_number, false }, &failing);
             const shown = store.views.slots[store.views.current].tables;

@@ -104,7 +104,7 @@ def make_events() -> dict[str, Any]:
     ]
     blocks: list[bytes] = []
     with Store(loads(EVENTS)) as store:
-        store.follow_events(lambda version, tick, made: blocks.extend(made))
+        store.follow_events(lambda version, tick, made: blocks.extend(made[0]))
         with store.transaction() as tx:
             for table, cells in rows:
                 tx.insert(table, {**cells, "what": bytes.fromhex(cells["what"])} if "what" in cells else cells)

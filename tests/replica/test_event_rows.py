@@ -408,7 +408,7 @@ def block_of(*rows: tuple[str, dict[str, Any]]) -> bytes:
     """The block that a node would send."""
     blocks: list[bytes] = []
     with Store(SCHEMA) as store:
-        store.follow_events(lambda version, tick, made: blocks.extend(made))
+        store.follow_events(lambda version, tick, made: blocks.extend(made[0]))
         with store.transaction() as tx:
             for table, cells in rows:
                 tx.insert(table, cells)

@@ -73,7 +73,7 @@ def test_what_was_inserted_is_what_is_told(rows: list[tuple[str, dict[str, Any]]
     blocks: list[bytes] = []
     with pytest.MonkeyPatch.context() as patched, Store(SCHEMA) as store:
         patched.setattr("ecsnet.store.store.EVENT_BLOCK_BYTES", block_bytes)
-        store.follow_events(lambda version, tick, made: blocks.extend(made))
+        store.follow_events(lambda version, tick, made: blocks.extend(made[0]))
         with store.transaction() as tx:
             for table, cells in rows:
                 tx.insert(table, cells)

@@ -96,7 +96,7 @@ def test_a_version_of_nothing_but_events_is_a_version_and_their_going_is_none(st
 def test_a_rollback_takes_events_back(store: Store) -> None:
     ship = spawn(store)
     told: list[bytes] = []
-    store.follow_events(lambda version, tick, blocks: told.extend(blocks))
+    store.follow_events(lambda version, tick, blocks: told.extend(blocks[0]))
     with store.transaction() as tx:
         tx.insert("hit", {"target": ship, "damage": 1})
         tx.rollback()
@@ -177,7 +177,7 @@ def test_their_keys_are_never_used_twice_and_do_not_pile_up(store: Store) -> Non
 
 def test_a_version_that_could_not_be_made_is_told_again(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[tuple[int, bytes]] = []
-    store.follow_events(lambda version, tick, blocks: told.append((version, blocks[0])))
+    store.follow_events(lambda version, tick, blocks: told.append((version, blocks[0][0])))
 
     def fail(tick: int) -> None:
         raise StorageError("out of memory; nothing changed")
@@ -200,7 +200,7 @@ def test_a_version_that_could_not_be_made_is_told_again(store: Store, monkeypatc
 
 def test_who_follows_is_told_each_version_once_even_where_held_views_put_it_off(store: Store) -> None:
     told: list[tuple[int, int]] = []
-    store.follow_events(lambda version, tick, blocks: told.append((version, len(blocks))))
+    store.follow_events(lambda version, tick, blocks: told.append((version, len(blocks[0]))))
     held = []
     for number in range(80):
         with store.transaction() as tx:
