@@ -22,7 +22,7 @@ from ecsnet._kernel.library import load
 from ecsnet.errors import InternalError
 from ecsnet.limits import RECEIVE_CHUNK_BYTES
 
-__all__ = ["ACK", "ARRIVED", "BYTES", "ENDED", "ENTRY", "KernelHub"]
+__all__ = ["ACK", "ARRIVED", "BYTES", "ENDED", "ENTRY", "KernelHub", "compose"]
 
 ENTRY: Final = np.dtype(
     [
@@ -89,6 +89,8 @@ def _libraries() -> tuple[Any, Any]:
     releasing.ecs_hub_receive.restype = u32
     releasing.ecs_hub_send_deltas.argtypes = (pointer, pointer, pointer, u32, pointer, u32, pointer)
     releasing.ecs_hub_send_deltas.restype = u32
+    keeping.ecs_deltas_compose.argtypes = (pointer, pointer, u32, pointer, u32, pointer, u64)
+    keeping.ecs_deltas_compose.restype = u32
     keeping.ecs_hub_layout.restype = u32
     expected = ENTRY_BYTES | _BLOCK_BYTES << 8 | _HEAD.size << 16 | ARRIVED.itemsize << 24
     found = keeping.ecs_hub_layout()
@@ -166,7 +168,7 @@ class KernelHub:
         taken = np.empty(count, np.int32)
         if count == 0:
             return taken
-        rows = np.array([_span(block) for block in blocks], np.uint64)
+        rows = _rows(blocks)
         wrong = self._releasing.ecs_hub_send_deltas(
             self._pointer,
             _HEAD.pack(version, tick, epoch, 0),
@@ -200,6 +202,40 @@ class KernelHub:
         if self._pointer:
             self._keeping.ecs_hub_destroy(self._pointer)
             self._pointer = ctypes.c_void_p()
+
+
+def compose(
+    version: int, tick: int, epoch: int, entries: bytearray, blocks: Sequence[bytes | memoryview], length: int
+) -> memoryview:
+    """What `KernelHub.send_deltas` would send, one entry's bytes after the other's: for sockets that are none of a
+    hub's. A copy, the caller's own.
+
+    Args:
+        length: of all together.
+
+    Raises:
+        InternalError: an entry names bytes that are not there, or `length` is too little.
+    """
+    keeping, _ = _libraries()
+    out = np.empty(length, np.uint8)
+    rows = _rows(blocks)
+    count = len(entries) // ENTRY_BYTES
+    wrong = keeping.ecs_deltas_compose(
+        _HEAD.pack(version, tick, epoch, 0),
+        (ctypes.c_char * len(entries)).from_buffer(entries),
+        count,
+        rows.ctypes.data,
+        len(rows),
+        out.ctypes.data,
+        length,
+    )
+    if wrong:
+        raise InternalError(f"entry {wrong - 1} of a batch of {count} names bytes that are not there, or has no room")
+    return out.data
+
+
+def _rows(blocks: Sequence[bytes | memoryview]) -> NDArray[np.uint64]:
+    return np.array([_span(block) for block in blocks], np.uint64)
 
 
 def _span(block: bytes | memoryview) -> tuple[int, int]:

@@ -4,8 +4,8 @@
     blocks    [ bytes, bytes, … ]       each encoded once, shared by all entries that name it
     links     [ Link, Link, … ]         in the order of the entries
 
-A native hub reads the entries where they lie and composes each head beside its block; the Python hub and the simulator
-ask for `frame(n)`. Both send the same bytes.
+A native hub reads the entries where they lie and composes each head beside its block; the Python hub asks for all that
+is `composed`, the simulator for one `frame(n)` after the other. All send the same bytes.
 
 Invariants:
 - all entries lead to one version, and a link is named once;
@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ecsnet._kernel.hub import ENTRY as ENTRY_TYPE
+from ecsnet._kernel.hub import compose
 from ecsnet._kernel.in_step import Tick as InStepTick
 from ecsnet.ids import Epoch, Tick, Version
 from ecsnet.wire.codec import DELTA_HEAD_BYTES, DeltaFrames
@@ -202,6 +203,12 @@ class Batch:
         delta = frames.frame(session, entity, command_ack)
         before = self.before.get(number)
         return delta if before is None else b"".join((*before, delta))
+
+    def composed(self) -> tuple[memoryview, list[int]]:
+        """`frame(0)`, `frame(1)`, … one after the other, made in one call, and where each of them ends."""
+        ends: list[int] = np.cumsum(self.lengths()).tolist()
+        total = ends[-1] if ends else 0
+        return compose(self.version, self.tick, self.epoch, self.entries, self.blocks, total), ends
 
     def frames(self, number: int) -> tuple[bytes, ...]:
         """The same, a frame at a time, where a path carries frames and not bytes."""

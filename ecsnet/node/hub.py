@@ -119,6 +119,16 @@ def offer(connected: Transport, parts: Sequence[Part]) -> int:
         return -(error.errno or errno.EIO)
 
 
+def _offer_one(connected: Transport, data: memoryview) -> int:
+    """The same of one piece."""
+    try:
+        return connected.send(data)
+    except BlockingIOError:
+        return 0
+    except OSError as error:
+        return -(error.errno or errno.EIO)
+
+
 class PythonHub:
     """A hub of plain Python: one system call for each send, epoll where there is one. It takes sockets under TLS, too.
 
@@ -172,12 +182,18 @@ class PythonHub:
 
     def send_deltas(self, batch: Batch) -> NDArray[np.int32]:
         count = len(batch)
-        taken = np.zeros(count, np.int32)
+        if not count:
+            return np.zeros(0, np.int32)
+        frames, ends = batch.composed()
+        spans = list(zip(batch.array["place"].tolist(), [0, *ends], ends, strict=False))
         self._turns += 1
-        first = self._turns * _SPREAD % count if count else 0
-        for number in itertools.chain(range(first, count), range(first)):
-            taken[number] = self._send(batch.place(number), (batch.frame(number),))
-        return taken
+        first = self._turns * _SPREAD % count
+        armed, sockets = self._armed, self._sockets
+        taken = []
+        for place, begin, end in itertools.chain(spans[first:], spans[:first]):
+            assert place in armed, "two writers for one socket"
+            taken.append(_offer_one(sockets[place], frames[begin:end]))
+        return np.roll(np.array(taken, np.int32), first)
 
     def _send(self, place: int, parts: Sequence[Part]) -> int:
         assert place in self._armed, "two writers for one socket"

@@ -274,7 +274,7 @@ class TlsSocket:
         Raises:
             BlockingIOError: none now. OSError: the connection is gone.
         """
-        if not self._flush():
+        if (self._encrypted or self._outgoing.pending) and not self._flush():
             raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
         length = memoryview(data).nbytes
         if self._owes:
@@ -294,6 +294,15 @@ class TlsSocket:
             return 0
         taken = self._tls.write(data)
         assert taken == length, "memory takes all"
+        # Nothing waited before this: without a look at what there is, in nearly all cases.
+        encrypted = self._outgoing.read()
+        try:
+            sent = self.raw.send(encrypted)
+        except BlockingIOError:
+            sent = 0
+        if sent == len(encrypted):
+            return length
+        self._encrypted = memoryview(encrypted)[sent:]
         if self._flush() or length == 1:
             return length
         self._owes = True

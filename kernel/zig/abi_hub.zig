@@ -54,6 +54,20 @@ export fn ecs_hub_send_deltas(
     return @intCast(hub.sendDeltas(head, entries[0..count], blocks[0..block_count], taken[0..count]));
 }
 
+/// What each entry's place is to be sent, one after the other; no hub is needed. 0, or the number of the first wrong entry,
+/// counted from 1.
+export fn ecs_deltas_compose(
+    head: *const Head,
+    entries: [*]const Entry,
+    count: u32,
+    blocks: [*]const Block,
+    block_count: u32,
+    out: [*]u8,
+    out_bytes: u64,
+) u32 {
+    return @intCast(hub_file.compose(head, entries[0..count], blocks[0..block_count], out[0..@intCast(out_bytes)]));
+}
+
 export fn ecs_hub_poll(hub: *Hub) i32 {
     return -hub.poll();
 }

@@ -186,9 +186,7 @@ pub const Hub = struct {
             hint = index + 1;
             const member = &hub.members.items[index];
             if (!member.armed) return number;
-            if (entry.block >= blocks.len or entry.before > blocks.len) return number;
-            if (@as(u64, entry.offset) + entry.length > blocks[entry.block].length) return number;
-            if (entry.length > frame.block_bytes_max) return number;
+            if (!isThere(entry, blocks)) return number;
             slot.* = member.descriptor;
         }
         if (entries.len == 0) return 0;
@@ -274,33 +272,83 @@ pub const Hub = struct {
     }
 };
 
+/// What one entry becomes: what goes before it, the head, the block and its padding, in this order.
+const Delta = struct {
+    before: []const u8,
+    first: [delta_head_bytes]u8,
+    block: []const u8,
+    tail: []const u8,
+
+    fn of(delta: *Delta, head: *const Head, entry: *const Entry, blocks: []const Block) void {
+        const record: frame.DeltaSync = .{
+            .session = entry.session,
+            .base = entry.base,
+            .version = head.version,
+            .tick = head.tick,
+            .digest_low = entry.digest_low,
+            .digest_high = entry.digest_high,
+            .entity = entry.entity,
+            .epoch = head.epoch,
+            .command_ack = entry.command_ack,
+            .part = 0,
+            .parts = 1,
+            .flags = entry.flags,
+        };
+        delta.before = if (entry.before == 0) "" else bytesOf(&blocks[entry.before - 1]);
+        delta.block = bytesOf(&blocks[entry.block])[entry.offset..][0..entry.length];
+        delta.tail = padding[0..frame.paddingBytes(delta.block.len)];
+        frame.writeHead(frame.DeltaSync, &record, delta.block.len, &delta.first);
+    }
+
+    fn parts(delta: *const Delta) [4][]const u8 {
+        return .{ delta.before, &delta.first, delta.block, delta.tail };
+    }
+
+    fn length(delta: *const Delta) usize {
+        return delta.before.len + delta.first.len + delta.block.len + delta.tail.len;
+    }
+
+    /// Into the beginning of `out`, which has room.
+    fn write(delta: *const Delta, out: []u8) void {
+        var end: usize = 0;
+        for (delta.parts()) |part| {
+            @memcpy(out[end..][0..part.len], part);
+            end += part.len;
+        }
+    }
+};
+
+const padding: [8]u8 = @splat(0);
+
+/// Whether an entry names blocks and bytes that are there.
+fn isThere(entry: *const Entry, blocks: []const Block) bool {
+    if (entry.block >= blocks.len or entry.before > blocks.len) return false;
+    if (@as(u64, entry.offset) + entry.length > blocks[entry.block].length) return false;
+    return entry.length <= frame.block_bytes_max;
+}
+
+/// Write what goes to each entry's place into `out`, one after the other: for links that no call of ours can send to.
+/// Returns 0, or the number of the first entry, counted from 1, that names bytes that are not there or has no room.
+pub fn compose(head: *const Head, entries: []const Entry, blocks: []const Block, out: []u8) usize {
+    var end: usize = 0;
+    for (entries, 1..) |*entry, number| {
+        if (!isThere(entry, blocks)) return number;
+        var delta: Delta = undefined;
+        delta.of(head, entry, blocks);
+        if (delta.length() > out.len - end) return number;
+        delta.write(out[end..]);
+        end += delta.length();
+    }
+    return 0;
+}
+
 fn sendDelta(descriptor: c_int, head: *const Head, entry: *const Entry, blocks: []const Block) i32 {
-    const record: frame.DeltaSync = .{
-        .session = entry.session,
-        .base = entry.base,
-        .version = head.version,
-        .tick = head.tick,
-        .digest_low = entry.digest_low,
-        .digest_high = entry.digest_high,
-        .entity = entry.entity,
-        .epoch = head.epoch,
-        .command_ack = entry.command_ack,
-        .part = 0,
-        .parts = 1,
-        .flags = entry.flags,
-    };
-    const before = if (entry.before == 0) "" else bytesOf(&blocks[entry.before - 1]);
-    const block = bytesOf(&blocks[entry.block])[entry.offset..][0..entry.length];
-    const padding: [8]u8 = @splat(0);
-    const tail = padding[0..frame.paddingBytes(block.len)];
-    const total = before.len + delta_head_bytes + block.len + tail.len;
+    var delta: Delta = undefined;
+    delta.of(head, entry, blocks);
+    const total = delta.length();
     if (total <= together_bytes) {
         var room: [together_bytes]u8 = undefined;
-        @memcpy(room[0..before.len], before);
-        frame.writeHead(frame.DeltaSync, &record, block.len, room[before.len..][0..delta_head_bytes]);
-        const rest = room[before.len + delta_head_bytes ..];
-        @memcpy(rest[0..block.len], block);
-        @memcpy(rest[block.len..][0..tail.len], tail);
+        delta.write(&room);
         while (true) {
             const sent = send(descriptor, &room, total, no_waiting);
             if (sent >= 0) return @intCast(sent);
@@ -308,14 +356,8 @@ fn sendDelta(descriptor: c_int, head: *const Head, entry: *const Entry, blocks: 
             if (number != interrupted) return if (number == again) 0 else -number;
         }
     }
-    var first: [delta_head_bytes]u8 = undefined;
-    frame.writeHead(frame.DeltaSync, &record, block.len, &first);
-    const vectors = [_]Vector{
-        .{ .base = before.ptr, .length = before.len },
-        .{ .base = &first, .length = first.len },
-        .{ .base = block.ptr, .length = block.len },
-        .{ .base = tail.ptr, .length = tail.len },
-    };
+    var vectors: [4]Vector = undefined;
+    for (delta.parts(), &vectors) |part, *vector| vector.* = .{ .base = part.ptr, .length = part.len };
     const message: Message = .{ .vectors = &vectors, .vector_count = vectors.len };
     while (true) {
         const sent = sendmsg(descriptor, &message, no_waiting);
@@ -477,6 +519,38 @@ test "an entry that names what is not there stops the batch before a byte of it 
     try std.testing.expectEqual(0, hub.mark(pair.place, false, true));
     try std.testing.expectEqual(1, hub.sendDeltas(&head, &.{good}, &blocks, taken[0..1]));
     try std.testing.expectEqual(-1, recv(pair.theirs, &got, got.len, no_waiting));
+}
+
+test "what is composed is what would be sent, and nothing is written beside it" {
+    const hub = try testHub();
+    defer hub.destroy();
+    const pair = try Pair.open(hub);
+    defer pair.leave(hub);
+    const blocks = [_]Block{ .{ .bytes = "before, ", .length = 8 }, .{ .bytes = "0123456789", .length = 10 } };
+    const head: Head = .{ .version = 20, .tick = 21, .epoch = 22 };
+    const entries = [_]Entry{
+        std.mem.zeroInit(Entry, .{ .place = pair.place, .session = 11, .base = 13, .block = 1, .offset = 2, .length = 5, .before = 1 }),
+        std.mem.zeroInit(Entry, .{ .place = pair.place, .session = 12, .base = 14, .block = 1, .length = 8 }),
+    };
+    var out: [512]u8 = @splat(0xaa);
+    const lengths = [_]usize{ 8 + delta_head_bytes + 8, delta_head_bytes + 8 };
+    const total = lengths[0] + lengths[1];
+
+    try std.testing.expectEqual(2, compose(&head, &entries, &blocks, out[0 .. total - 1]));
+    try std.testing.expectEqual(0, compose(&head, &entries, &blocks, out[0..total]));
+    var end: usize = 0;
+    for (&entries, lengths) |*entry, length| {
+        var taken = [_]i32{0};
+        try std.testing.expectEqual(0, hub.sendDeltas(&head, entry[0..1], &blocks, &taken));
+        try std.testing.expectEqual(@as(i32, @intCast(length)), taken[0]);
+        var got: [256]u8 = undefined;
+        try std.testing.expectEqual(@as(isize, @intCast(length)), recv(pair.theirs, &got, got.len, no_waiting));
+        try std.testing.expectEqualSlices(u8, got[0..length], out[end..][0..length]);
+        end += length;
+    }
+    try std.testing.expect(std.mem.allEqual(u8, out[total..], 0xaa));
+    const wrong = std.mem.zeroInit(Entry, .{ .block = 2 });
+    try std.testing.expectEqual(1, compose(&head, &.{wrong}, &blocks, &out));
 }
 
 test "acks are told as numbers where a frame may begin, and anything else as bytes" {
