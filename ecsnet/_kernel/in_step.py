@@ -140,7 +140,8 @@ class Rows:
         for number, one in enumerate(sent):
             SENT.pack_into(self._memory, at + ROW.size + number * SENT.size, *one)
         place = head[0]
-        where = int(np.searchsorted(self._index["place"], place))
+        # Not as a signed number: numpy would compare as floats, in which great places are all alike.
+        where = int(np.searchsorted(self._index["place"], np.uint64(place)))
         self._index = np.insert(self._index, where, np.array([(place, row)], _INDEX))
         self.count += 1
         return row
@@ -153,7 +154,7 @@ class Rows:
             SENT.unpack_from(self._memory, at + ROW.size + (first + number) % UNACKED_VERSIONS_MAX * SENT.size)
             for number in range(count)
         ]
-        where = int(np.searchsorted(self._index["place"], head[0]))
+        where = int(np.searchsorted(self._index["place"], np.uint64(head[0])))
         self._index = np.delete(self._index, where)
         self._memory[at : at + 8] = bytes(8)
         self._free.append(row)

@@ -1,5 +1,6 @@
 """Links in step: whatever happens to them, they are what they would have been out of step."""
 
+import random
 from typing import Any
 
 import numpy as np
@@ -29,7 +30,7 @@ OFFER = Offer(fingerprint=b"f" * 32, canonical="", commands=(), hz=60, name="gam
 def link_at(place: int, base: int = 1) -> Link:
     """A link whose client holds `base`."""
     server = ServerSession(OFFER, now_ns=0)
-    server.session = place + 1000
+    server.session = (place + 1000) % (1 << 64)
     link = Link(place, "peer", server)
     link.place, link.entity, link.base = place, Entity(place), Version(base)
     link.window.go_on_from(Version(base))
@@ -184,6 +185,28 @@ def test_hundreds_of_links_come_and_go() -> None:
     for number, link in enumerate(links):
         assert link.base == (1 if number % 3 == 0 else 5), number
         assert link.entity == link.number
+
+
+@pytest.mark.parametrize("first", [1, 1 << 62, (1 << 64) - 101])
+def test_acks_find_their_rows_wherever_the_places_are(first: int) -> None:
+    """Places of a second hub are great numbers, which differ in their last bits alone."""
+    in_step = InStep()
+    links = [link_at(place) for place in range(first, first + 100)]
+    for link in random.Random(1).sample(links, len(links)):
+        in_step.take(link)
+    for link in links[::3]:
+        link.leave_step()
+    batch = Batch(Epoch(0), Version(2), TickNumber(2))
+    block = batch.add_block(b"block")
+    in_step.add_to(batch, Tick(2, 1, 0, 0), lambda kind: (block, 5, (0, 0)))
+    in_step.record(batch, batch.lengths().astype(np.int32))
+    acks = np.array(
+        [(link.place, (link.number + 1000) % (1 << 64), 2, 0, 0, 0, 0, ACK, 0) for link in batch.links], ARRIVED
+    )
+
+    assert len(in_step.take_acks(acks, 2)) == 0
+
+    assert [link.acked for link in links] == [1 if number % 3 == 0 else 2 for number in range(100)]
 
 
 def test_what_is_odd_goes_on_out_of_step() -> None:
