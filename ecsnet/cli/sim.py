@@ -84,6 +84,14 @@ def sim(
         int | None,
         typer.Option(metavar="N", help="Clients beside them that send whatever they like.", show_default=False),
     ] = None,
+    nodes: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="In place of a node and its players so many nodes that write the same tables; --swarm has them fail.",
+            show_default=False,
+        ),
+    ] = None,
     interest: Annotated[
         bool | None,
         typer.Option(
@@ -236,6 +244,7 @@ def sim(
         "durability": durability,
         "faults": None if faults is None else _faults(faults),
         "hostile": hostile,
+        "nodes": nodes,
         "interest": interest,
         "quantized": quantized,
         "writes": writes,
@@ -258,6 +267,8 @@ def sim(
     limit_s = WALL_LIMIT_S if wall_limit is None else wall_limit
     if not limit_s > 0:
         raise ArgumentError(f"--wall-limit is {limit_s:g}; it must be more than 0")
+    if wanted.nodes and (trio or report is not None or compare is not None):
+        raise ArgumentError("--nodes records nothing to draw, and runs cores: leave --report, --compare and --trio out")
     screen = Screen(as_json)
     with _quiet():
         if seeds is not None:
@@ -282,6 +293,12 @@ def sim(
 def game_of(scenario: "Scenario") -> "Game":
     """The game that a scenario names."""
     settled = scenario.settled()
+    if settled.nodes:
+        from ecsnet.sim.nodes import SCHEMA
+        from ecsnet.sim.run import Game
+        from ecsnet.world import World
+
+        return Game(World(SCHEMA))
     if not settled.world:
         from ecsnet.demo import simulated, varied
 

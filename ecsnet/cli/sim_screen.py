@@ -42,7 +42,8 @@ class Screen:
         settled = scenario.settled()
         columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
         with Progress(*columns, console=self._err, transient=True) as progress:
-            title = f"seed {settled.seed}, {settled.profile}, {settled.clients} clients"
+            who = f"{settled.nodes} nodes" if settled.nodes else f"{settled.clients} clients"
+            title = f"seed {settled.seed}, {settled.profile}, {who}"
             task = progress.add_task(title, total=settled.seconds)
             yield lambda virtual_s: progress.update(task, completed=virtual_s)
 
@@ -143,7 +144,10 @@ class Screen:
     def _verdict(self, outcome: Outcome, smaller: ShrunkScenario | None, *, named: bool) -> None:
         title = f"{outcome.profile}: " if named else ""
         if outcome.ok:
-            text = f": all {outcome.clients} clients hold what the node holds, bit for bit; no checker found anything."
+            held = f"all {outcome.clients} clients hold what the node holds"
+            if outcome.nodes:
+                held = f"all {outcome.nodes} nodes hold the same"
+            text = f": {held}, bit for bit; no checker found anything."
             self._print(Text.assemble(title, ("Converged", "bold green"), text))
             return
         word = "Stopped" if outcome.stopped is not None else "Not converged" if not outcome.converged else "Violated"

@@ -24,9 +24,11 @@ from typing import Any, Literal
 import msgspec
 
 from ecsnet.errors import ArgumentError, EcsnetError, NotBuiltError
+from ecsnet.sim.checkers import VIOLATIONS_KEPT
 from ecsnet.sim.cluster import Cluster, Play, Setup
 from ecsnet.sim.faults import KINDS
 from ecsnet.sim.figures import LagFigures
+from ecsnet.sim.profile import profile
 from ecsnet.sim.recording import Recording, Violation
 from ecsnet.sim.scenario import Scenario
 from ecsnet.world import World
@@ -93,6 +95,8 @@ class Outcome(msgspec.Struct, kw_only=True, frozen=True):
     digest: str
     trace_hash: str
     clients: int
+    nodes: int
+    """That write the same tables, in place of one and its players; else 0."""
     entities: int
     hz: int
     profile: str
@@ -168,6 +172,8 @@ def run_recorded(
         raise ArgumentError(f"the wall limit is {wall_limit_s!r} s; it must be more than 0")
     begin = time.monotonic()
     settled = scenario.settled()
+    if settled.nodes:
+        return _run_nodes(scenario, settled, begin + wall_limit_s, on_progress)
     stopped = error = None
     trace = ""
     with _cluster_of(settled, game) as cluster:
@@ -186,6 +192,62 @@ def run_recorded(
         recording = cluster.recording
         recording.notes = {"replay": outcome.replay, "trace_hash": outcome.trace_hash, "digest": outcome.digest}
         return outcome, recording
+
+
+def _run_nodes(
+    scenario: Scenario, settled: Scenario, deadline: float, on_progress: Progress | None
+) -> tuple[Outcome, Recording]:
+    """Several nodes that write the same tables. Of players, of whom there are none, nothing is recorded."""
+    from ecsnet.sim.nodes import HZ, SharedRun
+
+    assert settled.profile is not None
+    begin, tell_at = time.monotonic(), 0.0
+    stopped = error = None
+    trace, converged = "", False
+    line = profile(settled.profile)
+    shared = SharedRun(settled.nodes, line, settled.seed, faults=scenario.swarm)
+    try:
+        for _ in range(round(settled.seconds * HZ)):
+            now = time.monotonic()
+            if now >= deadline:
+                stopped = f"stopped at {shared.now_s:.1f} s of {settled.seconds:g} s virtual time"
+                break
+            if on_progress is not None and now >= tell_at:
+                on_progress(shared.now_s)
+                tell_at = now + PROGRESS_S
+            shared.step()
+        converged = stopped is None and shared.rest()
+        digest, versions = shared.digest(), shared.versions
+    except Exception as raised:  # noqa: BLE001  (a node that raises is what is looked for)
+        error = f"{type(raised).__name__}: {raised}"
+        trace, digest, versions = traceback.format_exc(), "", 0
+    finally:
+        shared.close()
+    wall_s = time.monotonic() - begin
+    outcome = msgspec.structs.replace(
+        no_outcome(settled, stopped=stopped, error=error, trace=trace),
+        converged=converged,
+        violations=shared.violations[:VIOLATIONS_KEPT],
+        violations_found=len(shared.violations),
+        virtual_s=round(shared.now_s, 6),
+        wall_s=round(wall_s, 3),
+        speed=round(shared.now_s / wall_s, 2),
+        faults=dict(sorted(shared.faults.items())),
+        digest=digest,
+        trace_hash=shared.trace_hash,
+        hz=HZ,
+        profile=line.name,
+        transport="stream",
+        ticks=shared.ticks,
+        versions=versions,
+        reconnects=shared.links_opened,
+        replay=scenario.command(),
+    )
+    recording = Recording(
+        title="shared", seed=settled.seed, hz=HZ, virtual_s=shared.now_s, profile=line.name, ticks=shared.ticks,
+        converged=converged, violations=list(outcome.violations),
+    )  # fmt: skip
+    return outcome, recording
 
 
 def _cluster_of(settled: Scenario, game: Game) -> Cluster:
@@ -248,6 +310,7 @@ def _outcome(
         digest=cluster.digest() if cluster.node.is_up else "",
         trace_hash=cluster.trace_hash,
         clients=settled.clients or 0,
+        nodes=0,
         entities=settled.entities or 0,
         hz=cluster.world.hz,
         profile=cluster.profile.name,
@@ -515,6 +578,7 @@ def no_outcome(scenario: Scenario, *, stopped: str | None = None, error: str | N
         digest="",
         trace_hash="",
         clients=scenario.clients or 0,
+        nodes=scenario.nodes,
         entities=scenario.entities or 0,
         hz=scenario.hz or 1,
         profile=scenario.profile or "",

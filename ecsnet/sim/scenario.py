@@ -46,6 +46,9 @@ ENTITIES_MAX = 1_000_000
 SECONDS_MAX = 86_400.0
 """A day of virtual time; the wall limit ends it long before."""
 
+NODES_MAX = 8
+"""That write the same tables: each has a place in what the others say that they see."""
+
 SEED_MAX = 2**63 - 1
 
 CLIENTS_DEFAULT = 8
@@ -54,6 +57,7 @@ PROFILE_DEFAULT = "lan"
 
 # What a swarm draws from. Few clients and few entities: a fault that needs a hundred of either to show is rare, and a
 # small run is a fast one, of which more can be had in a night.
+_SWARM_PROFILES = [name for name in profile_names() if name != "perfect"]
 _SWARM_CLIENTS = (1, 2, 3, 4, 5, 6, 8)
 _SWARM_ENTITIES = (0, 1, 10, 50, 200, 500)
 _SWARM_MOVING = (0.0, 0.1, 1.0)
@@ -88,6 +92,8 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         quantized: places in it are sent rounded to a step.
         writes: players write their own speeds beside their commands, and now and then what is not theirs.
         roles: some players are admins, who see what others do not.
+        nodes: so many nodes that write the same tables, in place of one and its players: see `ecsnet.sim.nodes`. What
+            is of players and of their world cannot be given then; in a swarm links break and nodes die.
         budget: bytes of rows a second that a player is sent at most in the default world; 0 is no bound.
         staleness: seconds that a row waits at most where there is a budget.
         world, setup, play: `MODULE:NAME` of a World, of `setup(store)` that fills it and of `play(player)` that is
@@ -107,6 +113,7 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     faults: tuple[Fault, ...] = ()
     swarm: bool = False
     hostile: int = 0
+    nodes: int = 0
     interest: bool | None = None
     quantized: bool | None = None
     writes: bool | None = None
@@ -139,6 +146,11 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         if self.world and any(getattr(self, name) is not None for name in (*VARIETIES, *BOUNDS)):
             ours = ", ".join((*VARIETIES, *BOUNDS))
             raise ArgumentError(f"{ours} are of the default world; a world of your own is as it is")
+        if self.nodes:
+            _check("nodes", self.nodes, 2, NODES_MAX)
+            given = [name for name in _OF_PLAYERS if getattr(self, name) not in (None, "", 0, ())]
+            if given:
+                raise ArgumentError(f"{', '.join(given)}: of one node and its players, and nodes are {self.nodes}")
         if self.budget:
             check_budget(self.budget)
         if self.staleness is not None:
@@ -155,6 +167,9 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         Raises:
             ConfigError: a fault does not fit the run.
         """
+        if self.nodes:
+            drawn_profile = Random(f"{self.seed}/scenario").choice(_SWARM_PROFILES) if self.swarm else PROFILE_DEFAULT
+            return self.with_(profile=_or(self.profile, drawn_profile), clients=0)
         if not self.swarm:
             clients = _or(self.clients, CLIENTS_DEFAULT)
             check_faults(self.faults, seconds=self.seconds, clients=clients)
@@ -168,7 +183,7 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         # Everything is drawn, also what was given, so that giving one thing does not change the others.
         random = Random(f"{self.seed}/scenario")
         drawn = {
-            "profile": random.choice([name for name in profile_names() if name != "perfect"]),
+            "profile": random.choice(_SWARM_PROFILES),
             "transport": random.choice(TRANSPORTS),
             "clients": random.choice(_SWARM_CLIENTS),
             "entities": random.choice(_SWARM_ENTITIES),
@@ -219,6 +234,11 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         fields = {"format": self.format, **msgspec.to_builtins(self)}
         return msgspec.json.encode(fields).decode()
 
+
+_OF_PLAYERS = (
+    "transport", "clients", "entities", "moving", "hz", "durability", "faults", "hostile", *VARIETIES, *BOUNDS,
+    "world", "setup", "play",
+)  # fmt: skip
 
 _OPTIONS = ["swarm", *(name for name in Scenario.__struct_fields__ if name not in ("format", "swarm"))]
 _DEFAULTS = dict(zip(Scenario.__struct_fields__, Scenario.__struct_defaults__, strict=True))
