@@ -25,7 +25,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypedDict, Unpack
 
 import trio
 
@@ -90,6 +90,32 @@ class NodeStatistics:
     connections_failed: int
     """Ended by a bug in the node."""
     authority: AuthorityStatistics
+
+
+class RunOptions(TypedDict, total=False):
+    """What `run` hands on to the node that it makes: `AuthoritativeNode` says what each is, and is if left out."""
+
+    data: str | Path | None
+    durability: str
+    linger_s: float
+    compress: str
+    authenticate: Authenticate | None
+    certificate: str | Path | None
+    key: str | Path | None
+    peering: PeeringSettings | None
+    peers: Sequence[str]
+    listen_peers: str | Sequence[str]
+    metrics: str | None
+    limits: LimitSettings | None
+    on_tick: OnTick | None
+
+
+class NodeOptions(RunOptions, total=False):
+    """The same of `open_node`."""
+
+    store: Store | None
+    clock: Callable[[], int]
+    seed: int | None
 
 
 class AuthoritativeNode:
@@ -462,22 +488,7 @@ async def open_node(
     world: World,
     *,
     listen: str | Sequence[str] = "tcp://127.0.0.1:0",
-    store: Store | None = None,
-    data: str | Path | None = None,
-    durability: str = "relaxed",
-    linger_s: float = LINGER_S_DEFAULT,
-    compress: str = "auto",
-    authenticate: Authenticate | None = None,
-    certificate: str | Path | None = None,
-    key: str | Path | None = None,
-    peering: PeeringSettings | None = None,
-    peers: Sequence[str] = (),
-    listen_peers: str | Sequence[str] = (),
-    metrics: str | None = None,
-    limits: LimitSettings | None = None,
-    on_tick: OnTick | None = None,
-    clock: Callable[[], int] = time.monotonic_ns,
-    seed: int | None = None,
+    **options: Unpack[NodeOptions],
 ) -> AsyncIterator[AuthoritativeNode]:
     """Run a node beside the body of an `async with`, under Trio. Leaving it says goodbye to every client.
 
@@ -486,26 +497,7 @@ async def open_node(
     Raises:
         ListenError: an address cannot be listened on. Nothing was started.
     """
-    node = AuthoritativeNode(
-        world,
-        listen=listen,
-        store=store,
-        data=data,
-        durability=durability,
-        linger_s=linger_s,
-        compress=compress,
-        authenticate=authenticate,
-        certificate=certificate,
-        key=key,
-        peering=peering,
-        peers=peers,
-        listen_peers=listen_peers,
-        metrics=metrics,
-        limits=limits,
-        on_tick=on_tick,
-        clock=clock,
-        seed=seed,
-    )
+    node = AuthoritativeNode(world, listen=listen, **options)
     with unwrapping():
         async with trio.open_nursery() as nursery:
             await nursery.start(node.run)
@@ -521,20 +513,8 @@ def run(
     world: World,
     *,
     listen: str | Sequence[str] = "tcp://127.0.0.1:7777",
-    data: str | Path | None = None,
-    durability: str = "relaxed",
-    linger_s: float = LINGER_S_DEFAULT,
-    compress: str = "auto",
-    authenticate: Authenticate | None = None,
-    certificate: str | Path | None = None,
-    key: str | Path | None = None,
-    peering: PeeringSettings | None = None,
-    peers: Sequence[str] = (),
-    listen_peers: str | Sequence[str] = (),
-    metrics: str | None = None,
-    limits: LimitSettings | None = None,
-    on_tick: OnTick | None = None,
     on_start: Callable[[AuthoritativeNode], None] | None = None,
+    **options: Unpack[RunOptions],
 ) -> None:
     """Run a node until SIGTERM or SIGINT (Ctrl-C): then every client is told goodbye, and it returns. A second signal
     does not wait for them.
@@ -551,23 +531,7 @@ def run(
             async with trio.open_nursery() as nursery:
                 if threading.current_thread() is threading.main_thread():
                     nursery.start_soon(stop_at_signal)
-                node = AuthoritativeNode(
-                    world,
-                    listen=listen,
-                    data=data,
-                    durability=durability,
-                    linger_s=linger_s,
-                    compress=compress,
-                    authenticate=authenticate,
-                    certificate=certificate,
-                    key=key,
-                    peering=peering,
-                    peers=peers,
-                    listen_peers=listen_peers,
-                    metrics=metrics,
-                    limits=limits,
-                    on_tick=on_tick,
-                )
+                node = AuthoritativeNode(world, listen=listen, **options)
                 started.append(node)
                 await nursery.start(node.run)
                 if on_start is not None:
