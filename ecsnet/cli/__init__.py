@@ -13,6 +13,7 @@ Invariants:
 import sys
 from importlib import import_module
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -37,6 +38,13 @@ COMMANDS = {
     "restore": "ecsnet.cli.restore",
     "bench": "ecsnet.cli.bench",
 }
+
+
+ConfigFile = Annotated[
+    Path | None,
+    typer.Option("--config", metavar="FILE", help="Settings to read in place of ecsnet.toml.", show_default=False),
+]
+"""`--config`, of the commands that have settings."""
 
 
 class LazyCommands(TyperGroup):

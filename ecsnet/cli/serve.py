@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ecsnet._version import __version__
-from ecsnet.cli import new_app
+from ecsnet.cli import ConfigFile, new_app
 from ecsnet.config import SETTINGS, LogSettings, NodeSettings, resolve
 from ecsnet.errors import ArgumentError
 from ecsnet.limits import HZ_MAX, HZ_MIN
@@ -99,10 +99,7 @@ def serve(
             show_default=False,
         ),
     ] = None,
-    config: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Settings to read in place of ecsnet.toml.", show_default=False),
-    ] = None,
+    config: ConfigFile = None,
     log_level: Annotated[
         str | None,
         typer.Option(metavar="LEVEL", help="debug, info, warning or error. Default: info.", show_default=False),

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from ecsnet.cli import new_app
+from ecsnet.cli import ConfigFile, new_app
 from ecsnet.errors import ArgumentError
 from ecsnet.limits import TOKEN_LIFETIME_S_DEFAULT
 
@@ -36,10 +36,7 @@ def token(
             show_default=False,
         ),
     ] = None,
-    config: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Settings to read in place of ecsnet.toml.", show_default=False),
-    ] = None,
+    config: ConfigFile = None,
 ) -> None:
     """Print a token for one session, as an account server would issue it.
 
