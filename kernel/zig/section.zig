@@ -84,13 +84,7 @@ pub const Section = struct {
         for (section.columns) |column| {
             if (column.items.len == 0) continue;
             longest = @max(longest, column.items.len);
-            const same = column.same and before != null and before.?.ptr == column.items.ptr;
-            const form: block.Form = if (same)
-                .same
-            else if (section.others == column.items.len)
-                .all
-            else
-                block.Writer.pickForm(column.items);
+            const form = section.formOf(&column, before);
             const field = &spec.fields[column.field];
             try w.int(u16, field.id);
             try w.int(u8, @intFromEnum(form));
@@ -102,6 +96,13 @@ pub const Section = struct {
             before = column.items;
         }
         return @intCast(section.removed.len + section.inserted.len + longest);
+    }
+
+    /// How the rows of a column are named, behind the column whose rows are `before`.
+    pub fn formOf(section: *const Section, column: *const Column, before: ?[]const Item) block.Form {
+        if (column.same and before != null and before.?.ptr == column.items.ptr) return .same;
+        if (section.others == column.items.len) return .all;
+        return block.Writer.pickForm(column.items);
     }
 };
 

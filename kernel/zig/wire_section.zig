@@ -37,13 +37,7 @@ pub fn write(section: *const Section, w: block.Writer, arena: std.mem.Allocator)
         if (column.items.len == 0) continue;
         assert(!isHidden(section.hidden, column.field));
         longest = @max(longest, column.items.len);
-        const same = column.same and before != null and before.?.ptr == column.items.ptr;
-        const form: block.Form = if (same)
-            .same
-        else if (section.others == column.items.len)
-            .all
-        else
-            block.Writer.pickForm(column.items);
+        const form = section.formOf(&column, before);
         const field = &spec.fields[column.field];
         try w.int(u16, field.id);
         try w.int(u8, @intFromEnum(form));
@@ -51,7 +45,7 @@ pub fn write(section: *const Section, w: block.Writer, arena: std.mem.Allocator)
         const packing_at = w.out.items.len - 1;
         if (form != .same) try w.varint(@intCast(column.items.len));
         try w.names(form, column.items);
-        if (!same) {
+        if (form != .same) {
             places = try .of(column.items, arena);
             places_before = if (section.reference) |reference| try placesIn(reference, section.keys, places, arena) else null;
         }
