@@ -179,7 +179,7 @@ test "whom an event names may go, and deltas and digests know nothing of events"
     _ = try store.publish(2, false);
     try testing.expectEqual(before, digest.ofSlot(&store.head, &store.views, store.views.current));
     var cursor: delta.Cursor = .{};
-    try encoder.cut(&store.head, &store.views.slots[store.views.current], 1, &cursor, 0, &.{});
+    try encoder.cut(&store.head, &store.views.slots[store.views.current], 1, &cursor, 0);
     try testing.expectEqual(block.wire_header_bytes, encoder.out.items.len);
 
     try store.begin();
