@@ -16,6 +16,8 @@ const catalogue = @import("catalogue.zig");
 const entity = @import("entity.zig");
 const failure = @import("failure.zig");
 const limits = @import("limits.zig");
+const memory = @import("memory.zig");
+const newcomers = @import("newcomers.zig");
 const sparse = @import("sparse.zig");
 const head_file = @import("head.zig");
 const wire_cells = @import("wire_cells.zig");
@@ -29,7 +31,10 @@ pub fn apply(head: *Head, arena: std.mem.Allocator, blocks: []const Input, held:
     assert(head.in_transaction);
     head.entered.items.len = 0;
     head.left.items.len = 0;
-    if (from_empty) try clear(head);
+    if (from_empty) {
+        try clear(head);
+        newcomers.foresee(head, blocks, arena);
+    }
     for (blocks, 0..) |input, i| {
         var reader: block.Reader = .{ .bytes = input.bytes };
         // Behind another block the head is no longer what was held.
@@ -275,16 +280,17 @@ const Applier = struct {
         const r = a.r;
         const head = a.head;
         const t = &head.tables[number];
-        const indices = try a.arena.alloc(u32, n);
+        // Both are written whole before they are read: `names` fills what it is given, or fails.
+        const indices = try memory.take(u32, .of(u32), a.arena, n);
         try r.names(try r.form(), n, limit, indices);
         // Which of them came into sight. What follows is the same for all.
         const came: []const u8 = if (narrowed) try r.take((@as(usize, n) + 7) / 8) else &.{};
-        const keys = try a.arena.alloc(u64, n);
+        const keys = try memory.take(u64, .of(u64), a.arena, n);
         const constant = try r.encoding() == .constant;
         const generations = try r.take(if (constant) 4 else @as(usize, n) * 4);
+        const first = std.mem.readInt(u32, generations[0..4], .little);
         for (keys, indices, 0..) |*key, index, i| {
-            const at = if (constant) 0 else i * 4;
-            const generation = std.mem.readInt(u32, generations[at..][0..4], .little);
+            const generation = if (constant) first else std.mem.readInt(u32, generations[i * 4 ..][0..4], .little);
             if (generation == 0 or generation > std.math.maxInt(u31)) return r.fail(.generation);
             const k: entity.Key = .{ .index = index, .generation = generation };
             key.* = k.bits();
@@ -299,7 +305,12 @@ const Applier = struct {
             if (cell.*.?.hidden) t.hide(f);
         }
 
-        // Sort out who is new. The usual case is all of them, taken in at once.
+        if (newcomers.areAll(t, keys, a.logged)) {
+            if (t.spec.kind != .component) try head.occupyMany(number, keys);
+            try head.insertKnown(number, keys, cells_in);
+            return keys;
+        }
+        // Sort out who is new.
         var fresh: std.ArrayList(u64) = .empty;
         try fresh.ensureTotalCapacityPrecise(a.arena, n);
         var places: std.ArrayList(u32) = .empty;

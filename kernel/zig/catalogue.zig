@@ -465,6 +465,49 @@ pub fn checkCell(field: *const Field, cell: []const u8) ?Broken {
     };
 }
 
+/// Whether all of these cells keep the rules of their field, as far as that is told by a comparison of each with the
+/// same two numbers. False is no answer: look at each then.
+pub fn keepAll(field: *const Field, cells: []const u8) bool {
+    if (field.enum_values.len > 0) return false;
+    switch (field.type) {
+        .bytes, .string => return false,
+        .bool => {
+            var most: u8 = 0;
+            for (cells) |byte| most = @max(most, byte);
+            return most <= 1;
+        },
+        inline .u8, .u16, .u32, .u64, .i8, .i16, .i32, .i64, .f32, .f64 => |kind| {
+            const T = Native(kind);
+            const Wide = switch (@typeInfo(T)) {
+                .float => f64,
+                .int => |int| if (int.signedness == .signed) i64 else u64,
+                else => unreachable,
+            };
+            const size = @sizeOf(T);
+            const minimum: Wide = if (field.has_minimum) @bitCast(field.minimum) else least(Wide);
+            const maximum: Wide = if (field.has_maximum) @bitCast(field.maximum) else greatest(Wide);
+            var kept = true;
+            var at: usize = 0;
+            while (at < cells.len) : (at += size) {
+                const number: T = @bitCast(cells[at..][0..size].*);
+                const wide: Wide = number;
+                // Not a number is in no order, and is kept out by any rule.
+                const within = (!field.has_minimum or wide >= minimum) and (!field.has_maximum or wide <= maximum);
+                kept = kept and within;
+            }
+            return kept;
+        },
+    }
+}
+
+fn least(comptime T: type) T {
+    return if (T == f64) -std.math.inf(f64) else std.math.minInt(T);
+}
+
+fn greatest(comptime T: type) T {
+    return if (T == f64) std.math.inf(f64) else std.math.maxInt(T);
+}
+
 pub fn Native(comptime kind: Type) type {
     return switch (kind) {
         .u8, .bool, .bytes => u8,

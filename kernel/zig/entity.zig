@@ -162,6 +162,28 @@ pub const Space = struct {
         return before;
     }
 
+    /// Make room to take in keys that an authority handed out, whose indices ascend: `occupyMany` cannot fail then.
+    pub fn ensureOccupy(space: *Space, gpa: std.mem.Allocator, keys: []const u64) error{ OutOfMemory, Limit }!void {
+        const most = Key.of(keys[keys.len - 1]).index;
+        if (most >= space.limit) return error.Limit;
+        const len = space.places.items.len;
+        if (most >= len) try space.places.appendNTimes(gpa, .{}, most + 1 - len);
+        const freed = @max(space.places.items.len, space.freed.items.len + space.alive_count + keys.len);
+        try space.freed.ensureTotalCapacity(gpa, freed);
+        try space.free.ensureTotalCapacity(gpa, space.places.items.len);
+    }
+
+    /// Take in keys whose indices are free, all at once. Call `ensureOccupy` first.
+    pub fn occupyMany(space: *Space, keys: []const u64) void {
+        const places = space.places.items;
+        for (keys) |key| {
+            const k = Key.of(key);
+            assert(!places[k.index].alive);
+            places[k.index] = .{ .generation = @intCast(k.generation), .alive = true };
+        }
+        space.alive_count += @intCast(keys.len);
+    }
+
     /// Take in what a log or a snapshot says of a key that nobody has any more: its generation does not come back.
     /// False where it contradicts what is there. Make room for the place first.
     pub fn spend(space: *Space, key: u64) bool {

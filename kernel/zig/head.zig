@@ -25,7 +25,7 @@ const Heap = @import("heap.zig").Heap;
 const Column = @import("column.zig").Column;
 const Table = @import("table.zig").Table;
 
-pub const Undo = enum(u8) { write, insert, remove, reserve, release, occupy, cells, insert_many, lent, swap, members };
+pub const Undo = enum(u8) { write, insert, remove, reserve, release, occupy, cells, insert_many, lent, swap, members, occupy_many };
 
 /// Follows its payload in the log, so that the log is read backwards.
 pub const UndoEntry = extern struct {
@@ -344,6 +344,15 @@ pub const Head = struct {
                 },
                 .release => table.space.undoRelease(entry.key),
                 .occupy => table.space.undoOccupy(entry.key, entry.row),
+                .occupy_many => {
+                    // The keys, and behind them the generations that their places had.
+                    const keys = payload[0 .. @as(usize, entry.row) * 8];
+                    const before = payload[keys.len..];
+                    for (0..entry.row) |i| table.space.undoOccupy(
+                        std.mem.readInt(u64, keys[i * 8 ..][0..8], .little),
+                        if (before.len == 0) 0 else std.mem.readInt(u32, before[i * 4 ..][0..4], .little),
+                    );
+                },
                 .cells => {
                     const width = table.columns[entry.field].width;
                     const n = entry.row;
@@ -391,6 +400,26 @@ pub const Head = struct {
         const before = head.tables[table].space.occupy(head.gpa, key) catch |err|
             return head.failKey(@as(failure.Error, err), table, key);
         head.pushUndo(.occupy, table, 0, before, key, 0);
+    }
+
+    /// Take in many keys that the authority handed out, whose indices ascend and are free.
+    pub fn occupyMany(head: *Head, table: u16, keys: []const u64) failure.Error!void {
+        const space = &head.spaces[table];
+        assert(head.tables[table].space == space);
+        space.ensureOccupy(head.gpa, keys) catch |err| return head.failKey(@as(failure.Error, err), table, keys[0]);
+        // Most places of a replica were never anybody's.
+        const used = for (keys) |key| {
+            if (space.places.items[entity.Key.of(key).index].generation != 0) break true;
+        } else false;
+        const payload = keys.len * @as(usize, if (used) 12 else 8);
+        try head.ensureUndo(payload);
+        head.undo.appendSliceAssumeCapacity(std.mem.sliceAsBytes(keys));
+        if (used) for (keys) |key| {
+            const before: u32 = space.places.items[entity.Key.of(key).index].generation;
+            head.undo.appendSliceAssumeCapacity(std.mem.asBytes(&before));
+        };
+        head.pushUndo(.occupy_many, table, 0, @intCast(keys.len), 0, payload);
+        space.occupyMany(keys);
     }
 
     /// Insert a row for a living key. `given[f]` is the cell of field f, or null for its default.
@@ -582,6 +611,21 @@ pub const Head = struct {
     /// Insert many rows at once: keys alive and without a row. `cells[f]` is null for the default;
     /// its stride is 0 for one cell for all.
     pub fn insertMany(head: *Head, table: u16, keys: []const u64, cells: []const ?Strided) failure.Error!void {
+        return head.insertAll(.asked, table, keys, cells);
+    }
+
+    /// The same of keys that are known to be alive, without a row, and ascending by index (`newcomers.zig`).
+    pub fn insertKnown(head: *Head, table: u16, keys: []const u64, cells: []const ?Strided) failure.Error!void {
+        return head.insertAll(.known, table, keys, cells);
+    }
+
+    fn insertAll(
+        head: *Head,
+        comptime how: enum { asked, known },
+        table: u16,
+        keys: []const u64,
+        cells: []const ?Strided,
+    ) failure.Error!void {
         const t = &head.tables[table];
         assert(cells.len == t.spec.fields.len);
         if (keys.len == 0) return;
@@ -598,6 +642,7 @@ pub const Head = struct {
             };
             if (!field.constrained() or given.hidden) continue;
             const checks: u32 = if (given.stride == 0) 1 else n;
+            if (given.stride == field.width and catalogue.keepAll(field, given.base[0 .. @as(usize, n) * field.width])) continue;
             for (0..checks) |i| {
                 head.checkCell(table, f, keys[i], given.at(i)[0..field.width]) catch |err| {
                     head.info.offset = i;
@@ -616,7 +661,7 @@ pub const Head = struct {
         var placed: u32 = 0;
         errdefer for (keys[0..placed]) |key| t.index.remove(entity.Key.of(key).index);
         while (placed < n) {
-            const run = head.freshRun(t, keys[placed..]);
+            const run = if (how == .known) runOf(keys[placed..]) else freshRun(t, keys[placed..]);
             const start = entity.Key.of(keys[placed]).index;
             if (run > 1 and try t.index.insertRun(head.gpa, start, first + placed, run, head.open, &head.retired)) {
                 placed += run;
@@ -624,8 +669,10 @@ pub const Head = struct {
             }
             for (keys[placed..][0..@max(1, run)]) |key| {
                 const index = entity.Key.of(key).index;
-                if (!t.space.alive(key)) return head.failKey(error.StaleKey, table, key);
-                if (t.findIndex(index) != null) return head.failKey(error.RowExists, table, key);
+                if (how == .asked) {
+                    if (!t.space.alive(key)) return head.failKey(error.StaleKey, table, key);
+                    if (t.findIndex(index) != null) return head.failKey(error.RowExists, table, key);
+                }
                 try t.index.ensure(head.gpa, index, head.open, &head.retired);
                 t.index.insert(index, first + placed);
                 placed += 1;
@@ -638,15 +685,15 @@ pub const Head = struct {
             if (from) |given| {
                 if (given.stride == width) {
                     @memcpy(to, given.at(0)[0..to.len]);
+                } else if (given.stride == 0) {
+                    fill(to, given.base[0..width]);
                 } else for (0..n) |i| @memcpy(to[i * width ..][0..width], given.at(i)[0..width]);
             } else if (field.auto) {
                 for (0..n) |i| {
                     t.auto += 1;
                     @memcpy(to[i * width ..][0..width], std.mem.asBytes(&t.auto)[0..width]);
                 }
-            } else {
-                for (0..n) |i| @memcpy(to[i * width ..][0..width], field.default.?);
-            }
+            } else fill(to, field.default.?[0..width]);
         }
         t.finishBulk(keys);
         if (t.spec.kind == .event) events.came(head, table, n, touched);
@@ -662,8 +709,7 @@ pub const Head = struct {
     }
 
     /// How many of the first keys are alive, of consecutive indices, and in one page.
-    fn freshRun(head: *const Head, t: *const Table, keys: []const u64) u32 {
-        _ = head;
+    fn freshRun(t: *const Table, keys: []const u64) u32 {
         const first = entity.Key.of(keys[0]).index;
         const room = limits.page_entities - first % limits.page_entities;
         var n: u32 = 0;
@@ -715,6 +761,26 @@ pub const Head = struct {
         head.in_transaction = false;
     }
 };
+
+/// How many of the first keys are of one generation, of consecutive indices, and in one page.
+fn runOf(keys: []const u64) u32 {
+    const room = limits.page_entities - entity.Key.of(keys[0]).index % limits.page_entities;
+    const some = keys[0..@min(keys.len, room)];
+    // An index of a page does not run over into the generation.
+    for (some, 0..) |key, i| if (key != keys[0] + i) return @intCast(i);
+    return @intCast(some.len);
+}
+
+/// One cell over and over: what is there is doubled until all is.
+fn fill(to: []u8, cell: []const u8) void {
+    @memcpy(to[0..cell.len], cell);
+    var done = cell.len;
+    while (done < to.len) {
+        const more = @min(done, to.len - done);
+        @memcpy(to[done..][0..more], to[0..more]);
+        done += more;
+    }
+}
 
 /// Write cells of a width known to the compiler; note rows and old cells of those that differ.
 fn writeFixed(

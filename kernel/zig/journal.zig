@@ -204,7 +204,7 @@ pub const Journal = struct {
             switch (item.entry.kind) {
                 .write, .cells, .insert, .insert_many, .remove => {},
                 // Keys that nobody has a row of; cells of a scratch, which come as `cells` once they are settled.
-                .reserve, .release, .occupy, .lent => continue,
+                .reserve, .release, .occupy, .occupy_many, .lent => continue,
                 // Rows are named by their keys.
                 .swap, .members => continue,
             }
@@ -310,7 +310,7 @@ const Net = struct {
                 for (net.table.columns, 0..) |_, f| net.known.items[at * net.words + f / 64] |= bit(f);
                 @memcpy(net.olds.items[at * net.row_bytes ..][0..net.row_bytes], item.payload);
             },
-            .reserve, .release, .occupy, .lent, .swap, .members => unreachable,
+            .reserve, .release, .occupy, .occupy_many, .lent, .swap, .members => unreachable,
         }
     }
 

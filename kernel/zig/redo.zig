@@ -332,7 +332,7 @@ pub fn entryBytes(head: *const Head, entry: *const head_file.UndoEntry, payload:
         .swap => return rowBytes(head, t, entry.row) + rowBytes(head, t, @intCast(entry.key)),
         .reserve => return payload.len,
         // A key that is taken in or freed comes or goes with its row; of what is lent the differences count.
-        .release, .occupy, .lent, .members => return 0,
+        .release, .occupy, .occupy_many, .lent, .members => return 0,
     }
 }
 

@@ -65,6 +65,22 @@ pub inline fn find(pages: Directory, index: u32) ?u32 {
     return page.rows[at];
 }
 
+/// The highest index that has a row.
+pub fn last(pages: Directory) ?u32 {
+    var number = pages.len;
+    while (number > 0) {
+        number -= 1;
+        const page = pages[number] orelse continue;
+        var word: usize = page_words;
+        while (word > 0) {
+            word -= 1;
+            const bits = page.bitmap[word];
+            if (bits != 0) return @intCast(number * limits.page_entities + word * 64 + 63 - @clz(bits));
+        }
+    }
+    return null;
+}
+
 /// Rows by ascending entity index.
 pub const Iterator = struct {
     pages: Directory,
@@ -119,6 +135,27 @@ pub const Iterator = struct {
             it.started = false;
         }
         return null;
+    }
+
+    /// The next ones, as many as there is room for: fewer only at the end. Returns how many.
+    pub fn fill(it: *Iterator, into: []Item) usize {
+        var n: usize = 0;
+        while (n < into.len) {
+            // The first of a word the long way; it finds page and word.
+            into[n] = it.next() orelse break;
+            n += 1;
+            const page = it.pages[it.page].?;
+            const base: u32 = @intCast(it.page * limits.page_entities + it.word * 64);
+            const count = @min(into.len - n, @popCount(it.bits));
+            const rows = page.rows[it.at..][0..count];
+            for (into[n..][0..count], rows) |*item, row| {
+                item.* = .{ .index = base + @ctz(it.bits), .row = row };
+                it.bits &= it.bits - 1;
+            }
+            it.at += @intCast(count);
+            n += count;
+        }
+        return n;
     }
 };
 
@@ -272,6 +309,35 @@ test "an index finds what was put in, in any order, and iterates by entity" {
     for (expected) |entity| try std.testing.expectEqual(entity, it.next().?.index);
     try std.testing.expect(it.next() == null);
     try std.testing.expectEqual(@as(usize, 0), retired.items.len);
+}
+
+test "many at a time are those that come one by one" {
+    const gpa = std.testing.allocator;
+    var random = std.Random.DefaultPrng.init(6);
+    for (0..50) |round| {
+        var index: Index = .{};
+        defer index.deinit(gpa);
+        var retired: std.ArrayList(Retired) = .empty;
+        defer retired.deinit(gpa);
+        var next: u32 = 0;
+        for (0..random.random().uintLessThan(usize, 600)) |row| {
+            next += 1 + random.random().uintLessThan(u32, if (round % 2 == 0) 2 else 90);
+            try index.ensure(gpa, next, 1, &retired);
+            index.insert(next, @intCast(row));
+        }
+        try std.testing.expectEqual(if (next == 0) null else @as(?u32, next), last(index.pages.items));
+        const from = random.random().uintAtMost(u32, next);
+        var one = Iterator.from(index.pages.items, from);
+        var many = Iterator.from(index.pages.items, from);
+        var room: [70]Iterator.Item = undefined;
+        while (true) {
+            const some = room[0..random.random().uintAtMost(usize, room.len)];
+            const n = many.fill(some);
+            for (some[0..n]) |item| try std.testing.expectEqual(one.next().?, item);
+            if (n < some.len) break;
+        }
+        try std.testing.expectEqual(null, one.next());
+    }
 }
 
 test "a run goes in at once where it can, and equals one by one" {

@@ -186,7 +186,7 @@ pub fn stampWritten(head: *Head, arena: std.mem.Allocator) failure.Error!void {
                 // The log may move as stamps are written.
                 try gone.append(arena, .{ .table = entry.table, .key = try arena.dupe(u8, cell) });
             },
-            .reserve, .release, .occupy, .lent, .swap, .members => {},
+            .reserve, .release, .occupy, .occupy_many, .lent, .swap, .members => {},
         }
     }
     if (written.items.len == 0 and gone.items.len == 0) return;

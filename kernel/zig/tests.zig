@@ -32,6 +32,7 @@ comptime {
     _ = @import("journal.zig");
     _ = @import("key_index.zig");
     _ = @import("nearby.zig");
+    _ = @import("newcomers_test.zig");
     _ = @import("oom_test.zig");
     _ = @import("prepared.zig");
     _ = @import("queue_test.zig");

@@ -13,31 +13,57 @@ pub const Weight = extern struct { table: u32, bytes: u32 };
 
 /// One entry a table, in the block's order; the 16 bytes of the block's head belong to none.
 pub fn weigh(cat: *const catalogue.Catalogue, bytes: []const u8, into: []Weight) error{BadBlock}!usize {
-    var reader: block.Reader = .{ .bytes = bytes };
-    const r = &reader;
-    if (bytes.len > std.math.maxInt(u32)) return r.fail(.length);
-    if (try r.int(u8) != block.wire_version) return r.fail(.version);
-    if (try r.int(u8) != 0) return r.fail(.compression);
-    const tables = try r.int(u16);
-    const length = try r.int(u32);
-    _ = try r.int(u64);
-    if (length != bytes.len - r.at) return r.fail(.length);
-    if (tables > into.len) return r.fail(.table_order);
-    var before: i32 = -1;
+    var walk: Walk = try .of(cat, bytes);
+    const tables = walk.left;
+    if (tables > into.len) return walk.r.fail(.table_order);
     for (into[0..tables]) |*weight| {
-        const start = r.at;
-        const id = try r.int(u16);
-        if (id <= before) return r.fail(.table_order);
-        before = id;
-        const number = cat.tableIndex(id) orelse return r.fail(.table_unknown);
-        try table(r, &cat.tables[number]);
-        weight.* = .{ .table = id, .bytes = @intCast(r.at - start) };
+        const part = (try walk.next()).?;
+        weight.* = .{ .table = cat.tables[part.number].id, .bytes = part.bytes };
     }
-    if (r.at != bytes.len) return r.fail(.trailing);
+    if (walk.r.at != bytes.len) return walk.r.fail(.trailing);
     return tables;
 }
 
-fn table(r: *block.Reader, spec: *const catalogue.Table) error{BadBlock}!void {
+/// A table's part of a block: the table by its place in the catalogue, and how many inserted rows the part names.
+pub const Part = struct { number: usize, bytes: u32, inserted: u32 };
+
+/// The parts of a block, one after the other.
+pub const Walk = struct {
+    catalogue: *const catalogue.Catalogue,
+    r: block.Reader,
+    left: u16,
+    before: i32 = -1,
+
+    pub fn of(cat: *const catalogue.Catalogue, bytes: []const u8) error{BadBlock}!Walk {
+        var r: block.Reader = .{ .bytes = bytes };
+        if (bytes.len > std.math.maxInt(u32)) return r.fail(.length);
+        if (try r.int(u8) != block.wire_version) return r.fail(.version);
+        if (try r.int(u8) != 0) return r.fail(.compression);
+        const tables = try r.int(u16);
+        const length = try r.int(u32);
+        _ = try r.int(u64);
+        if (length != bytes.len - r.at) return r.fail(.length);
+        return .{ .catalogue = cat, .r = r, .left = tables };
+    }
+
+    /// The next part, null behind the last: what follows is nobody's.
+    pub fn next(walk: *Walk) error{BadBlock}!?Part {
+        if (walk.left == 0) return null;
+        walk.left -= 1;
+        const r = &walk.r;
+        const start = r.at;
+        const id = try r.int(u16);
+        if (id <= walk.before) return r.fail(.table_order);
+        walk.before = id;
+        const number = walk.catalogue.tableIndex(id) orelse return r.fail(.table_unknown);
+        const inserted = try table(r, &walk.catalogue.tables[number]);
+        return .{ .number = number, .bytes = @intCast(r.at - start), .inserted = inserted };
+    }
+};
+
+/// Go over a table's part. Returns how many inserted rows it names.
+fn table(r: *block.Reader, spec: *const catalogue.Table) error{BadBlock}!u32 {
+    var inserted: u32 = 0;
     const columns = try r.varint();
     const flags = try r.int(u8);
     if (flags & ~@as(u8, block.flags_all) != 0) return r.fail(.flags);
@@ -47,6 +73,7 @@ fn table(r: *block.Reader, spec: *const catalogue.Table) error{BadBlock}!void {
     };
     if (flags & block.flag_inserted != 0) {
         const n = try r.varint();
+        inserted = n;
         try r.passNames(try r.form(), n);
         if (flags & block.flag_narrowed != 0) _ = try r.take((@as(usize, n) + 7) / 8);
         try generations(r, n);
@@ -63,6 +90,7 @@ fn table(r: *block.Reader, spec: *const catalogue.Table) error{BadBlock}!void {
         if (form != .same and form != .all) try r.passNames(form, count);
         try wire_cells.pass(r, &spec.fields[number], packing, count);
     }
+    return inserted;
 }
 
 fn generations(r: *block.Reader, count: u32) error{BadBlock}!void {
