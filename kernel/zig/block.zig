@@ -41,6 +41,7 @@
 const std = @import("std");
 const assert = std.debug.assert;
 const catalogue = @import("catalogue.zig");
+const sparse = @import("sparse.zig");
 const Heap = @import("heap.zig").Heap;
 
 pub const version = 1;
@@ -93,7 +94,7 @@ pub const Reason = enum(u16) {
     packing,
 };
 
-pub const Item = struct { index: u32, row: u32 };
+pub const Item = sparse.Iterator.Item;
 
 const varint_bytes_max = 5;
 
@@ -122,6 +123,16 @@ pub const Writer = struct {
     /// Names of `items` in whichever form is smallest. The form is returned, not written.
     pub fn pickForm(items: []const Item) Form {
         assert(items.len > 0);
+        if (isConsecutive(items)) {
+            const n: u32 = @intCast(items.len);
+            // One range; every gap but the first is a zero.
+            const first = varintBytes(items[0].index);
+            const ranges = 1 + first + varintBytes(n - 1);
+            const bitmap = first + varintBytes(n) + (n + 7) / 8;
+            const deltas = first + n - 1;
+            if (ranges <= deltas and ranges <= bitmap) return .ranges;
+            return if (bitmap < deltas) .bitmap else .deltas;
+        }
         var deltas: usize = 0;
         var ranges: usize = 0;
         var range_count: u32 = 0;
@@ -170,6 +181,11 @@ pub const Writer = struct {
                 }
             },
             .ranges => {
+                if (isConsecutive(items)) {
+                    try w.varint(1);
+                    try w.varint(items[0].index);
+                    return w.varint(@intCast(items.len - 1));
+                }
                 var count: u32 = 0;
                 for (items, 0..) |item, i| count += @intFromBool(i == 0 or item.index != items[i - 1].index + 1);
                 try w.varint(count);
@@ -245,10 +261,25 @@ fn referenceAt(data: []const u8, row: u32) u64 {
     return std.mem.readInt(u64, data[@as(usize, row) * 8 ..][0..8], .little);
 }
 
+/// Whether their indices, which ascend, leave none out.
+fn isConsecutive(items: []const Item) bool {
+    return items[items.len - 1].index - items[0].index == items.len - 1;
+}
+
 /// Whether their rows are one behind the other.
 pub fn isRun(items: []const Item) bool {
-    if (items[items.len - 1].row -% items[0].row != items.len - 1) return false;
-    for (items[1..], items[0 .. items.len - 1]) |item, before| if (item.row != before.row + 1) return false;
+    const first = items[0].row;
+    if (items[items.len - 1].row -% first != items.len - 1) return false;
+    // Many at a time, which a loop that may end at any of them does not do.
+    var at: usize = 0;
+    while (at < items.len) {
+        const some = items[at..@min(at + 512, items.len)];
+        var wrong: u32 = 0;
+        const expected = first +% @as(u32, @intCast(at));
+        for (some, 0..) |item, i| wrong |= item.row ^ (expected +% @as(u32, @truncate(i)));
+        if (wrong != 0) return false;
+        at += some.len;
+    }
     return true;
 }
 

@@ -9,6 +9,7 @@
 const std = @import("std");
 const block = @import("block.zig");
 const choice_file = @import("choice.zig");
+const memory = @import("memory.zig");
 const narrow = @import("narrow.zig");
 const room_file = @import("room.zig");
 const section = @import("section.zig");
@@ -309,6 +310,13 @@ fn bitmapOf(a: std.mem.Allocator, items: []const Item, indices: []const u32) err
 fn everything(a: std.mem.Allocator, of: *const view.TableView, from: u32, room: Room, end: *u64) error{OutOfMemory}![]Item {
     var list: std.ArrayList(Item) = .empty;
     var it = sparse.Iterator.from(of.pages(), from);
+    if (room.text == 0) {
+        const rows_max = @min(of.rows, room.rowsMax());
+        const items = try memory.take(Item, .of(Item), a, rows_max);
+        const n = it.fill(items);
+        if (it.next()) |item| end.* = item.index;
+        return items[0..n];
+    }
     var used: u64 = 0;
     while (it.next()) |item| {
         used += room.needs(item.row);

@@ -1,6 +1,7 @@
 //! What of a table's rows a chunk has room for, by a budget of bytes: reckoned with what a row may need at worst.
 
 const std = @import("std");
+const assert = std.debug.assert;
 const block = @import("block.zig");
 const catalogue = @import("catalogue.zig");
 const view = @import("view.zig");
@@ -55,9 +56,15 @@ pub const Room = struct {
         return room.row + room.text * bytes;
     }
 
+    /// How many rows there is room for, where texts do not matter: one at least.
+    pub fn rowsMax(room: *const Room) u64 {
+        assert(room.text == 0);
+        return @max(1, room.bytes / room.row);
+    }
+
     /// How many of the first items there is room for: one at least.
     fn rows(room: *const Room, items: []const Item) usize {
-        if (room.text == 0) return @intCast(@min(items.len, @max(1, room.bytes / room.row)));
+        if (room.text == 0) return @intCast(@min(items.len, room.rowsMax()));
         var used: u64 = 0;
         for (items, 0..) |item, n| {
             used += room.needs(item.row);

@@ -68,14 +68,7 @@ fn inserted(section: *const Section, w: block.Writer, arena: std.mem.Allocator) 
         const bytes = try w.out.addManyAsSlice(w.gpa, (items.len + 7) / 8);
         for (bytes, 0..) |*byte, i| byte.* = @truncate(bitmap[i / 8] >> @intCast(i % 8 * 8));
     }
-    const generations = try arena.alloc(u32, items.len);
-    const places = try arena.alloc(Item, items.len);
-    for (items, generations, places, 0..) |item, *generation, *place, i| {
-        generation.* = @truncate(section.keys[item.row] >> 32);
-        place.* = .{ .index = 0, .row = @intCast(i) };
-    }
-    try w.int(u8, 0);
-    try w.values(w.out.items.len - 1, 4, std.mem.sliceAsBytes(generations), places);
+    try generations(w, section.keys, items);
     const cells = cellsOf(section, w, arena);
     const at: Places = try .of(items, arena);
     for (section.spec.fields[0..section.cells.len], section.cells, 0..) |*field, data, f| {
@@ -86,6 +79,18 @@ fn inserted(section: *const Section, w: block.Writer, arena: std.mem.Allocator) 
         try w.int(u8, 0);
         _ = try cells.write(w.out.items.len - 1, field, data, items, at, null);
     }
+}
+
+/// The generations of the inserted keys: mostly they are one and the same.
+fn generations(w: block.Writer, keys: []const u64, items: []const Item) error{OutOfMemory}!void {
+    const first: u32 = @truncate(keys[items[0].row] >> 32);
+    const constant = items.len > 1 and for (items) |item| {
+        if (@as(u32, @truncate(keys[item.row] >> 32)) != first) break false;
+    } else true;
+    try w.int(u8, @intFromEnum(if (constant) block.Packing.constant else block.Packing.raw));
+    if (constant) return w.int(u32, first);
+    const to = try w.out.addManyAsSlice(w.gpa, items.len * 4);
+    for (items, 0..) |item, i| std.mem.writeInt(u32, to[i * 4 ..][0..4], @truncate(keys[item.row] >> 32), .little);
 }
 
 fn cellsOf(section: *const Section, w: block.Writer, arena: std.mem.Allocator) wire_cells.Writer {
