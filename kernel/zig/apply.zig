@@ -27,7 +27,8 @@ pub const Input = struct { bytes: []const u8, last: bool };
 
 /// Apply blocks in order inside the head's open transaction. On failure the caller rolls back.
 /// `held` is the version that values may be relative to: what the head was before this transaction.
-pub fn apply(head: *Head, arena: std.mem.Allocator, blocks: []const Input, held: u64, from_empty: bool) failure.Error!void {
+pub fn apply(head: *Head, scratch: *std.heap.ArenaAllocator, blocks: []const Input, held: u64, from_empty: bool) failure.Error!void {
+    const arena = scratch.allocator();
     assert(head.in_transaction);
     head.entered.items.len = 0;
     head.left.items.len = 0;
@@ -47,6 +48,8 @@ pub fn apply(head: *Head, arena: std.mem.Allocator, blocks: []const Input, held:
             .held = if (whole) held else 0,
         };
         try applier.runTold();
+        // The next takes the same memory.
+        _ = scratch.reset(.retain_capacity);
     }
 }
 

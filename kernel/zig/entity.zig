@@ -12,6 +12,7 @@
 //! - a place whose generation would wrap is retired.
 
 const std = @import("std");
+const memory = @import("memory.zig");
 const assert = std.debug.assert;
 
 /// One u64 everywhere: in memory, in the WAL, on the wire and across the C ABI.
@@ -167,10 +168,13 @@ pub const Space = struct {
         const most = Key.of(keys[keys.len - 1]).index;
         if (most >= space.limit) return error.Limit;
         const len = space.places.items.len;
-        if (most >= len) try space.places.appendNTimes(gpa, .{}, most + 1 - len);
+        if (most >= len) {
+            try memory.reserve(Place, gpa, &space.places, most + 1);
+            space.places.appendNTimesAssumeCapacity(.{}, most + 1 - len);
+        }
         const freed = @max(space.places.items.len, space.freed.items.len + space.alive_count + keys.len);
-        try space.freed.ensureTotalCapacity(gpa, freed);
-        try space.free.ensureTotalCapacity(gpa, space.places.items.len);
+        try memory.reserve(u32, gpa, &space.freed, freed);
+        try memory.reserve(u32, gpa, &space.free, space.places.items.len);
     }
 
     /// Take in keys whose indices are free, all at once. Call `ensureOccupy` first.

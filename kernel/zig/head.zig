@@ -17,6 +17,7 @@ const failure = @import("failure.zig");
 const graph = @import("graph.zig");
 const group = @import("group.zig");
 const limits = @import("limits.zig");
+const memory = @import("memory.zig");
 const redo = @import("redo.zig");
 const references = @import("references.zig");
 const sparse = @import("sparse.zig");
@@ -38,6 +39,22 @@ pub const UndoEntry = extern struct {
     reserved: [7]u8 = @splat(0),
 
     const bytes = @sizeOf(UndoEntry);
+};
+
+/// What an entry of many occupied keys leaves out of its payload; in place of a field.
+const Occupied = packed struct(u16) {
+    /// Each key is one more than the one before.
+    run: bool,
+    /// Their places had a generation before.
+    used: bool,
+    zero: u14 = 0,
+
+    fn of(number: u16) Occupied {
+        return @bitCast(number);
+    }
+    fn bits(said: Occupied) u16 {
+        return @bitCast(said);
+    }
 };
 
 /// The undo log, read from its end.
@@ -345,12 +362,14 @@ pub const Head = struct {
                 .release => table.space.undoRelease(entry.key),
                 .occupy => table.space.undoOccupy(entry.key, entry.row),
                 .occupy_many => {
-                    // The keys, and behind them the generations that their places had.
-                    const keys = payload[0 .. @as(usize, entry.row) * 8];
+                    // The keys, if they are not just one behind the other from the first on; and the generations that
+                    // their places had, if they had any.
+                    const said = Occupied.of(entry.field);
+                    const keys = payload[0..if (said.run) 0 else @as(usize, entry.row) * 8];
                     const before = payload[keys.len..];
                     for (0..entry.row) |i| table.space.undoOccupy(
-                        std.mem.readInt(u64, keys[i * 8 ..][0..8], .little),
-                        if (before.len == 0) 0 else std.mem.readInt(u32, before[i * 4 ..][0..4], .little),
+                        if (said.run) entry.key + i else std.mem.readInt(u64, keys[i * 8 ..][0..8], .little),
+                        if (said.used) std.mem.readInt(u32, before[i * 4 ..][0..4], .little) else 0,
                     );
                 },
                 .cells => {
@@ -411,14 +430,18 @@ pub const Head = struct {
         const used = for (keys) |key| {
             if (space.places.items[entity.Key.of(key).index].generation != 0) break true;
         } else false;
-        const payload = keys.len * @as(usize, if (used) 12 else 8);
-        try head.ensureUndo(payload);
-        head.undo.appendSliceAssumeCapacity(std.mem.sliceAsBytes(keys));
+        const run = for (keys, 0..) |key, i| {
+            if (key != keys[0] + i) break false;
+        } else true;
+        const payload = keys.len * (@as(usize, if (run) 0 else 8) + @as(usize, if (used) 4 else 0));
+        try memory.reserve(u8, head.gpa, &head.undo, head.undo.items.len + payload + UndoEntry.bytes);
+        if (!run) head.undo.appendSliceAssumeCapacity(std.mem.sliceAsBytes(keys));
         if (used) for (keys) |key| {
             const before: u32 = space.places.items[entity.Key.of(key).index].generation;
             head.undo.appendSliceAssumeCapacity(std.mem.asBytes(&before));
         };
-        head.pushUndo(.occupy_many, table, 0, @intCast(keys.len), 0, payload);
+        const said: Occupied = .{ .run = run, .used = used };
+        head.pushUndo(.occupy_many, table, said.bits(), @intCast(keys.len), keys[0], payload);
         space.occupyMany(keys);
     }
 

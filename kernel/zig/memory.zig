@@ -19,3 +19,32 @@ pub fn give(comptime T: type, comptime alignment: std.mem.Alignment, gpa: std.me
     const bytes: [*]u8 = @ptrCast(memory.ptr);
     gpa.rawFree(bytes[0 .. memory.len * @sizeOf(T)], alignment, @returnAddress());
 }
+
+/// Give a list room for `capacity` items: for lists that may have to hold many, of which most never do. What is not
+/// written is not touched, and so is no memory of the system's either.
+pub fn reserve(comptime T: type, gpa: std.mem.Allocator, list: *std.ArrayList(T), capacity: usize) error{OutOfMemory}!void {
+    if (capacity <= list.capacity) return;
+    const fresh = try take(T, .of(T), gpa, @max(capacity, list.capacity + list.capacity / 2));
+    const used = list.items.len;
+    @memcpy(fresh[0..used], list.items);
+    give(T, .of(T), gpa, list.allocatedSlice());
+    list.items = fresh[0..used];
+    list.capacity = fresh.len;
+}
+
+test "a list keeps what it has when it is given room, and frees like any other" {
+    const gpa = std.testing.allocator;
+    var list: std.ArrayList(u16) = .empty;
+    defer list.deinit(gpa);
+    try reserve(u16, gpa, &list, 3);
+    for (0..3) |i| list.appendAssumeCapacity(@intCast(i));
+    try reserve(u16, gpa, &list, 100);
+    try std.testing.expectEqualSlices(u16, &.{ 0, 1, 2 }, list.items);
+    for (3..100) |i| list.appendAssumeCapacity(@intCast(i));
+    const before = list.items.ptr;
+    try reserve(u16, gpa, &list, 100);
+    try std.testing.expectEqual(before, list.items.ptr);
+    try list.append(gpa, 7);
+    try std.testing.expectError(error.OutOfMemory, reserve(u16, std.testing.failing_allocator, &list, 1000));
+    try std.testing.expectEqual(101, list.items.len);
+}

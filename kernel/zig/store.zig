@@ -363,7 +363,7 @@ pub const Store = struct {
             sweep.tidy(&store.head, &store.views);
         }
         defer _ = store.scratch.reset(.{ .retain_with_limit = limits.scratch_bytes_kept });
-        try apply.apply(&store.head, store.scratch.allocator(), blocks, store.version, from_empty);
+        try apply.apply(&store.head, &store.scratch, blocks, store.version, from_empty);
         try store.head.checkDeferred();
         store.journal.record(&store.head);
         store.head.keep();

@@ -11,6 +11,7 @@ const changes = @import("changes.zig");
 const sparse = @import("sparse.zig");
 const entity = @import("entity.zig");
 const limits = @import("limits.zig");
+const memory = @import("memory.zig");
 const Column = @import("column.zig").Column;
 const KeyIndex = @import("key_index.zig").KeyIndex;
 const hashCell = @import("key_index.zig").hashCell;
@@ -200,7 +201,7 @@ pub const Table = struct {
             for (table.columns) |*column| try column.grow(table.gpa, cap, table.rows);
             table.cap = cap;
         }
-        try table.inserted.ensureUnusedCapacity(table.gpa, n);
+        try memory.reserve(u64, table.gpa, &table.inserted, table.inserted.items.len + n);
         try table.ensureIndexes(n);
     }
 

@@ -31,6 +31,7 @@ comptime {
     _ = @import("interest_test.zig");
     _ = @import("journal.zig");
     _ = @import("key_index.zig");
+    _ = @import("memory.zig");
     _ = @import("nearby.zig");
     _ = @import("newcomers_test.zig");
     _ = @import("oom_test.zig");

@@ -24,6 +24,7 @@ const compat = @import("compat.zig");
 const guard = @import("guard.zig");
 const history_file = @import("history.zig");
 const limits = @import("limits.zig");
+const memory = @import("memory.zig");
 const sparse = @import("sparse.zig");
 const Head = @import("head.zig").Head;
 const Table = @import("table.zig").Table;
@@ -639,7 +640,8 @@ fn netKeys(gpa: std.mem.Allocator, table: *const Table, list: []const u64, prese
     errdefer kept.deinit(gpa);
     if (present and table.removed.items.len == 0) {
         // Undone insertions left the list, so without a removal all of it is there.
-        try kept.appendSlice(gpa, list);
+        try memory.reserve(u64, gpa, &kept, list.len);
+        kept.appendSliceAssumeCapacity(list);
     } else for (list) |key| {
         if ((table.find(key) != null) == present) try kept.append(gpa, key);
     }
