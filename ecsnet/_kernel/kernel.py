@@ -101,10 +101,7 @@ class KernelStore:
         """
         self.schema = schema
         self._library = library.load()
-        # The same library, called with the GIL kept: for calls that take less than giving it up.
-        self._fast = ctypes.PyDLL(self._library._name, handle=self._library._handle)
-        problem = abi.declare(self._fast)
-        assert problem is None, problem
+        self._fast = library.load_fast()
         self._tables: dict[int, Table] = {table.id: table for table in schema.tables}
         self._fields: dict[int, dict[int, tuple[int, Field]]] = {
             table.id: {field.id: (position, field) for position, field in enumerate(table.fields)}

@@ -49,3 +49,15 @@ def load() -> ctypes.CDLL:
     if problem is not None:
         raise InternalError(f"the kernel's library {path} and this package disagree: {problem}; {mend}")
     return library
+
+
+@cache
+def load_fast() -> ctypes.PyDLL:
+    """The same library, called with the GIL kept: for calls that take less than giving it up."""
+    from ecsnet._kernel import abi
+
+    library = load()
+    fast = ctypes.PyDLL(library._name, handle=library._handle)
+    problem = abi.declare(fast)
+    assert problem is None, problem
+    return fast
