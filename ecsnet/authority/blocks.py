@@ -116,7 +116,7 @@ class Blocks:
         self._source = source
         self._number = head.number
         """Of the head that what is kept here is of."""
-        self._cut: dict[tuple[Version, Any, int, bool], Cut] = {}
+        self._cut: dict[tuple[Version, Any, int, bool, bool], Cut] = {}
         self._small: dict[int, tuple[Cut, Cut]] = {}
         """By the address of a cut: the cut, and what it became."""
         self._parts: dict[Version, tuple[Cut, ...] | None] = {}
@@ -155,12 +155,13 @@ class Blocks:
         if self._number != self._head.number:
             self.forget()
 
-    def delta(self, base: Version, *, held: bool = True) -> Cut | None:
+    def delta(self, base: Version, *, held: bool = True, plain: bool = False) -> Cut | None:
         """Everything that changed in `(base, version]`, or None if that is too big for one frame.
 
         Args:
             held: whoever gets it will hold `base` when it comes, and nothing newer. So it is on a link that loses
                 nothing, and keeps the order.
+            plain: of a full sync: nobody will compress it.
 
         Raises:
             HistoryGone: what changed since `base` is not kept any more; cut from 0.
@@ -170,7 +171,7 @@ class Blocks:
             self._head.shared += 1
             return self._last_delta
         if base == EMPTY_VERSION:
-            delta = self._cut_once(base, None, FULL_SYNC_BYTES_MIN)
+            delta = self._cut_once(base, None, FULL_SYNC_BYTES_MIN, plain=plain)
             return delta if delta.cursor is None else None
         delta = self._cut_once(base, None, 0, held)
         found = delta if delta.length <= FULL_SYNC_BYTES_MIN else None
@@ -210,8 +211,8 @@ class Blocks:
         self._parts[base] = parts
         return parts
 
-    def chunk(self, base: Version, cursor: Any) -> Cut:
-        """The next part of `(base, version]`, from `cursor` on (None: from the beginning).
+    def chunk(self, base: Version, cursor: Any, *, plain: bool = False) -> Cut:
+        """The next part of `(base, version]`, from `cursor` on (None: from the beginning); not compressed if `plain`.
 
         The cursor names a place in the order of keys and outlives this version: the next chunk may be cut from a newer.
 
@@ -219,7 +220,8 @@ class Blocks:
             HistoryGone: what changed since `base` is not kept any more; begin again, from 0.
         """
         # The join that turned out too big for one frame is the first chunk of the sync that it became.
-        return self._cut_once(base, cursor, FULL_SYNC_BYTES_MIN if cursor is None else SYNC_CHUNK_BYTES)
+        budget_bytes = FULL_SYNC_BYTES_MIN if cursor is None else SYNC_CHUNK_BYTES
+        return self._cut_once(base, cursor, budget_bytes, plain=plain)
 
     def compressed(self, cut: Cut) -> Cut:
         """The same for those who read compressed blocks; once for all of them."""
@@ -237,6 +239,10 @@ class Blocks:
         """Whether `digest_in` costs nothing, since this version's digest was asked for before."""
         self._follow()
         return self._digest != NO_DIGEST
+
+    def is_late_for_digest(self, window: int) -> bool:
+        """Whether this version's digest would be a scan for somebody who was not there when the window's was told."""
+        return not self.knows_digest and window == self._window and self._in_window > 0
 
     def digest_in(self, window: int) -> Digest:
         """The digest of the replicated tables in this version, or `NO_DIGEST` where enough versions of this window have
@@ -272,16 +278,17 @@ class Blocks:
         # and would cut in two what is far below the limit. What is above it costs one copy, once for all who need it.
         return self._cut_once(base, None, 0)
 
-    def _cut_once(self, base: Version, cursor: Any, budget_bytes: int, held: bool = False) -> Cut:
+    def _cut_once(self, base: Version, cursor: Any, budget_bytes: int, held: bool = False, plain: bool = False) -> Cut:
         assert base <= self.version, (base, self.version)
         self._follow()
         reference = self._head.reference(base) if held and self._source.relative else None
-        key = (base, cursor, budget_bytes, reference is not None)
+        planes = self._head.compresses and not plain
+        key = (base, cursor, budget_bytes, reference is not None, planes)
         cut = self._cut.get(key)
         if cut is not None:
             self._head.shared += 1
             return cut
-        cut = self._cut[key] = self._cut_anew(base, cursor, budget_bytes, reference)
+        cut = self._cut[key] = self._cut_anew(base, cursor, budget_bytes, planes, reference)
         return cut
 
     def _cut_in_parts(self, base: Version) -> tuple[Cut, ...] | None:
@@ -290,7 +297,7 @@ class Blocks:
         cuts: list[Cut] = []
         cursor, budget_bytes = None, self._parts_budget_bytes
         while len(cuts) < DELTA_PARTS_MAX:
-            cut = self._cut_anew(base, cursor, budget_bytes)
+            cut = self._cut_anew(base, cursor, budget_bytes, self._head.compresses)
             fitting = budget_bytes * PART_BYTES_MAX * 9 // (10 * cut.length)
             if cut.length > PART_BYTES_MAX:
                 if budget_bytes <= _BUDGET_BYTES_MIN:
@@ -304,9 +311,11 @@ class Blocks:
             budget_bytes = self._parts_budget_bytes = max(_BUDGET_BYTES_MIN, fitting)
         return None
 
-    def _cut_anew(self, base: Version, cursor: Any, budget_bytes: int, reference: Pin | None = None) -> Cut:
+    def _cut_anew(
+        self, base: Version, cursor: Any, budget_bytes: int, planes: bool, reference: Pin | None = None
+    ) -> Cut:
         head = self._head
-        delta = self._source.delta(head.pin, base, cursor, budget_bytes, reference, head.compresses)
+        delta = self._source.delta(head.pin, base, cursor, budget_bytes, reference, planes)
         tail = padding(len(delta.block))
         head.encoded += 1
         head.encoded_bytes += len(delta.block)

@@ -291,11 +291,12 @@ class Authority:
 
     # --- what arrives ------------------------------------------------------------------------------------------------
 
-    def open_link(self, now_ns: int, *, peer: str = "?", datagrams: bool = False) -> Link:
+    def open_link(self, now_ns: int, *, peer: str = "?", datagrams: bool = False, local: bool = False) -> Link:
         """A transport was accepted. The stranger behind it has until the handshake deadline to become a client.
 
         Args:
             datagrams: what is sent may be lost, unless `Transmit.reliable` says that it must not.
+            local: the stranger is on this machine, which no line is between.
 
         Raises:
             LimitExceededError: enough links, or enough unfinished handshakes. Nothing was made; close the transport.
@@ -310,7 +311,8 @@ class Authority:
             raise LimitExceededError("HANDSHAKES_AT_ONCE_MAX", HANDSHAKES_AT_ONCE_MAX, handshakes + 1)
         self._links_opened += 1
         kind = DatagramLink if datagrams else Link
-        link = kind(self._links_opened, peer, ServerSession(self._offer, now_ns=now_ns, datagrams=datagrams))
+        server = ServerSession(self._offer, now_ns=now_ns, datagrams=datagrams)
+        link = kind(self._links_opened, peer, server, local=local)
         link.audience = self._audiences.everybody
         self._links[link.number] = link
         self._arm(link)

@@ -60,8 +60,8 @@ class DatagramLink(Link):
 
     __slots__ = ("_acks", "_awaited", "_based_on", "_parts")
 
-    def __init__(self, number: int, peer: str, server: ServerSession) -> None:
-        super().__init__(number, peer, server)
+    def __init__(self, number: int, peer: str, server: ServerSession, *, local: bool = False) -> None:
+        super().__init__(number, peer, server, local=local)
         self._acks = AckedBase()
         self.window = self._acks
         self._awaited = EMPTY_VERSION

@@ -109,6 +109,10 @@ class FanOut:
                 own.append(Asked(link, before, window))
                 continue
             wants_digest = window != link.digest_window
+            if wants_digest and audience.blocks.is_late_for_digest(window):
+                # It joined since. What it costs to scan the world for this one, nobody else's delta waits for.
+                rest.append(link)
+                continue
             key = (audience.blocks, base, wants_digest, link.server.features & COMPRESSION != 0)
             if key != last_key:
                 # The next link most likely wants the same.

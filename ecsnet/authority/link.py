@@ -144,6 +144,7 @@ class Link:
         "frames_received",
         "full_syncs",
         "joined",
+        "local",
         "login",
         "number",
         "peer",
@@ -156,9 +157,11 @@ class Link:
         "window",
     )
 
-    def __init__(self, number: int, peer: str, server: ServerSession) -> None:
+    def __init__(self, number: int, peer: str, server: ServerSession, *, local: bool = False) -> None:
         self.number = number
         self.peer = peer
+        self.local = local
+        """The client is on this machine: a world is handed over faster than it is compressed."""
         self._in_step: InStep | None = None
         self.row: int | None = None
         """In step (`in_step`): where the rest of it lies meanwhile."""
@@ -522,7 +525,8 @@ class Link:
                 return None
             if (event := self._next_event(blocks)) is not None:
                 return event
-            delta = blocks.delta(self.base)
+            plain = self._stays_plain(self.base)
+            delta = blocks.delta(self.base, plain=plain)
             if delta is not None:
                 if (
                     delta.says_nothing
@@ -530,7 +534,7 @@ class Link:
                     and self.may_stay_quiet(blocks.version, now_ns)
                 ):
                     return None
-                if self.server.features & COMPRESSION:
+                if not plain and self.server.features & COMPRESSION:
                     delta = blocks.compressed(delta)
                 return self._delta(blocks, self.base, delta, digest_window)
             return self._begin_sync(blocks, self.base)
@@ -542,8 +546,9 @@ class Link:
         if not sync.done:
             if not self.window.has_room_for_chunk():
                 return None
-            chunk = blocks.chunk(sync.base, sync.cursor)
-            if self.server.features & COMPRESSION:
+            plain = self._stays_plain(sync.base)
+            chunk = blocks.chunk(sync.base, sync.cursor, plain=plain)
+            if not plain and self.server.features & COMPRESSION:
                 chunk = blocks.compressed(chunk)
             head = self.server.sync_chunk_head(sync.sequence, sync.base, blocks.version, len(chunk.block))
             parts = (head, chunk.block, chunk.padding)
@@ -559,6 +564,20 @@ class Link:
             return self._delta(blocks, sync.first_version, closing, digest_window)
         # So much changed while the chunks went out that the closing delta is itself too big: the client stages on.
         return self._begin_sync(blocks, sync.first_version)
+
+    def _digest_can_wait(self, blocks: Blocks, digest_window: int) -> bool:
+        """Whether the delta that closes a big world's sync goes without a digest: to scan it takes each side as long as
+        the rest of joining does, and the next delta can have one. Where each version has a digest, its window is the
+        version."""
+        sync = self._sync
+        if sync is None or sync.origin != EMPTY_VERSION or digest_window == blocks.version:
+            return False
+        return not blocks.knows_digest
+
+    def _stays_plain(self, base: Version) -> bool:
+        """Whether what is cut from `base` is not compressed, whatever the client reads: a whole world, to this machine.
+        Of what comes with every tick each byte is sent to many, and compressed once for all of them."""
+        return self.local and base == EMPTY_VERSION
 
     def _next_event(self, blocks: Blocks) -> Transmit | None:
         """The next message of event rows of versions up to the one that a delta would lead to now."""
@@ -580,7 +599,7 @@ class Link:
     def _delta(self, blocks: Blocks, base: Version, cut: Cut, digest_window: int) -> Transmit:
         digest, window = NO_DIGEST, None
         flags = PARTIAL if blocks.waiting() else 0
-        if digest_window != self.digest_window and not flags:
+        if digest_window != self.digest_window and not flags and not self._digest_can_wait(blocks, digest_window):
             digest = blocks.digest_in(digest_window)
             window = digest_window if digest != NO_DIGEST else None
         head = self.server.delta_head(base, blocks.version, blocks.tick, self.entity, digest, len(cut.block), flags)

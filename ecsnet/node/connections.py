@@ -34,7 +34,7 @@ from ecsnet.node.admission import Addresses, network_of
 from ecsnet.node.connection import Connection
 from ecsnet.node.hub import Acks, Hub, Outgoing
 from ecsnet.node.rates import OncePerSecond
-from ecsnet.node.tcp import peer_of, send_parts, tune
+from ecsnet.node.tcp import is_local, peer_of, send_parts, tune
 from ecsnet.node.tls import TlsSocket
 from ecsnet.node.waiting import linger
 from ecsnet.wire.codec import ACK_BYTES, encode
@@ -47,6 +47,9 @@ LINGER_S = 1.0
 
 # As plain numbers, which hash faster than members of an enum: looked up once per frame.
 _SYNC_KINDS = frozenset({int(Kind.SYNC_BEGIN), int(Kind.SYNC_CHUNK)})
+
+_SYNC_BYTES_AT_ONCE = 1024
+"""A part of a sync up to this is followed by the next at once: of rows without cells thousands are a few bytes."""
 
 
 @dataclass(slots=True)
@@ -127,7 +130,7 @@ class Connections:
         try:
             if len(self._by_link) >= self._limits.clients_max:
                 raise LimitExceededError("clients_max", self._limits.clients_max, len(self._by_link) + 1)
-            link = self._authority.open_link(self._clock(), peer=peer)
+            link = self._authority.open_link(self._clock(), peer=peer, local=is_local(accepted))
         except (LimitExceededError, ClosedError) as error:
             self.counts.refused += 1
             self._note("%s is refused: %s", peer, error)
@@ -428,6 +431,8 @@ class Connections:
                 if taken < transmit.length:
                     self.counts.sends_partial += 1
                     connection.record_partial(transmit.parts, taken)
+                    continue
+                if transmit.kind in _SYNC_KINDS and transmit.length <= _SYNC_BYTES_AT_ONCE:
                     continue
             # With TCP_NOTSENT_LOWAT, writable means that nearly all was sent on: each chunk of a sync is cut when the
             # link is ready for it, and ticks run in between.

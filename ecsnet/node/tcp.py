@@ -7,6 +7,7 @@ Invariants:
 """
 
 import errno
+import ipaddress
 import os
 import selectors
 import socket
@@ -322,6 +323,22 @@ def peer_of(connected: Transport) -> str:
     except OSError:
         return "?"
     return f"{where[0]}:{where[1]}" if isinstance(where, tuple) else "in-process"
+
+
+def is_local(connected: Transport) -> bool:
+    """Whether the other end is on this machine."""
+    try:
+        where = connected.getpeername()
+    except OSError:
+        return False
+    if not isinstance(where, tuple):
+        return True  # within this process
+    try:
+        address = ipaddress.ip_address(where[0].partition("%")[0])
+    except ValueError:
+        return False
+    mapped = getattr(address, "ipv4_mapped", None)
+    return (mapped or address).is_loopback
 
 
 def address_of(listener: socket.socket, scheme: str = "tcp") -> str:

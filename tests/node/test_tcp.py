@@ -1,11 +1,13 @@
 """Addresses, and what a person is told when one cannot be used."""
 
 import socket
+from typing import cast
 
 import pytest
 
 from ecsnet.errors import ArgumentError, ConnectError, ListenError, NotBuiltError
 from ecsnet.node import tcp
+from ecsnet.node.in_process import open_pair
 
 
 @pytest.mark.parametrize(
@@ -100,3 +102,39 @@ def test_a_connected_socket_is_tuned_for_small_frames() -> None:
     connected.close()
     listener.close()
     assert tcp.peer_of(connected) == "?"
+
+
+class Far:
+    """Says that its peer is at an address."""
+
+    def __init__(self, where: object) -> None:
+        self.where = where
+
+    def getpeername(self) -> object:
+        if isinstance(self.where, OSError):
+            raise self.where
+        return self.where
+
+
+@pytest.mark.parametrize(
+    ("where", "local"),
+    [
+        (("127.0.0.1", 7), True),
+        (("127.3.2.1", 7), True),
+        (("::1", 7, 0, 0), True),
+        (("::ffff:127.0.0.1", 7, 0, 0), True),
+        (("", ""), False),
+        (("192.168.0.9", 7), False),
+        (("::ffff:192.168.0.9", 7, 0, 0), False),
+        (("fe80::1%eth0", 7, 0, 2), False),
+        (OSError("gone"), False),
+    ],
+)
+def test_a_peer_is_local_at_a_loopback_address_and_nowhere_else(where: object, local: bool) -> None:
+    assert tcp.is_local(cast(socket.socket, Far(where))) is local
+
+
+def test_the_ends_of_an_in_process_link_are_local() -> None:
+    ours, theirs = open_pair()
+    with ours, theirs:
+        assert tcp.is_local(ours) and tcp.is_local(theirs)
