@@ -234,7 +234,8 @@ class Audiences:
         ]
         if not due:
             return
-        with self._store.view() as view:
+        # What is cut, not the newest: somebody may have committed since the head was taken.
+        with self._store.view_of(self._head.pin) as view:
             for number, query in due:
                 kernel.found(number, np.ascontiguousarray(query.query(view).key, np.uint64))
         for number, _, every in self.profiles.queries:

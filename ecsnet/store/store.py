@@ -48,7 +48,7 @@ from ecsnet.store.view import View
 
 if TYPE_CHECKING:
     from ecsnet._kernel.disk import Storage
-    from ecsnet._kernel.kernel import Statistics
+    from ecsnet._kernel.kernel import Pin, Statistics
     from ecsnet.store.durability import Durable
     from ecsnet.store.opening import Driven
     from ecsnet.store.result import Result
@@ -448,6 +448,11 @@ class Store(Keeping, Crowding):
         if self.kernel.head_version != self.kernel.published_version:
             self._catch_up()
         return View(self.names, self.kernel.acquire(), self.joins, self._places)
+
+    def view_of(self, pin: "Pin") -> View:
+        """The version of a pin of this store's kernel, whether or not newer ones are published. For who serves one
+        version to many; the view holds it by itself, and nothing is published for it."""
+        return View(self.names, pin.again(), self.joins, self._places)
 
     def query(self, text: str) -> "Result":
         """What a query written as text finds in the newest version, as columns of their own:
