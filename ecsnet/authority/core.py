@@ -191,7 +191,7 @@ class Authority:
                 self._leaving.append(session)
         # What is told once a version is there, by that version: views that somebody holds, and a disk, can defer it.
         self._answers: deque[tuple[Version, int, Session, int, Outcome]] = deque()
-        self._arrivals: deque[tuple[Version, Link]] = deque()
+        self._arrivals: deque[tuple[Version, int, Link]] = deque()
         self._undated: list[tuple[Session, int, Outcome]] = []
         """Answers of a tick whose version has not been made yet."""
         self._links_opened = 0
@@ -500,7 +500,7 @@ class Authority:
             made = Version(self._kernel.head_version)
             self._answers.extend((made, level, *answer) for answer in self._undated)
             self._undated.clear()
-            self._arrivals.extend((made, link) for link in joins)
+            self._arrivals.extend((made, level, link) for link in joins)
         self._tell_what_is_there()
         if self.peering is not None:
             self.peering.end_tick()
@@ -757,7 +757,8 @@ class Authority:
         self._resumes += 1
         self._resumes_in_place += base != EMPTY_VERSION
         # Its row may be in a version that is not there yet.
-        self._arrivals.append((Version(self._kernel.head_version), link))
+        level = 0 if self._disk is None else self._disk.level
+        self._arrivals.append((Version(self._kernel.head_version), level, link))
         self._tell_what_is_there()
 
     def _join(self, scope: TickScope, tick: Tick, link: Link, now_ns: int) -> bool:
@@ -823,14 +824,15 @@ class Authority:
 
     def _tell_what_is_there(self) -> None:
         """After a publication: what was waiting for it may be told. What is not published yet waits with its data, and
-        an answer for as long as its version may still be lost in a crash that the store's durability survives."""
+        an answer for as long as its version may still be lost in a crash that the store's durability survives. To be
+        let in is an answer, too: whoever sees the world has a session that such a crash does not end."""
         self._refresh()
         answers, arrivals = self._answers, self._arrivals
         while answers and self._is_there(answers[0][0], answers[0][1]):
             version, _, session, sequence, outcome = answers.popleft()
             session.answer(sequence, outcome, version=version, tick=self.tick_number)
-        while arrivals and arrivals[0][0] <= self._head.version:
-            _, link = arrivals.popleft()
+        while arrivals and self._is_there(*arrivals[0][:2]):
+            *_, link = arrivals.popleft()
             link.live = link.session_of is not None and link.session_of.link is link
 
     def _is_there(self, version: Version, level: int) -> bool:

@@ -52,7 +52,8 @@ class Asked:
     seen: int = 0
     """The newest version that a player held."""
     answered: dict[int, int] = field(default_factory=dict)
-    """By session, the newest command that its player was answered; of sessions that have not left."""
+    """By session, the newest command that its player was answered, 0 where it was let in and none was; of sessions that
+    have not left."""
 
 
 class NodeDisk:
@@ -153,11 +154,13 @@ class NodeDisk:
                 found.append(("durable", f"version {asked.seen} was seen, and {version} is left"))
             known = dict(zip(map(int, rows["session"]), map(int, rows["last_command"]), strict=True))
             for session, sequence in asked.answered.items():
-                if known.get(session, -1) < sequence:
+                if session not in known:
+                    found.append(("durable", f"session {session:#x} was let in, and is gone"))
+                elif known[session] < sequence:
                     found.append(
                         (
                             "durable",
-                            f"command {sequence} of session {session:#x} was answered; {known.get(session)} is left",
+                            f"command {sequence} of session {session:#x} was answered; {known[session]} is left",
                         )
                     )
         return found

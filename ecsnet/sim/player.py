@@ -382,6 +382,10 @@ class Player:
 
     def _note_state(self, event: StateChanged) -> None:
         if event.new == "live":
+            node = self._node
+            if node.disk is not None and self.replica.epoch == node.last_epoch:
+                # It was let in, which is an answer before that of its first command.
+                node.disk.asked.answered.setdefault(self.session, 0)
             if event.old == "resuming":
                 self.reconnects += 1
                 self._note_resume()

@@ -65,6 +65,23 @@ def test_players_go_on_where_they_were_after_every_crash(durability: str, transp
         assert player.replica.statistics().resumes >= (4 if durability in ("strict", "paranoid") else 1)
 
 
+@pytest.mark.parametrize("durability", ["relaxed", "strict", "paranoid"])
+def test_who_was_let_in_is_known_after_a_crash_whenever_it_comes(durability: str) -> None:
+    """A player that sees the world sends commands. Were its session lost, they would be, and nobody would say so."""
+    arena = game(entities=5, moving=1.0, seed=2, hz=None)
+    with Cluster(arena.world, clients=1, seed=2, setup=arena.setup, durability=durability, on_error="log") as run:
+        run.run(1)
+        for ticks in range(1, 8):
+            for _ in range(2):
+                run.join()
+            run.step(ticks)
+            run.crash_node(0.2)
+            run.run(1)
+        assert run.rest()
+    assert run.violations == []
+    assert run.node.incarnation == 8
+
+
 def test_a_strict_node_keeps_its_epoch_and_a_relaxed_one_begins_another() -> None:
     """The rule: an epoch is a history that nobody saw taken back, and only a strict node knows that of itself."""
     epochs: dict[str, set[int]] = {}
