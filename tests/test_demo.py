@@ -47,6 +47,7 @@ KEYS = [
     "resumes",
     "commands_sent",
     "commands_lost",
+    "commands_unanswered",
     "commands_applied_twice",
     "kills",
     "acked_lost",
@@ -412,6 +413,15 @@ def test_commands_without_an_answer_or_an_effect_are_lost_and_two_effects_are_on
 
     assert figures["commands_lost"] == 2, "one was never answered, of one there is no trace"
     assert figures["commands_applied_twice"] == 1
+
+
+def test_commands_that_still_wait_are_unanswered_and_not_lost(tally: Tally) -> None:
+    tally.take_node(node_status(104, 1.8, applied=[(7, 1), (7, 2)]))
+    tally.take_bots("bots", bots_status(104, sent=6, answered=2, accepted=[(7, 1), (7, 2)], unanswered=3))
+
+    figures = figures_of(tally)
+
+    assert (figures["commands_unanswered"], figures["commands_lost"]) == (3, 1)
 
 
 def test_versions_of_which_the_node_did_not_tell_have_no_figures(tally: Tally) -> None:

@@ -83,8 +83,10 @@ def demo(
     **bytes_per_client_s**: bytes to a client with headers; **bytes_per_moved_entity**: bytes of deltas ÷ moved rows
     delivered; full syncs are in neither. **cpu_cores**: CPU seconds of the node's process ÷ seconds.
 
-    **commands_lost**: neither answered nor superseded, or answered as accepted without an effect.
-    **commands_applied_twice** are counted by session and number where they take effect.
+    **commands_lost**: never to be answered and not superseded, or answered as accepted without an effect.
+    **commands_unanswered**: those that still waited when the demo ended, or whose bot had waited for as long as it may,
+    which is thirty seconds and some for a node that was not there. **commands_applied_twice** are counted by session
+    and number where they take effect.
 
     **--data DIR --kill-node-every 3** kills the node's process (SIGKILL) every three seconds and starts another one on
     the same data. **kills**: how often. **resumes**: sessions that went on after they had lost their connection.

@@ -4,7 +4,8 @@ A bot whose node dies looks for it by itself and goes on with its session. A **s
 joining or coming back to leaving or losing it; stays are numbered from 1 in their process.
 
 Invariants:
-- a command is counted once it was sent, and once more when it is answered: accepted, rejected or superseded;
+- a command is counted once it was sent, and once more when it is answered: accepted, rejected or superseded. One that
+  is neither answered nor waiting nor left unanswered is lost: its session has said that no answer comes;
 - a bot that leaves waits for its answers first, as a player's program would; when resting, every bot is there.
 """
 
@@ -31,7 +32,7 @@ from ecsnet.demo.messages import (
     SetUp,
     Trouble,
 )
-from ecsnet.demo.options import CONVERGE_S, STATUS_S
+from ecsnet.demo.options import CONVERGE_S, START_S, STATUS_S
 from ecsnet.demo.receipts import world_of
 from ecsnet.errors import EcsnetError, LimitExceededError, LocalProtocolError
 from ecsnet.ids import Version
@@ -49,7 +50,11 @@ STAY_S = (2.0, 8.0)
 
 AWAY_S = (0.2, 1.0)
 ANSWERS_S = 5.0
-"""What a leaving bot waits for its answers, at most: what a bad line may stand still for, and then some."""
+"""What a leaving bot waits for its answers, at most, while it has a node: what a bad line may stand still for, and then
+some."""
+
+RETURN_S = START_S + 2 * ANSWERS_S
+"""And in all: for a node that was killed, until the next one is there, is found and has answered."""
 
 JOIN_S = 10.0
 JOINS_AT_ONCE = 16
@@ -78,6 +83,7 @@ class Bots:
         self.accepted: list[tuple[int, int]] = []
         self.sent = 0
         self.answered = 0
+        self.left_unanswered = 0
         self.stays = 0
         self._parent = parent
         self._bots = [Bot(self, set_up.first + number) for number in range(set_up.count)]
@@ -166,6 +172,7 @@ class Bots:
                 client_s=client_s,
                 sent=self.sent,
                 answered=self.answered,
+                unanswered=self.left_unanswered + sum(len(bot.pending) for bot in self._bots),
                 accepted=accepted,
                 resumes=resumes,
                 drops=self._drops,
@@ -266,8 +273,10 @@ class Bot:
                 await self._wait_answers(client)
             finally:
                 self._note_answers(client)
-                # Whatever is still pending never gets an answer: sent, and not answered.
-                self.pending = []
+                if self.pending:
+                    bots.trouble(f"{self.name}: left while {len(self.pending)} commands were unanswered")
+                    bots.left_unanswered += len(self.pending)
+                    self.pending = []
                 bots.count_stay(client, (time.monotonic_ns() - self.since_ns) / 1e9)
                 self.client = None
 
@@ -324,12 +333,21 @@ class Bot:
                 self.pending.remove(ticket)
                 if ticket.status == "accepted" and ticket.sequence is not None:
                     self._bots.accepted.append((client.session, ticket.sequence))
+        lost = [ticket for ticket in self.pending if ticket.status == "pending" and ticket.reason]
+        if lost:
+            self._bots.trouble(f"{self.name}: {len(lost)} commands were lost: {lost[0].reason}")
+            self.pending = [ticket for ticket in self.pending if ticket not in lost]
 
     async def _wait_answers(self, client: AsyncClient) -> None:
-        with trio.move_on_after(ANSWERS_S):
-            # Also for a node that is not there at the moment, or the session would be left behind without a goodbye.
-            while (self.pending or client.state == "resuming") and client.state != "closed":
+        """Also for a node that is not there at the moment, or the session would be left behind without a goodbye."""
+        live_s, looked = 0.0, trio.current_time()
+        with trio.move_on_after(RETURN_S):
+            while (self.pending or client.state == "resuming") and client.state != "closed" and live_s < ANSWERS_S:
                 await trio.sleep(0.01)
+                now = trio.current_time()
+                if client.state == "live":
+                    live_s += now - looked
+                looked = now
                 self._note_answers(client)
 
 

@@ -51,6 +51,7 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     resumes: int
     commands_sent: int
     commands_lost: int
+    commands_unanswered: int
     commands_applied_twice: int
     kills: int
     acked_lost: int
@@ -195,6 +196,10 @@ class Tally:
         return sum(log.newest.answered for log in self._bots.values() if log.newest is not None)
 
     @property
+    def unanswered(self) -> int:
+        return sum(log.newest.unanswered for log in self._bots.values() if log.newest is not None)
+
+    @property
     def bytes_received(self) -> int:
         return sum(log.newest.bytes_received for log in self._bots.values() if log.newest is not None)
 
@@ -248,6 +253,7 @@ class Tally:
             resumes=sum(log.newest.resumes for log in self._bots.values() if log.newest is not None),
             commands_sent=self.sent,
             commands_lost=self._lost(),
+            commands_unanswered=self.unanswered,
             commands_applied_twice=sum(count > 1 for count in self._applied.values()),
             kills=kills,
             acked_lost=self._without_effect() if self._has_receipts else 0,
@@ -321,8 +327,8 @@ class Tally:
         return total
 
     def _lost(self) -> int:
-        """Sent and neither answered nor superseded, or answered as accepted without an effect."""
-        return self.sent - self.answered + (0 if self._has_receipts else self._without_effect())
+        """Never to be answered, and not superseded; or answered as accepted without an effect."""
+        return self.sent - self.answered - self.unanswered + (0 if self._has_receipts else self._without_effect())
 
     def _without_effect(self) -> int:
         """Answered as accepted, and the effect is not there."""

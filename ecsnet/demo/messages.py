@@ -95,6 +95,9 @@ class BotsStatus(msgspec.Struct, tag=True, frozen=True, kw_only=True):
     """Commands sent so far."""
     answered: int
     """Of these accepted, rejected or superseded so far."""
+    unanswered: int = 0
+    """Of these still waiting for their answers, or left by a bot that could wait no longer; nothing says that they are
+    lost."""
     accepted: list[tuple[int, int]]
     """Commands that were answered as accepted: (session, sequence)."""
     resumes: int = 0

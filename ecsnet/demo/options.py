@@ -15,6 +15,9 @@ BOTS_PROCESSES_MAX = 4
 ENTITIES_MAX = 1_000_000
 """Beyond that the bots' memory, a replica each, is what is measured."""
 
+START_S = 30.0
+"""What a slow machine has to start everything, or a node in place of one that was killed."""
+
 CONVERGE_S = 5.0
 """From the world's stop until every client must hold what the authority holds."""
 

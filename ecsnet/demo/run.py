@@ -36,15 +36,14 @@ from ecsnet.demo.messages import (
     SetUp,
     Trouble,
 )
-from ecsnet.demo.options import AFTER_DROP_S, AFTER_KILL_S, CONVERGE_S, STATUS_S, Options
+from ecsnet.demo.options import AFTER_DROP_S, AFTER_KILL_S, CONVERGE_S, START_S, STATUS_S, Options
 from ecsnet.demo.processes import Child, Children, children
 from ecsnet.errors import EcsnetError
 
 NODE = "the node"
 
-START_S = 30.0
 START_PER_CLIENT_S = 0.05
-"""What a slow machine has to start everything; a thousand clients join one after the other."""
+"""Beside `START_S`: a thousand clients join one after the other."""
 
 TROUBLES_KEPT = 20
 

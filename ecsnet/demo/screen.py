@@ -252,7 +252,8 @@ def _rows(figures: Figures) -> list[tuple[str, str, str]]:
         (
             "commands",
             f"{figures.commands_sent:,}",
-            f"{figures.commands_lost} lost, {figures.commands_applied_twice} applied twice",
+            f"{figures.commands_lost} lost, {figures.commands_applied_twice} applied twice"
+            + (f", {figures.commands_unanswered} unanswered in the end" if figures.commands_unanswered else ""),
         ),
     ]
 
