@@ -80,7 +80,18 @@ class Client:
     The game never makes one: hooks and commands are handed it. It may be kept for as long as the session lasts.
     """
 
-    __slots__ = ("_bounded", "_entity", "_key", "_sight", "_transaction", "client_id", "name", "role", "session")
+    __slots__ = (
+        "_bounded",
+        "_entity",
+        "_key",
+        "_looks",
+        "_sight",
+        "_transaction",
+        "client_id",
+        "name",
+        "role",
+        "session",
+    )
 
     def __init__(self, session: SessionId, client_id: ClientId, name: str, role: str = PLAYER) -> None:
         self.session = session
@@ -94,6 +105,8 @@ class Client:
         self._sight = Sight()
         self._bounded: Callable[[Client], object] | None = None
         """Told when a budget was set."""
+        self._looks: Callable[[], object] | None = None
+        """Told when anything else was said of what it sees."""
         self._transaction: Transaction | None = None
 
     @property
@@ -124,14 +137,15 @@ class Client:
         """Let near rules look around these entities from now on, instead of around `client.entity`; without any, around
         that again. One that is despawned has nothing around it.
 
-        This, `reveal`, `conceal` and `budget_bytes_s` may be called in hooks, commands, systems, and between ticks. A
-        command that is undone takes back what it said. They are not in the store: a session that goes on after the
-        node was started again begins as it did at first.
+        This, `reveal`, `conceal` and `budget_bytes_s` may be called in hooks, commands, systems, and between ticks, and
+        hold from this tick's version on, or the next one's, whether or not anything else changes in it. A command that
+        is undone takes back what it said. They are not in the store: a session that goes on after the node was started
+        again begins as it did at first.
 
         Raises:
             ArgumentError: one is no entity. LimitExceededError: more than `FOCUS_ENTITIES_MAX`. Nothing changed.
         """
-        self._sight = self._sight.focused(entities)
+        self._see(self._sight.focused(entities))
 
     def reveal(self, *entities: int) -> None:
         """Send these entities to the client whatever the rules find, until `conceal` or their end. A table or field
@@ -140,7 +154,7 @@ class Client:
         Raises:
             ArgumentError: one is no entity. LimitExceededError: more than `REVEALED_ENTITIES_MAX`. Nothing changed.
         """
-        self._sight = self._sight.revealing(entities)
+        self._see(self._sight.revealing(entities))
 
     def conceal(self, *entities: int) -> None:
         """Take `reveal` back. An entity that a rule finds is sent nevertheless.
@@ -148,7 +162,13 @@ class Client:
         Raises:
             ArgumentError: one is no entity. Nothing changed.
         """
-        self._sight = self._sight.concealing(entities)
+        self._see(self._sight.concealing(entities))
+
+    def _see(self, sight: Sight) -> None:
+        if sight != self._sight:
+            self._sight = sight
+            if self._looks is not None:
+                self._looks()
 
     @property
     def budget_bytes_s(self) -> int | None:

@@ -178,6 +178,33 @@ def test_a_query_finds_for_everybody_whose_role_it_is_for() -> None:
         agrees(pair)
 
 
+def test_what_the_game_says_of_a_sight_is_served_though_the_world_stands_still() -> None:
+    """What a client sees is found out with a version, so one is made where nothing else would make it, and no more."""
+    world, clients = world_of()
+    with Pair(world) as pair:
+        tower, flag = spawn(pair, 300.0), spawn(pair, 700.0)
+        settle(pair)
+        (client,) = clients
+
+        client.focus(tower)
+        pair.step()
+        pair.step()
+        assert entities(pair.replica) == {client.entity, tower}
+        agrees(pair)
+        client.reveal(flag)
+        pair.step()
+        pair.step()
+        assert entities(pair.replica) == {client.entity, tower, flag}
+        agrees(pair)
+
+        version = pair.authority.version
+        client.focus(tower)
+        client.reveal(flag)
+        for _ in range(4):
+            pair.step()
+        assert pair.authority.version == version, "that is what was said before"
+
+
 def test_focus_and_reveal_show_what_the_rules_would_not() -> None:
     world, clients = world_of()
     with Pair(world) as pair:

@@ -109,8 +109,9 @@ class Audiences:
         """By handle."""
         self._looked = 0
         """The head's number when all were brought up to date."""
-        self.rows_wait = False
-        """A budget left rows out of a delta that was handed out. Who makes a version for their sake takes it back."""
+        self.wants_version = False
+        """What is to be told goes with a version, though nothing may change: rows that a budget left out of a delta, or
+        what the game said of somebody's sight. Who makes a version for its sake takes it back."""
         self._turns: dict[int, int] = {}
         """By rule with a query, when it was asked last: the head's number through `every`."""
         self._ready: tuple[int, dict[int, int], NDArray[np.uint64], Deltas] | None = None
@@ -276,8 +277,12 @@ class Audiences:
         with self._lock:
             assert self._kernel is not None
             rows = self._kernel.pending(handle)
-        self.rows_wait = self.rows_wait or rows > 0
+        self.wants_version = self.wants_version or rows > 0
         return rows
+
+    def sight_changed(self) -> None:
+        """The game said something of a client's sight, which is found out about in the next version."""
+        self.wants_version = self.wants_version or bool(self._own)
 
     def lost(self, audience: Audience | None) -> None:
         """Its session has no link: nobody asks what it sees."""

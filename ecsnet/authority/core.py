@@ -182,7 +182,7 @@ class Authority:
         with self.store.view() as view:
             recovered = self._sessions.recover(view, self.version, self.tick_number)
         for session in recovered:
-            session.client._sight, session.client._bounded = self._first_sight, self._bounded.append
+            self._begin_sight(session.client)
             session.audience = self._audiences.of(session.client)
             session.audience.here = not session.audience.own
             if self._linger_ticks:
@@ -490,9 +490,9 @@ class Authority:
                     ok = step.system(scope, tick, system)
                     if self.observer is not None:
                         self.observer.system(tick, system.name, ok)
-            if self._audiences.rows_wait:
-                # They go with versions, and a world that stands still makes none.
-                self._audiences.rows_wait = False
+            if self._audiences.wants_version:
+                # A world that stands still makes none.
+                self._audiences.wants_version = False
                 if self._sessions.by_key:
                     step.touch(scope, tick, next(iter(self._sessions.by_key.values())))
             level = 0 if self._disk is None else self._disk.next_level
@@ -689,7 +689,7 @@ class Authority:
         client_id = number if account is None else account.client_id
         name = link.server.peer_name if account is None else account.name or link.server.peer_name
         client = Client(SessionId(number), ClientId(client_id), name, PLAYER if account is None else account.role)
-        client._sight, client._bounded = self._first_sight, self._bounded.append
+        self._begin_sight(client)
         session = Session(client, hash_of_key(key), link.server.ledger)
         link.client, link.session_of, session.link = client, session, link
         self._sessions.add(session)
@@ -865,6 +865,11 @@ class Authority:
                 session.client._entity = Entity(entity)
                 if session.link is not None:
                     session.link.entity = session.client._entity
+
+    def _begin_sight(self, client: Client) -> None:
+        """What the game says of the client's sight from now on is heard."""
+        client._sight, client._bounded = self._first_sight, self._bounded.append
+        client._looks = self._audiences.sight_changed
 
     def _bound(self) -> None:
         """A session that has a budget has an audience of its own: what waits for it waits for nobody else."""
