@@ -315,6 +315,7 @@ class Authority:
         link = kind(self._links_opened, peer, server, local=local)
         link.audience = self._audiences.everybody
         self._links[link.number] = link
+        self._in_step.opened(link)
         self._arm(link)
         return link
 
@@ -323,6 +324,7 @@ class Authority:
         either side has said that it is over. Closing twice is closing once."""
         if self._links.pop(link.number, None) is None:
             return
+        self._in_step.closed(link)
         link.transport_open = False
         for number, value in enumerate(_counts(link)):
             self._past[number] += value
@@ -417,9 +419,7 @@ class Authority:
             self._arm_at(now_ns + NS_PER_S)
             return
         self._in_step.look(now_ns)
-        for link in self._links.values():
-            if link.row is not None:
-                continue
+        for link in self._in_step.others:
             deadline = link.server.next_timeout_ns()
             if deadline is not None and deadline <= now_ns and not link.server.closed:
                 link.server.handle_timeout(now_ns)
@@ -481,8 +481,8 @@ class Authority:
             for link in joining:
                 if self._join(scope, tick, link, now_ns):
                     joins.append(link)
-            for link in self._links.values():
-                if link.row is None and link.joined and link.server.ledger.waiting:
+            for link in self._in_step.others:
+                if link.joined and link.server.ledger.waiting:
                     assert link.session_of is not None
                     commands += self._run_commands(scope, tick, link.session_of)
             for system in self.world.systems:
@@ -581,7 +581,7 @@ class Authority:
         Nothing has happened until then; asking again gives it again, cut from the newest version.
         """
         self._refresh()
-        return self._fan_out.deltas(self._links.values(), self.epoch, now_ns)
+        return self._fan_out.deltas(self.epoch, now_ns)
 
     def work_before_sending(self, now_ns: int) -> Callable[[], None] | None:
         """What a driver may call on another thread after a tick, and before `deltas_to_send`, while its own goes on: to
@@ -593,7 +593,7 @@ class Authority:
         if self._audiences.own < AUDIENCES_OFF_LOOP_MIN:
             return None
         self._refresh()
-        return self._fan_out.work(self._links.values())
+        return self._fan_out.work()
 
     def record_batch(self, batch: Batch, taken: NDArray[np.int32], now_ns: int) -> None:
         """What came of a batch, by entry: how many bytes its place took (0: nothing now), or less than nothing where
@@ -602,11 +602,7 @@ class Authority:
 
     def links_to_close(self) -> list[Link]:
         """Links that the driver is to cut now, and then to report by `close_link`."""
-        return [
-            link
-            for link in self._links.values()
-            if link.row is None and (link.cut or (link.server.closed and link.control_bytes() == 0))
-        ]
+        return [link for link in self._in_step.others if link.cut or (link.server.closed and link.control_bytes() == 0)]
 
     def next_transmit(self, link: Link, now_ns: int) -> Transmit | None:
         """The next frame for a link, or None. Nothing has happened until `record_sent`; asking again gives it again,

@@ -8,7 +8,7 @@ Invariants:
 - what a batch says has not happened until `record`, and making another one gives it again.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,7 +62,7 @@ class FanOut:
         self._window_of = window_of
         self._part = part
 
-    def deltas(self, links: Iterable[Link], epoch: Epoch, now_ns: int) -> Batch:
+    def deltas(self, epoch: Epoch, now_ns: int) -> Batch:
         """One delta for each link that is due for one. The rest of the batch are others that want something."""
         version = self._head.version
         batch = Batch(epoch, version, self._head.tick)
@@ -86,9 +86,8 @@ class FanOut:
             ),
         )
         own: list[Asked] = []
-        for link in links:
-            if link.row is not None:
-                continue
+        # Those that have just gone out of step are among them.
+        for link in self._in_step.others:
             if not _is_plain(link):
                 link.steady = 0
                 if not link.cut and link.wants(now_ns):
@@ -138,13 +137,14 @@ class FanOut:
             add_own(batch, self._audiences, own, now_ns)
         return batch
 
-    def work(self, links: Iterable[Link]) -> Callable[[], None] | None:
-        """What is to be done first, on whatever thread, for those of these links that have audiences of their own."""
+    def work(self) -> Callable[[], None] | None:
+        """What is to be done first, on whatever thread, for links that have audiences of their own, who are never in
+        step."""
         version = self._head.version
         return self._audiences.work(
             [
                 (link.audience, link.base)
-                for link in links
+                for link in self._in_step.others
                 if link.audience.own and _is_plain(link) and EMPTY_VERSION < link.base < version
             ]
         )

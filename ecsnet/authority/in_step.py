@@ -49,6 +49,12 @@ class InStep:
     def __init__(self) -> None:
         self._rows = Rows()
         self._links: dict[int, Link] = {}
+        self._by_row = np.zeros(0, object)
+        """The same, for looking up many at once."""
+        self._out: dict[int, Link] = {}
+        """By number, links that are not in step."""
+        self._is_in_order = True
+        """The numbers of those ascend."""
         self._left = 0
         self._ticks: dict[int, int] = {}
         """The ticks of the newest versions that were sent."""
@@ -56,15 +62,40 @@ class InStep:
     def __len__(self) -> int:
         return len(self._links)
 
+    @property
+    def others(self) -> "tuple[Link, ...]":
+        """The open links that are not in step, in the order in which they were opened: those that a tick goes through
+        one by one."""
+        if not self._is_in_order:
+            self._out = dict(sorted(self._out.items()))
+            self._is_in_order = True
+        return tuple(self._out.values())
+
+    def opened(self, link: "Link") -> None:
+        """A link begins, out of step. Its number is above all before it."""
+        self._out[link.number] = link
+
+    def closed(self, link: "Link") -> None:
+        """A link has ended."""
+        link.leave_step()
+        self._out.pop(link.number, None)
+
     def take(self, link: "Link", group: int = 0) -> None:
         """Take a link in. Links of one group that hold the same are sent the same."""
         row = self._rows.put(*link.to_row(group))
         self._links[row] = link
+        if row >= len(self._by_row):
+            self._by_row = np.concatenate((self._by_row, np.zeros(row + 1, object)))
+        self._by_row[row] = link
+        self._out.pop(link.number, None)
         link.enter_step(self, row)
 
     def leave(self, row: int) -> tuple[tuple[int, ...], list[tuple[int, int, int]]]:
         """A link goes out: what its row has come to. Called by the link."""
-        del self._links[row]
+        link = self._links.pop(row)
+        self._by_row[row] = None
+        self._out[link.number] = link
+        self._is_in_order = False
         self._left += 1
         return self._rows.take(row)
 
@@ -97,7 +128,7 @@ class InStep:
             entries["length"] = lengths[kinds]
             entries["digest_low"] = lows[kinds]
             entries["digest_high"] = highs[kinds]
-            links = [self._links[row] for row in rows.tolist()]
+            links: list[Link] = self._by_row[rows].tolist()
             batch.add_in_step(tick, entries, rows.copy(), links, self._left + len(out))
         for link in out:
             link.leave_step()

@@ -286,3 +286,26 @@ def test_a_run_is_the_same_whoever_is_in_step(monkeypatch: pytest.MonkeyPatch) -
     assert deltas > 50
     assert with_it.ok, with_it.reasons()
     assert (with_it.trace_hash, with_it.digest) == (without.trace_hash, without.digest)
+
+
+def test_links_out_of_step_are_gone_through_in_the_order_in_which_they_were_opened() -> None:
+    """Whoever was in step meanwhile has lost no place, and who has ended is gone wherever it was."""
+    in_step = InStep()
+    links = [link_at(place) for place in range(1, 9)]
+    for link in links:
+        in_step.opened(link)
+    for link in links[:6]:
+        in_step.take(link)
+    assert in_step.others == tuple(links[6:])
+
+    for number in (4, 1, 3):
+        links[number].leave_step()
+    in_step.closed(links[0])
+    in_step.closed(links[7])
+
+    assert in_step.others == (links[1], links[3], links[4], links[6])
+    assert len(in_step) == 2
+    newcomer = link_at(9)
+    in_step.opened(newcomer)
+    links[5].leave_step()
+    assert in_step.others == (*(links[number] for number in (1, 3, 4, 5, 6)), newcomer)
