@@ -97,8 +97,10 @@ def check_rules(schema: Schema, rules: Iterable[InterestRule]) -> tuple[Interest
 
     Raises:
         SchemaError: one is malformed, or names what the schema does not have. QueryError, ArgumentError: the condition
-        of one is none. ArgumentError: one is no rule at all.
+        of one is none, or is of what its table does not have. ArgumentError: one is no rule at all.
     """
+    if isinstance(rules, InterestRule):
+        raise ArgumentError(f"interest is one rule, {rules!r}; give a list of them, e.g. interest=[owned()]")
     given = tuple(rules)
     for number, rule in enumerate(given):
         if not isinstance(rule, InterestRule):
@@ -113,9 +115,14 @@ def check_rules(schema: Schema, rules: Iterable[InterestRule]) -> tuple[Interest
             raise SchemaError(
                 error.code, "World(interest=...)", None, None, error.key, error.reason, error.hint
             ) from None
-    for rule in found:
-        if rule.kind == "query":
-            query_of(rule)
+    queries = [query_of(rule) for rule in found if rule.kind == "query"]
+    if queries:
+        from ecsnet.store import Store
+
+        # Now, and not when the first player comes: then a name that is not there would be the node's end.
+        with Store(schema) as store, store.view() as view:
+            for query in queries:
+                query.query(view)
     return found
 
 

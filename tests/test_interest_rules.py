@@ -111,6 +111,8 @@ def test_a_plain_rule_gets_the_hysteresis_that_a_file_would_give_it() -> None:
         (related("item.id"), SchemaError, "is no reference"),
         (where(Bang, "bang.x > 1"), SchemaError, "is an event"),
         (where(Body, "body.x >"), QueryError, "body.x >"),
+        (where(Body, "body.z > 1"), QueryError, "body.z"),
+        (where(Body, "item.id > 1"), QueryError, "item"),
         (where(Body, "body.x > 1 limit 3"), ArgumentError, "expected a condition"),
         ("owned", ArgumentError, "owned()"),
     ],
@@ -121,6 +123,11 @@ def test_a_rule_that_cannot_be_is_refused_with_the_world(rule: InterestRule, err
         World(SCHEMA, interest=[rule])
 
     assert says in str(refused.value)
+
+
+def test_one_rule_is_given_as_a_list_too() -> None:
+    with pytest.raises(ArgumentError, match="give a list"):
+        World(SCHEMA, interest=owned())  # type: ignore[arg-type]  # a rule is not a list of them
 
 
 def test_names_of_roles_and_tables_are_told_apart_from_texts() -> None:

@@ -119,7 +119,7 @@ def _replicated(node: Node, path: Path, name: str, tables: dict[str, Draft]) -> 
     draft = tables.get(name)
     if draft is None:
         close = did_you_mean(name, (*tables, ENTITIES))
-        hint = f'did you mean "{close}"?' if close else "tables are declared as [tables.NAME]"
+        hint = f'did you mean "{close}"?' if close else f"tables here: {', '.join((*tables, ENTITIES))}"
         raise node.source.error("unknown-table", path, f'there is no table "{shorten(name)}"', hint)
     if not draft.node.flag("replicated", True):
         reason = f'"{name}" is not replicated: no client is sent a row of it'
