@@ -139,13 +139,13 @@ class HmacTokens:
             raise TokenError("this node wants a token; give one to connect (token=...)")
         match = _TOKEN.fullmatch(shown) if len(shown) <= TOKEN_BYTES_MAX else None
         if match is None:
-            raise TokenError("this is no token of ecsnet's")
+            raise TokenError("this is no token of ecsnet's; `ecsnet token` or HmacTokens.issue makes one")
         body = shown[: match.end(1)]
         mac = _decode(match[2])
         # All secrets, whichever it was: the time tells nothing.
         good = [hmac.compare_digest(mac, _mac(secret, body)) for secret in self._secrets]
         if not any(good):
-            raise TokenError("the token was not signed for this node")
+            raise TokenError("the token was not signed for this node; sign it with the secret that the node has")
         try:
             claims = json.loads(_decode(match[1]))
         except (ValueError, RecursionError) as error:
@@ -210,4 +210,4 @@ def _decode(text: bytes) -> bytes:
     try:
         return base64.urlsafe_b64decode(text + b"=" * (-len(text) % 4))
     except binascii.Error as error:
-        raise TokenError("this is no token of ecsnet's") from error
+        raise TokenError("this is no token of ecsnet's; `ecsnet token` or HmacTokens.issue makes one") from error

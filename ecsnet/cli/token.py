@@ -40,7 +40,7 @@ def token(
 ) -> None:
     """Print a token for one session, as an account server would issue it.
 
-    A secret is a file of 32 bytes or more that nobody can guess: **head -c 32 /dev/urandom > secret**
+    A secret is a file of 32 bytes or more that nobody can guess: **(umask 077; head -c 32 /dev/urandom > secret)**
 
     The node: **ecsnet serve arena:world --auth-secret-file secret**
 

@@ -313,7 +313,9 @@ class AuthoritativeNode:
             for url in self._listen:
                 secured = parse_url(url).scheme == "tls"
                 if secured and self._tls is None:
-                    raise ListenError(url, "a node proves itself with a certificate: give certificate=, and its key=")
+                    raise ListenError(
+                        url, "a node proves itself with a certificate: give certificate=FILE (--certificate FILE)"
+                    )
                 listeners += [Listener(one, self._tls if secured else None) for one in listen(url)]
             self.addresses = tuple(one.address for one in listeners)
             if self._peers is not None:
