@@ -37,13 +37,20 @@ import ecsnet
 
 Colour = tuple[int, int, int]
 
-NIGHT: Colour = (12, 14, 32)
-GRID: Colour = (27, 34, 66)
+NIGHT: Colour = (7, 8, 20)
+FLOOR: Colour = (14, 17, 40)
+GRID: Colour = (30, 38, 76)
 EDGE: Colour = (90, 120, 255)
 INK: Colour = (225, 232, 255)
-FAINT: Colour = (120, 132, 170)
+FAINT: Colour = (160, 172, 208)
 GOOD: Colour = (94, 230, 160)
 BAD: Colour = (255, 92, 110)
+NEBULAE: tuple[tuple[float, float, Colour, int], ...] = (
+    (0.2, 0.25, (34, 16, 62), 420),
+    (0.85, 0.6, (10, 32, 58), 480),
+    (0.45, 0.95, (48, 14, 34), 360),
+)
+"""Light in the distance: where on the screen with the camera at the corner, its colour, and how far it reaches."""
 LOOT: dict[int, Colour] = {Kind.MEDKIT: (94, 230, 160), Kind.OVERDRIVE: (255, 196, 80)}
 GRID_STEP = 120
 HULL = ((0.0, 23.0), (2.5, 19.0), (math.pi, 9.0), (-2.5, 19.0))
@@ -119,8 +126,9 @@ class Screen:
         self._shaken = (self._random.uniform(-1, 1) * self._shake, self._random.uniform(-1, 1) * self._shake)
         surface = self._surface
         surface.fill(NIGHT)
-        self._sky()
         self._floor()
+        self._sky()
+        self._lines()
         self._loot(view, where, now_s)
         self._shots(view, where)
         self._fly_sparks(frame_s)
@@ -144,23 +152,35 @@ class Screen:
 
     def _sky(self) -> None:
         width, height = self._surface.get_size()
+        for x, y, colour, radius in NEBULAE:
+            # What leaves the screen on one side comes back on the other, and is nowhere cut off.
+            across = (x * width - self._camera[0] * 0.1) % (width + 2 * radius) - 2 * radius
+            down = (y * height - self._camera[1] * 0.1) % (height + 2 * radius) - 2 * radius
+            nebula = self._light(colour, radius)
+            self._surface.blit(nebula, (int(across), int(down)), special_flags=pygame.BLEND_RGB_ADD)
         for x, y, depth, light in self._stars:
             at = (int((x - self._camera[0] * depth) % width), int((y - self._camera[1] * depth) % height))
             self._surface.fill((light * 3 // 4, light * 4 // 5, light), (*at, 1 + (depth > 0.4), 1 + (depth > 0.4)))
 
-    def _floor(self) -> None:
+    def _arena(self) -> pygame.Rect:
         width, height = self._surface.get_size()
         left, top = self._camera[0] - width / 2, self._camera[1] - height / 2
-        x0, y0 = int(-left), int(-top)
-        inside = pygame.Rect(x0, y0, int(ARENA), int(ARENA)).clip(self._surface.get_rect())
+        return pygame.Rect(int(-left), int(-top), int(ARENA), int(ARENA))
+
+    def _floor(self) -> None:
+        self._surface.fill(FLOOR, self._arena())
+
+    def _lines(self) -> None:
+        arena = self._arena()
+        x0, y0 = arena.topleft
+        inside = arena.clip(self._surface.get_rect())
         for step in range(0, int(ARENA) + 1, GRID_STEP):
             if inside.left <= x0 + step <= inside.right:
                 pygame.draw.line(self._surface, GRID, (x0 + step, inside.top), (x0 + step, inside.bottom))
             if inside.top <= y0 + step <= inside.bottom:
                 pygame.draw.line(self._surface, GRID, (inside.left, y0 + step), (inside.right, y0 + step))
         for inset, colour in ((0, EDGE), (-4, (40, 56, 130)), (-9, (22, 30, 74))):
-            edge = pygame.Rect(x0, y0, int(ARENA), int(ARENA)).inflate(-2 * inset, -2 * inset)
-            pygame.draw.rect(self._surface, colour, edge, 2, border_radius=10)
+            pygame.draw.rect(self._surface, colour, arena.inflate(-2 * inset, -2 * inset), 2, border_radius=10)
 
     def _light(self, colour: Colour, radius: int) -> pygame.Surface:
         """A round light, to be added to what is there."""
@@ -231,7 +251,7 @@ class Screen:
                 self._glow(x - ux * SHIP_RADIUS, y - uy * SHIP_RADIUS, (255, 150, 60), int(flame))
             cx, cy = self._at(x, y)
             hull = [_corner(cx, cy, facing + angle, reach) for angle, reach in HULL]
-            pygame.draw.polygon(self._surface, _dim(colour, 1 / 3), hull)
+            pygame.draw.polygon(self._surface, _dim(colour, 0.45), hull)
             pygame.draw.polygon(self._surface, colour, hull, 2)
             pygame.draw.aalines(self._surface, colour, True, hull)
             pygame.draw.circle(self._surface, (255, 255, 255), _corner(cx, cy, facing, 6.0), 3)
@@ -306,17 +326,21 @@ class Screen:
         side = 150
         chart = pygame.Rect(16, height - side - 16, side, side)
         self._panel(chart)
+        scale = side / ARENA
+        seen = pygame.Rect(0, 0, int(width * scale), int(height * scale))
+        seen.center = (chart.x + int(self._camera[0] * scale), chart.y + int(self._camera[1] * scale))
+        pygame.draw.rect(self._surface, (52, 62, 110), seen.clip(chart.inflate(-2, -2)), 1)
         for ship, hue, x, y in zip(
             blip.ship.tolist(), blip.hue.tolist(), blip.x.tolist(), blip.y.tolist(), strict=True
         ):
             # Exactly where it is seen, roughly where it is not.
             near_x, near_y, _ = where.get(ship, (x, y, 0.0))
-            at = (chart.x + int(near_x / ARENA * side), chart.y + int(near_y / ARENA * side))
+            at = (chart.x + int(near_x * scale), chart.y + int(near_y * scale))
             pygame.draw.circle(self._surface, INK if ship == me else _hue(hue), at, 4 if ship == me else 3)
-        if status:
-            self._surface.blit(self._small.render(status, True, FAINT), (18, 18))
-        keys = "WASD fly   mouse aims and fires   1 medkit   2 overdrive"
-        self._surface.blit(self._small.render(keys, True, (76, 88, 130)), (18, 38))
+        keys = self._small.render("WASD fly   mouse aims and fires   1 medkit   2 overdrive", True, (122, 134, 176))
+        self._panel(pygame.Rect(16, 16, keys.get_width() + 24, 52))
+        self._surface.blit(self._small.render(status, True, FAINT), (28, 24))
+        self._surface.blit(keys, (28, 46))
         for line, (at_s, text, colour) in enumerate(reversed(self._told)):
             if now_s - at_s < 3.0:
                 told = self._middle.render(text, True, colour)
@@ -324,13 +348,15 @@ class Screen:
 
     def _panel(self, box: pygame.Rect) -> None:
         panel = pygame.Surface(box.size, pygame.SRCALPHA)
-        pygame.draw.rect(panel, (13, 16, 36, 190), panel.get_rect(), border_radius=10)
+        pygame.draw.rect(panel, (13, 16, 36, 228), panel.get_rect(), border_radius=10)
         pygame.draw.rect(panel, (60, 74, 140, 160), panel.get_rect(), 1, border_radius=10)
         self._surface.blit(panel, box)
 
 
 def _hue(degrees: int) -> Colour:
-    red, green, blue = colorsys.hls_to_rgb(degrees / 360.0, 0.64, 0.9)
+    # Blue is dark to the eye, so it gets more light.
+    blueness = max(0.0, 1.0 - abs(degrees % 360 - 245) / 45.0)
+    red, green, blue = colorsys.hls_to_rgb(degrees / 360.0, 0.64 + 0.1 * blueness, 0.9)
     return int(255 * red), int(255 * green), int(255 * blue)
 
 
