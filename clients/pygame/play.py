@@ -14,6 +14,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -51,6 +52,9 @@ def started(*command: str) -> Iterator[str]:
 def main(arguments: list[str]) -> int:
     """Play until the window is closed, the node ends, or the time is over."""
     options = parse(arguments)
+    for module, package in (("ecsnet", "."), ("pygame", ".[game]")):
+        if find_spec(module) is None:
+            raise SystemExit(f"the game needs {module}, which is not installed: pip install '{package}' in the clone")
     os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
     if options.headless:
         os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
@@ -69,7 +73,12 @@ def main(arguments: list[str]) -> int:
             url = stack.enter_context(near)
         from player import play
 
-        return play(url, options)
+        from ecsnet.errors import EcsnetError
+
+        try:
+            return play(url, options)
+        except EcsnetError as error:
+            raise SystemExit(f"error: {error}") from None
 
 
 if __name__ == "__main__":

@@ -44,6 +44,18 @@ def test_two_players_on_bad_wifi_play_and_see_something(tmp_path: Path) -> None:
     assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 200, "a screen with something on it"
 
 
+def test_where_nobody_listens_is_said_in_one_line() -> None:
+    """And not by a traceback: whoever plays has not written the program."""
+    done = subprocess.run(
+        [sys.executable, str(GAME / "play.py"), "--headless", "tcp://127.0.0.1:1"],
+        capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: tcp://127.0.0.1:1: nobody listens there"), done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
 def test_a_fight_in_virtual_time_comes_out_the_same_for_everybody(
     game: None, ecsnet_cluster: Callable[..., Cluster]
 ) -> None:
