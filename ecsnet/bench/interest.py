@@ -6,6 +6,9 @@ the CPU time of the thread for all clients together, to find and to encode; comm
 
 numpy's client compares its distance to everybody, remembers who it saw, and packs the rows that came, went and moved:
 equal work with the means of a Python game. It is timed for some clients and reckoned up to all of them.
+
+Beside it a fifth as many clients see all rows of the table, by a rule that finds the same for everybody, and own one
+entity each: what they share is found and encoded once, so a tick is little more than copying what each is sent.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -26,7 +29,7 @@ N_DEFAULT: Final = (10_000,)
 CLIENTS_DEFAULT: Final = 1000
 TICKS_DEFAULT: Final = 60
 
-METRICS: Final = ("find", "encode", "tick", "tick_some", "bytes")
+METRICS: Final = ("find", "encode", "tick", "tick_some", "tick_shared", "bytes")
 """Milliseconds a tick for all clients, and bytes a tick for one of them: lower is better."""
 
 SEEN: Final = 50
@@ -105,6 +108,27 @@ class _NumpyClient:
         return [np.flatnonzero(went).astype("<u4").tobytes(), *parts]
 
 
+def _ticks_shared(crowd: _Moving, clients: int, ticks: int) -> list[float]:
+    """Seconds a tick of clients that see every row, of which one in ten moves."""
+    rules = [Rule("always", (crowd.place,)), Rule("owned")]
+    audiences = Audiences(crowd.kernel, [Profile.of_role(crowd.schema, "player")], rules)
+    handles = np.array([audiences.open(0, owner=owner) for owner in range(1, clients + 1)], np.uint32)
+    pin = crowd.kernel.acquire()
+    audiences.update(pin)
+    taken = []
+    for _ in range(ticks):
+        crowd.move(0.1)
+        base = pin.version
+        pin = crowd.kernel.acquire()
+        started = thread_time()
+        audiences.update(pin, handles)
+        audiences.deltas(pin, handles, np.full(clients, base, np.uint64))
+        taken.append(thread_time() - started)
+        for handle in handles.tolist():
+            audiences.settle(handle, pin.version)
+    return taken
+
+
 def run(
     sizes: Sequence[int] = N_DEFAULT,
     *,
@@ -154,6 +178,8 @@ def run(
                     side.turn(changed)
                 name = "numpy" if share == 1 else "numpy_some"
                 taken[name].append((thread_time() - started) * few / len(sides))
+        progress(f"tick_shared, n = {n:,}")
+        taken["tick_shared"] = _ticks_shared(crowd, max(1, few // 5), ticks)
         # A median each: a tick that the machine took away from us says nothing.
         value = {metric: float(np.median(of)) * 1000 for metric, of in taken.items() if of}
         for metric in METRICS:
