@@ -30,7 +30,8 @@ __all__ = ["always", "check_rules", "near", "owned", "query_of", "related", "whe
 
 def always(*tables: "str | type[Row]", roles: Sequence[str] | None = None) -> InterestRule:
     """Every row of these tables, and nothing else of the entities that have them: that there is somebody with a score
-    does not tell where. Each costs every client a look at all of its rows in each version: for tables of few rows.
+    does not tell where. They are looked at once for all clients with the same rules, when some came or went; every
+    change of them is sent to everybody.
 
     Args:
         tables: by class or by name; "entities" is all there are, without their components.

@@ -15,6 +15,8 @@ Semantics of rules, where the schema leaves something open:
   added, from row to row;
 - a rule goes by the world as it is: a table that the profile hides may be what finds an entity;
 - `always` of a component sends that table's rows and their entities' own rows, and no other components of those;
+- what `always` and `query` find, and what is related to that, is found once for all audiences with the same rules; each
+  sees it beside what is found for it alone;
 - a keyed table is seen as far as `always`, `related` and `query` find rows of it, else not at all;
 - `near` with `every=n` looks anew in each n-th version, clients in turns; between two looks, who is alive stays. Not
   in each n-th tick: a world that is changed between ticks has versions of one tick. A change of `focus` is looked at in

@@ -44,7 +44,7 @@ pub const ProfileIn = extern struct {
 };
 
 pub const AudienceOut = extern struct {
-    /// Entities in its lists, and entries in its log.
+    /// Entities that it sees, and entries in its own log.
     entities: u64,
     entries: u64,
     /// Since when comings and goings are remembered.
@@ -123,7 +123,9 @@ pub const Audiences = struct {
         if (rule >= audiences.interest.rules.len) return error.BadArgument;
         const of = &audiences.interest.rules[rule];
         if (of.kind != .query) return error.BadArgument;
+        if (std.mem.eql(u64, of.found.items, keys)) return;
         try of.found.ensureTotalCapacity(audiences.gpa, keys.len);
+        of.answers += 1;
         of.found.items.len = 0;
         of.found.appendSliceAssumeCapacity(keys);
     }
@@ -158,6 +160,8 @@ pub const Audiences = struct {
         const bases = wanted.bases;
         const encoder = &audiences.encoder;
         encoder.out.items.len = 0;
+        encoder.since.keeps = true;
+        defer encoder.since.keeps = false;
         try audiences.order.resize(audiences.gpa, handles.len);
         const order = audiences.order.items;
         for (order, 0..) |*at, n| at.* = @intCast(n);
@@ -235,7 +239,8 @@ pub const Audiences = struct {
             },
             .listed => |list| {
                 var n: usize = 0;
-                for (sight.lists[list].keys.items) |key| {
+                var it = sight.lists[list].iterate();
+                while (it.next()) |key| {
                     if (of.find(key) == null) continue;
                     if (n < into.len) into[n] = key;
                     n += 1;
@@ -248,7 +253,7 @@ pub const Audiences = struct {
     pub fn statistics(audiences: *const Audiences, handle: u32) error{BadArgument}!AudienceOut {
         const audience = try audiences.interest.at(handle);
         return .{
-            .entities = audience.lists[0].keys.items.len,
+            .entities = audience.seen[0].count(),
             .entries = audience.log.entries.items.len,
             .floor = audience.log.floor,
             .version = audience.version orelse 0,

@@ -23,7 +23,7 @@ const Frame = struct { version: u64, rows: []const Pending };
 
 /// How much a row matters to a client: its own before what is near it, and that before the rest.
 pub const Weights = struct {
-    /// The entities in sight, and of what found them what makes them its own, and near.
+    /// The entities that were found for this client, and of what found them what makes them its own, and near.
     entities: *const visible.List,
     own: u64,
     near: u64,

@@ -71,7 +71,7 @@ pub const Choice = struct {
     }
 
     /// Take in what changed of one table, and what waited of it. `seen` has the rows of it in sight; null where all are.
-    pub fn take(choice: *Choice, number: u32, rows: *const delta.Rows, hidden: []const u64, seen: ?*const visible.List) error{OutOfMemory}!void {
+    pub fn take(choice: *Choice, number: u32, rows: *const delta.Rows, hidden: []const u64, seen: ?*const visible.Seen) error{OutOfMemory}!void {
         const a = choice.arena;
         const of = choice.slot.tables[number];
         const first = choice.candidates.items.len;

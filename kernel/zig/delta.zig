@@ -84,6 +84,7 @@ pub const Encoder = struct {
         if (sight) |s| {
             if (s.version != slot.version) return error.BadArgument;
             if (base != 0 and base < s.log.floor) return error.HistoryGone;
+            if (s.shared) |log| if (base != 0 and base < log.floor) return error.HistoryGone;
             if (s.budget) |b| {
                 if (base != 0 and base < b.budget.floor) return error.HistoryGone;
                 const begins = cursor.table == 0 and cursor.index == 0 and budget == 0;
@@ -104,7 +105,7 @@ pub const Encoder = struct {
         cursor.rows = 0;
         var tables: u16 = 0;
         encoder.scratch.reset();
-        const narrowed: ?narrow.Narrow = if (sight) |s| try .init(encoder.scratch.allocator(), s, base) else null;
+        const narrowed: ?narrow.Narrow = if (sight) |s| try .init(encoder.scratch.allocator(), &encoder.since, s) else null;
         while (cursor.table < slot.tables.len) {
             const spec = head.tables[cursor.table].spec;
             const used = encoder.out.items.len - start;
@@ -128,7 +129,7 @@ pub const Encoder = struct {
         errdefer encoder.out.items.len = start;
         encoder.scratch.reset();
         const a = encoder.scratch.allocator();
-        const narrowed: narrow.Narrow = try .init(a, sight, encoder.since.base);
+        const narrowed: narrow.Narrow = try .init(a, &encoder.since, sight);
         const given = sight.budget.?;
         // Where something waits, a reader does not hold what it would be relative to.
         const reference = encoder.reference;
@@ -152,7 +153,7 @@ pub const Encoder = struct {
             rows.* = null;
             if (!of.spec.replicated) continue;
             rows.* = try encoder.find(head, &narrowed, number) orelse if (choice.waits(number)) Rows{} else continue;
-            const list: ?*const visible.List = switch (sight.scopes[n]) {
+            const list: ?*const visible.Seen = switch (sight.scopes[n]) {
                 .none => continue,
                 .all => null,
                 .listed => |at| &sight.lists[at],
@@ -206,8 +207,57 @@ pub const Encoder = struct {
     }
 
     /// Append one table's section; false when nothing of it changed. Sets `cursor.index` to where the
-    /// table goes on, or to 0 at its end.
+    /// table goes on, or to 0 at its end. What others were told alike is copied.
     fn table(
+        encoder: *Encoder,
+        w: block.Writer,
+        head: *const Head,
+        sight: ?*const narrow.Narrow,
+        cursor: *Cursor,
+        left: u32,
+    ) error{OutOfMemory}!bool {
+        const since = &encoder.since;
+        const whole = since.keeps and left == 0 and cursor.index == 0;
+        const name = (if (whole) encoder.nameOf(sight, cursor.table) else null) orelse
+            return encoder.tableAnew(w, head, sight, cursor, left);
+        if (since.section(name)) |known| {
+            try w.out.appendSlice(w.gpa, known.bytes);
+            cursor.rows += known.rows;
+            encoder.wire.relative = encoder.wire.relative or known.relative;
+            return known.rows > 0;
+        }
+        const start = w.out.items.len;
+        const rows = cursor.rows;
+        const relative = encoder.wire.relative;
+        encoder.wire.relative = false;
+        const any = try encoder.tableAnew(w, head, sight, cursor, left);
+        try since.keep(.{
+            .name = name,
+            .bytes = w.out.items[start..],
+            .rows = cursor.rows - rows,
+            .relative = encoder.wire.relative,
+        });
+        encoder.wire.relative = encoder.wire.relative or relative;
+        return any;
+    }
+
+    /// What makes a table's whole section the same as another; null where it is one client's own.
+    fn nameOf(encoder: *const Encoder, sight: ?*const narrow.Narrow, number: u32) ?since_file.Section.Name {
+        const s = sight orelse return null;
+        const hidden = s.sight.profile[number].hidden;
+        return .{
+            .table = number,
+            .hidden = if (hidden.len == 0) 0 else @intFromPtr(hidden.ptr),
+            .reference = if (encoder.reference) |slot| @intFromPtr(slot) else 0,
+            .shared = switch (s.sight.scopes[number]) {
+                .none => return null,
+                .all => 0,
+                .listed => |at| if (s.alike[at]) @intFromPtr(s.sight.shared.?) else return null,
+            },
+        };
+    }
+
+    fn tableAnew(
         encoder: *Encoder,
         w: block.Writer,
         head: *const Head,

@@ -127,8 +127,9 @@ pub fn ofSight(head: *const Head, slot: *const view.Slot, sight: *const visible.
         switch (scope) {
             .none => {},
             .all => for (0..of.rows) |row| addRow(&digest, head, table.spec, of, profile, row),
-            .listed => |list| for (sight.lists[list].keys.items) |key| {
-                if (of.find(key)) |row| addRow(&digest, head, table.spec, of, profile, row);
+            .listed => |list| {
+                var it = sight.lists[list].iterate();
+                while (it.next()) |key| if (of.find(key)) |row| addRow(&digest, head, table.spec, of, profile, row);
             },
         }
     }

@@ -109,7 +109,7 @@ fn live(failing: *std.testing.FailingAllocator, sights: *std.ArrayList(u64)) !vo
         defer store.views.release(at);
         const slot = &store.views.slots[at];
         again(failing, @TypeOf(audiences.interest).update, .{ &audiences.interest, &store.head, slot, &handles }) catch unreachable;
-        for (audiences.interest.marks) |marks| for (marks.items) |mark| {
+        for (audiences.interest.space.marks) |marks| for (marks.items) |mark| {
             try std.testing.expectEqual(0, mark.old | mark.new);
         };
         audiences.interest.audiences.items[handles[1]].?.budget.bytes = 60;

@@ -11,6 +11,7 @@
 const std = @import("std");
 const block = @import("block.zig");
 const catalogue = @import("catalogue.zig");
+const changes = @import("changes.zig");
 const delta = @import("delta.zig");
 const section = @import("section.zig");
 const since_file = @import("since.zig");
@@ -27,11 +28,26 @@ pub const Narrow = struct {
     sight: *const visible.Sight,
     /// By list: what came and went since the base.
     told: []const visible.Told,
+    /// By list: what is seen and told of it is what others are told who share it.
+    alike: []const bool,
 
-    pub fn init(a: std.mem.Allocator, sight: *const visible.Sight, base: u64) error{OutOfMemory}!Narrow {
+    pub fn init(a: std.mem.Allocator, since: *Since, sight: *const visible.Sight) error{OutOfMemory}!Narrow {
         const told = try a.alloc(visible.Told, sight.lists.len);
-        for (told, 0..) |*to, list| to.* = if (base == 0) .{} else try sight.log.since(a, base, @intCast(list));
-        return .{ .sight = sight, .told = told };
+        const alike = try a.alloc(bool, sight.lists.len);
+        @memset(alike, false);
+        const shared = if (sight.shared) |log| try since.toldOf(log, sight.version, told.len) else null;
+        const asleep = if (sight.shared) |log| since.base != 0 and since.base >= sight.before and log.hasAny(since.base, sight.version - 1) else false;
+        for (told, sight.lists, alike, 0..) |*to, *seen, *is_alike, list| {
+            // Of the list of components' entities the client's own part is that of the first.
+            const own: u8 = if (seen.own == sight.lists[0].own) 0 else @intCast(list);
+            const mine: visible.Told = if (since.base == 0) .{} else try sight.log.since(a, since.base, sight.version, own);
+            to.* = mine;
+            const all = shared orelse continue;
+            const theirs = if (asleep) try endings(a, since.slot.tables[sight.tables[list]], &all[list]) else all[list];
+            to.* = try .join(a, seen, &mine, &theirs);
+            is_alike.* = since.keeps and to.is(&all[list]) and seen.isShared();
+        }
+        return .{ .sight = sight, .told = told, .alike = alike };
     }
 
     /// The rows of a table whose rows are those of a list; false when there is nothing to say of it.
@@ -49,7 +65,7 @@ pub const Narrow = struct {
         const told = &narrow.told[at];
         const of = since.slot.tables[number];
         if (since.base == 0) {
-            found.inserted = (try since_file.present(a, of, list.keys.items)).items;
+            found.inserted = (try since_file.present(a, of, try list.keys(a))).items;
             return found.inserted.len > 0;
         }
         const changed = try since.table(number, spec);
@@ -68,7 +84,7 @@ pub const Narrow = struct {
     }
 
     /// Component rows of entities that are in sight and have lost them.
-    fn removedRows(a: std.mem.Allocator, of: *const view.TableView, list: *const visible.List, changed: ?*const Changed) error{OutOfMemory}![]Item {
+    fn removedRows(a: std.mem.Allocator, of: *const view.TableView, list: *const visible.Seen, changed: ?*const Changed) error{OutOfMemory}![]Item {
         var items: std.ArrayList(Item) = .empty;
         const gone = if (changed) |c| c.gone else return items.items;
         for (gone) |key| {
@@ -84,7 +100,7 @@ pub const Narrow = struct {
         narrow: *const Narrow,
         a: std.mem.Allocator,
         of: *const view.TableView,
-        list: *const visible.List,
+        list: *const visible.Seen,
         told: *const visible.Told,
         changed: ?*const Changed,
     ) error{OutOfMemory}![]Item {
@@ -92,25 +108,26 @@ pub const Narrow = struct {
         for (told.left) |key| {
             const index: u32 = @truncate(key);
             if (list.hasIndex(index) or !narrow.sight.lists[0].has(key)) continue;
-            const was = if (changed) |c| hasKey(c.gone, key) else false;
+            const was = if (changed) |c| visible.hasKey(c.gone, key) else false;
             if (was or of.find(key) != null) try items.append(a, .{ .index = index, .row = 0 });
         }
         return items.items;
     }
 };
 
-fn hasKey(keys: []const u64, key: u64) bool {
-    // By index, then by generation.
-    var at = visible.place(keys, @truncate(key));
-    while (at < keys.len and @as(u32, @truncate(keys[at])) == @as(u32, @truncate(key))) : (at += 1) {
-        if (keys[at] == key) return true;
-    }
-    return false;
+/// For one who did not look meanwhile, what went out of sight and is gone by now was in sight until it was gone.
+fn endings(a: std.mem.Allocator, of: *const view.TableView, told: *const visible.Told) error{OutOfMemory}!visible.Told {
+    var left: std.ArrayList(u64) = .empty;
+    var removed: std.ArrayList(u64) = .empty;
+    try removed.appendSlice(a, told.removed);
+    for (told.left) |key| try (if (of.find(key) == null) &removed else &left).append(a, key);
+    std.sort.pdq(u64, removed.items, {}, changes.keyByIndex);
+    return .{ .entered = told.entered, .left = left.items, .removed = removed.items };
 }
 
 /// Keys that are out of a list, and no other of their index is in it. Of several of one index the newest is told, in
 /// these or in those that went the other way: rows are named by their index, and a reader may hold that one.
-fn outOf(a: std.mem.Allocator, list: *const visible.List, keys: []const u64, others_gone: []const u64) error{OutOfMemory}![]Item {
+fn outOf(a: std.mem.Allocator, list: *const visible.Seen, keys: []const u64, others_gone: []const u64) error{OutOfMemory}![]Item {
     var items: std.ArrayList(Item) = .empty;
     for (keys) |key| {
         const index: u32 = @truncate(key);
@@ -136,7 +153,7 @@ fn newestOf(keys: []const u64, index: u32) u64 {
 fn inserted(
     a: std.mem.Allocator,
     of: *const view.TableView,
-    list: *const visible.List,
+    list: *const visible.Seen,
     told: *const visible.Told,
     changed: ?*const Changed,
     found: *delta.Rows,
@@ -166,7 +183,7 @@ fn columns(
     a: std.mem.Allocator,
     since: *Since,
     changed: *Changed,
-    list: *const visible.List,
+    list: *const visible.Seen,
     told: *const visible.Told,
     hidden: []const u64,
     found: *delta.Rows,
@@ -180,7 +197,7 @@ fn columns(
         if (isHidden(hidden, f)) continue;
         if (passed) {
             // Few that changed are looked up among those in sight, and the other way round.
-            if (column.count * 4 < list.keys.items.len) {
+            if (column.count * 4 < list.most()) {
                 items = try meet(a, try since.itemsOf(changed.of, column), list, told);
             } else {
                 const all = seen orelse try others(a, changed, list, told);
@@ -196,14 +213,15 @@ fn columns(
 }
 
 /// The rows in sight that are not sent whole.
-fn others(a: std.mem.Allocator, changed: *const Changed, list: *const visible.List, told: *const visible.Told) error{OutOfMemory}![]const Item {
+fn others(a: std.mem.Allocator, changed: *const Changed, list: *const visible.Seen, told: *const visible.Told) error{OutOfMemory}![]const Item {
     var items: std.ArrayList(Item) = .empty;
-    try items.ensureTotalCapacityPrecise(a, list.keys.items.len);
+    const seen = try list.keys(a);
+    try items.ensureTotalCapacityPrecise(a, seen.len);
     var entered: usize = 0;
     const keys = changed.of.keyList();
     var guess: u32 = 0;
     var before: u32 = 0;
-    for (list.keys.items) |key| {
+    for (seen) |key| {
         const index: u32 = @truncate(key);
         if (entered < told.entered.len and told.entered[entered] == key) {
             entered += 1;
@@ -230,7 +248,7 @@ fn marked(a: std.mem.Allocator, all: []const Item, marks: []const u64) error{Out
     return items[0..n];
 }
 
-fn meet(a: std.mem.Allocator, few: []const Item, list: *const visible.List, told: *const visible.Told) error{OutOfMemory}![]const Item {
+fn meet(a: std.mem.Allocator, few: []const Item, list: *const visible.Seen, told: *const visible.Told) error{OutOfMemory}![]const Item {
     const items = try a.alloc(Item, few.len);
     var n: usize = 0;
     for (few) |item| {

@@ -34,6 +34,8 @@ pub const Rule = struct {
     referred: bool = false,
     /// query: what it found last, by whoever asked it.
     found: std.ArrayList(u64) = .empty,
+    /// How often that was something else than before.
+    answers: u64 = 0,
 
     /// Of a relation: the table whose rows it goes on from.
     pub fn source(rule: *const Rule) u16 {
@@ -57,6 +59,8 @@ pub const Plan = struct {
     always: []const bool,
     /// The rules that are relations.
     relations: []const u8,
+    /// Some rules find the same for everybody.
+    shares: bool,
     /// What makes an entity the client's own, and near to it, of `List.by`.
     own: u64,
     near: u64,
@@ -122,9 +126,24 @@ pub const Plan = struct {
             .inner = inner,
             .always = always,
             .relations = relations.items,
+            .shares = sharesAny(tables, rules, mask, always),
             .own = own,
             .near = near,
         };
+    }
+
+    fn sharesAny(tables: []const catalogue.Table, rules: []const Rule, mask: u32, always: []const bool) bool {
+        for (rules, 0..) |*rule, r| {
+            if (mask >> @intCast(r) & 1 == 0) continue;
+            switch (rule.kind) {
+                .query => return true,
+                .always => for (rule.tables) |table| if (tables[table].kind != .keyed) return true,
+                // From all rows of a table.
+                .related => if (always[rule.source()] and tables[rule.source()].kind == .keyed) return true,
+                .owned, .near => {},
+            }
+        }
+        return false;
     }
 
     /// A keyed table whose rows are found one by one has a list of its own.

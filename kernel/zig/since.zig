@@ -8,10 +8,11 @@
 const std = @import("std");
 const block = @import("block.zig");
 const catalogue = @import("catalogue.zig");
-const section = @import("section.zig");
+const section_file = @import("section.zig");
 const sets_file = @import("sets.zig");
 const sparse = @import("sparse.zig");
 const view = @import("view.zig");
+const visible = @import("visible.zig");
 const wire_cells = @import("wire_cells.zig");
 const Item = block.Item;
 
@@ -50,6 +51,19 @@ fn orderItem(index: u32, item: Item) std.math.Order {
     return std.math.order(index, item.index);
 }
 
+/// What is told of what many audiences share: of a log, up to a version.
+const SharedTold = struct { log: *const visible.Log, last: u64, told: []const visible.Told };
+
+/// A table's section that is the same for some audiences.
+pub const Section = struct {
+    pub const Name = struct { table: u32, hidden: usize, reference: usize, shared: usize };
+
+    name: Name,
+    bytes: []const u8,
+    rows: u32,
+    relative: bool,
+};
+
 pub const Since = struct {
     arena: std.heap.ArenaAllocator,
     slot: *const view.Slot = undefined,
@@ -59,6 +73,10 @@ pub const Since = struct {
     /// By table: whether it was looked at, and what was found; null for nothing.
     known: []bool = &.{},
     tables: []?*Changed = &.{},
+    shared: std.ArrayList(SharedTold) = .empty,
+    /// Many will be told of one base: what is the same for some of them is kept.
+    keeps: bool = false,
+    sections: std.ArrayList(Section) = .empty,
 
     pub fn init(gpa: std.mem.Allocator) Since {
         return .{ .arena = .init(gpa) };
@@ -74,11 +92,35 @@ pub const Since = struct {
         since.slot = slot;
         since.base = base;
         since.known = &.{};
+        since.shared = .empty;
+        since.sections = .empty;
         const a = since.arena.allocator();
         since.tables = try a.alloc(?*Changed, slot.tables.len);
         @memset(since.tables, null);
         since.known = try a.alloc(bool, slot.tables.len);
         @memset(since.known, false);
+    }
+
+    /// What is told of what is shared by those with a log, by list, up to the version `last`.
+    pub fn toldOf(since: *Since, log: *const visible.Log, last: u64, lists: usize) error{OutOfMemory}![]const visible.Told {
+        for (since.shared.items) |known| if (known.log == log and known.last == last) return known.told;
+        const a = since.arena.allocator();
+        const told = try a.alloc(visible.Told, lists);
+        for (told, 0..) |*to, list| to.* = if (since.base == 0) .{} else try log.since(a, since.base, last, @intCast(list));
+        try since.shared.append(a, .{ .log = log, .last = last, .told = told });
+        return told;
+    }
+
+    pub fn section(since: *const Since, name: Section.Name) ?*const Section {
+        for (since.sections.items) |*kept| if (std.meta.eql(kept.name, name)) return kept;
+        return null;
+    }
+
+    pub fn keep(since: *Since, kept: Section) error{OutOfMemory}!void {
+        const a = since.arena.allocator();
+        var copy = kept;
+        copy.bytes = try a.dupe(u8, kept.bytes);
+        try since.sections.append(a, copy);
     }
 
     /// What changed of a table and of its fields that are shown; null for nothing. Not for base 0, since which everything
@@ -126,7 +168,7 @@ pub const Since = struct {
     /// The marked rows of a column by ascending index.
     pub fn itemsOf(since: *Since, of: *const view.TableView, column: *Column) error{OutOfMemory}![]const Item {
         return column.items orelse {
-            const list = try section.inOrder(since.arena.allocator(), of.keyList(), of.pages(), column.marks);
+            const list = try section_file.inOrder(since.arena.allocator(), of.keyList(), of.pages(), column.marks);
             column.items = list.items;
             return list.items;
         };

@@ -3,11 +3,13 @@
 //!
 //! Invariants:
 //! - a list has its keys by ascending index, each alive in the version that it was made for, so each index once;
-//! - the log has every key that came or went in a version above `floor`, in the order of versions.
+//! - the log has every key that came or went in a version above `floor`, in the order of versions;
+//! - what is in a client's own list and in what it shares with others is seen while it is in one of them.
 
 const std = @import("std");
 const budget_file = @import("budget.zig");
 const graph = @import("graph.zig");
+const keyByIndex = @import("changes.zig").keyByIndex;
 const Budget = budget_file.Budget;
 
 /// Of a table, for one role: whether it may be seen, and which fields may not.
@@ -43,6 +45,12 @@ pub const List = struct {
         list.by.deinit(gpa);
     }
 
+    /// What found a key; 0 where it is not in the list.
+    pub fn foundBy(list: *const List, key: u64) u64 {
+        const at = place(list.keys.items, @truncate(key));
+        return if (at < list.keys.items.len and list.keys.items[at] == key) list.by.items[at] else 0;
+    }
+
     /// Ask for its memory, to have it near when it is looked at soon.
     pub inline fn fetch(list: *const List, by: bool) void {
         // A line has eight keys; what is above that comes by itself.
@@ -53,17 +61,84 @@ pub const List = struct {
             if (by) @prefetch(list.by.items.ptr + at, .{});
         }
     }
-
-    pub fn has(list: *const List, key: u64) bool {
-        const at = place(list.keys.items, @truncate(key));
-        return at < list.keys.items.len and list.keys.items[at] == key;
-    }
-
-    pub fn hasIndex(list: *const List, index: u32) bool {
-        const at = place(list.keys.items, index);
-        return at < list.keys.items.len and @as(u32, @truncate(list.keys.items[at])) == index;
-    }
 };
+
+/// What a client sees of one list: its own, and what it shares with others. Some keys may be in both.
+pub const Seen = struct {
+    own: *const List,
+    shared: []const u64 = &.{},
+
+    pub fn has(seen: *const Seen, key: u64) bool {
+        return hasKey(seen.own.keys.items, key) or hasKey(seen.shared, key);
+    }
+
+    pub fn hasIndex(seen: *const Seen, index: u32) bool {
+        return hasIndexIn(seen.own.keys.items, index) or hasIndexIn(seen.shared, index);
+    }
+
+    /// Whether there is nothing of its own beside what is shared.
+    pub fn isShared(seen: *const Seen) bool {
+        if (seen.own.keys.items.len > seen.shared.len) return false;
+        return for (seen.own.keys.items) |key| {
+            if (!hasKey(seen.shared, key)) break false;
+        } else true;
+    }
+
+    pub fn count(seen: *const Seen) usize {
+        var n = seen.shared.len;
+        for (seen.own.keys.items) |key| n += @intFromBool(!hasKey(seen.shared, key));
+        return n;
+    }
+
+    /// How many there are at most.
+    pub fn most(seen: *const Seen) usize {
+        return seen.own.keys.items.len + seen.shared.len;
+    }
+
+    /// All of them by index, in memory of `a` where no list has them.
+    pub fn keys(seen: *const Seen, a: std.mem.Allocator) error{OutOfMemory}![]const u64 {
+        if (seen.shared.len == 0) return seen.own.keys.items;
+        if (seen.own.keys.items.len == 0) return seen.shared;
+        const all = try a.alloc(u64, seen.most());
+        var it = seen.iterate();
+        var n: usize = 0;
+        while (it.next()) |key| : (n += 1) all[n] = key;
+        return all[0..n];
+    }
+
+    pub fn iterate(seen: *const Seen) Iterator {
+        return .{ .own = seen.own.keys.items, .shared = seen.shared };
+    }
+
+    /// By index, each key once.
+    pub const Iterator = struct {
+        own: []const u64,
+        shared: []const u64,
+
+        pub fn next(it: *Iterator) ?u64 {
+            if (it.own.len == 0 and it.shared.len == 0) return null;
+            const from_own = it.shared.len == 0 or (it.own.len > 0 and @as(u32, @truncate(it.own[0])) <= @as(u32, @truncate(it.shared[0])));
+            const key = if (from_own) it.own[0] else it.shared[0];
+            if (it.own.len > 0 and it.own[0] == key) it.own = it.own[1..];
+            if (it.shared.len > 0 and it.shared[0] == key) it.shared = it.shared[1..];
+            return key;
+        }
+    };
+};
+
+/// Whether a key is among keys by index, of which several may have one index, by generation then.
+pub fn hasKey(keys: []const u64, key: u64) bool {
+    var at = place(keys, @truncate(key));
+    while (at < keys.len and @as(u32, @truncate(keys[at])) == @as(u32, @truncate(key))) : (at += 1) {
+        if (keys[at] == key) return true;
+    }
+    return false;
+}
+
+fn hasIndexIn(keys: []const u64, index: u32) bool {
+    const at = place(keys, index);
+    return at < keys.len and @as(u32, @truncate(keys[at])) == index;
+}
 
 /// Where a key of this index is among keys by index, or would be.
 pub fn place(keys: []const u64, index: u32) usize {
@@ -81,8 +156,47 @@ pub const Told = struct {
     removed: []const u64 = &.{},
 
     pub fn hasEntered(told: *const Told, index: u32) bool {
-        const at = place(told.entered, index);
-        return at < told.entered.len and @as(u32, @truncate(told.entered[at])) == index;
+        return hasIndexIn(told.entered, index);
+    }
+
+    pub fn isEmpty(told: *const Told) bool {
+        return told.entered.len == 0 and told.left.len == 0 and told.removed.len == 0;
+    }
+
+    /// Whether it is the other itself.
+    pub fn is(told: *const Told, other: *const Told) bool {
+        return told.entered.ptr == other.entered.ptr and told.left.ptr == other.left.ptr and told.removed.ptr == other.removed.ptr;
+    }
+
+    /// What is to be told of what is seen, by what is told of its own part and of the shared one. What came into one of them
+    /// did not come into sight where it was in the other all the time; what went out of one is still seen in the other.
+    /// `shared` itself where nothing of the client's own makes a difference.
+    pub fn join(a: std.mem.Allocator, seen: *const Seen, own: *const Told, shared: *const Told) error{OutOfMemory}!Told {
+        const mine = seen.own.keys.items;
+        if (seen.shared.len == 0 and shared.isEmpty()) return own.*;
+        if (own.isEmpty()) {
+            const differs = !shared.isEmpty() and for (mine) |key| {
+                if (hasKey(shared.entered, key) or hasKey(shared.left, key)) break true;
+            } else false;
+            if (!differs) return shared.*;
+        }
+        var entered: std.ArrayList(u64) = .empty;
+        for (own.entered) |key| {
+            if (!hasKey(seen.shared, key) or hasKey(shared.entered, key)) try entered.append(a, key);
+        }
+        for (shared.entered) |key| if (!hasKey(mine, key)) try entered.append(a, key);
+        var removed: std.ArrayList(u64) = .empty;
+        try removed.appendSlice(a, own.removed);
+        for (shared.removed) |key| if (!hasKey(own.removed, key)) try removed.append(a, key);
+        var left: std.ArrayList(u64) = .empty;
+        for (own.left) |key| {
+            if (!hasKey(seen.shared, key) and !hasKey(shared.removed, key)) try left.append(a, key);
+        }
+        for (shared.left) |key| {
+            if (!hasKey(mine, key) and !hasKey(own.left, key) and !hasKey(own.removed, key)) try left.append(a, key);
+        }
+        for ([_][]u64{ entered.items, left.items, removed.items }) |list| std.sort.pdq(u64, list, {}, keyByIndex);
+        return .{ .entered = entered.items, .left = left.items, .removed = removed.items };
     }
 };
 
@@ -131,12 +245,18 @@ pub const Log = struct {
         return items.len == 0 or items[items.len - 1].version <= base;
     }
 
-    /// Of one list, by index, in memory of `a`.
-    pub fn since(log: *const Log, a: std.mem.Allocator, base: u64, list: u8) error{OutOfMemory}!Told {
+    /// Whether anything came or went in `(base, end]`.
+    pub fn hasAny(log: *const Log, base: u64, end: u64) bool {
+        return log.firstAfter(base) < log.firstAfter(end);
+    }
+
+    /// Of one list in `(base, end]`, by index, in memory of `a`.
+    pub fn since(log: *const Log, a: std.mem.Allocator, base: u64, end: u64, list: u8) error{OutOfMemory}!Told {
         if (log.isQuiet(base)) return .{};
         const Last = struct { key: u64, at: u32, change: Change };
         var found: std.ArrayList(Last) = .empty;
-        for (log.entries.items[log.firstAfter(base)..], 0..) |entry, at| {
+        const from = log.firstAfter(base);
+        for (log.entries.items[from..@max(from, log.firstAfter(end))], 0..) |entry, at| {
             if (entry.list == list) try found.append(a, .{ .key = entry.key, .at = @intCast(at), .change = entry.change });
         }
         std.sort.pdq(Last, found.items, {}, struct {
@@ -162,10 +282,15 @@ pub const Sight = struct {
     /// By table.
     scopes: []const Scope,
     /// The first is that of the entities, the last that of components where the two differ.
-    lists: []const List,
+    lists: []const Seen,
+    /// By list, whose keys it has.
+    tables: []const u16,
     log: *const Log,
-    /// The version that the lists are of.
+    /// Of what is shared, if anything is.
+    shared: ?*const Log,
+    /// The version that the lists are of, and the one that it was updated to before.
     version: u64,
+    before: u64,
     /// What may wait, and what matters; null where nothing does.
     budget: ?struct { budget: *Budget, weights: budget_file.Weights, ties: []const ?*const graph.Link } = null,
 };
@@ -187,13 +312,14 @@ test "of what came and went the last is told, and what is settled is forgotten" 
     var arena: std.heap.ArenaAllocator = .init(gpa);
     defer arena.deinit();
     const a = arena.allocator();
-    const told = try log.since(a, 2, 0);
+    const told = try log.since(a, 2, 6, 0);
     try std.testing.expectEqualSlices(u64, &.{2 << 32 | 4}, told.entered);
     try std.testing.expectEqualSlices(u64, &.{1 << 32 | 9}, told.left);
     try std.testing.expectEqualSlices(u64, &.{1 << 32 | 4}, told.removed);
     try std.testing.expect(told.hasEntered(4) and !told.hasEntered(9));
-    try std.testing.expectEqualSlices(u64, &.{1 << 32 | 4}, (try log.since(a, 3, 1)).entered);
-    try std.testing.expectEqual(0, (try log.since(a, 6, 0)).entered.len);
+    try std.testing.expectEqualSlices(u64, &.{1 << 32 | 4}, (try log.since(a, 3, 6, 1)).entered);
+    try std.testing.expectEqualSlices(u64, &.{1 << 32 | 4}, (try log.since(a, 2, 5, 0)).entered);
+    try std.testing.expectEqual(0, (try log.since(a, 6, 6, 0)).entered.len);
     log.settle(5);
     try std.testing.expectEqual(5, log.floor);
     try std.testing.expectEqual(2, log.entries.items.len);

@@ -104,11 +104,18 @@ class Game:
         self.waited = 0
         self.spawn_some(12)
         self.publish()
-        self.rules = rules_of(self.r, SCHEMA)
+        self.rules = self.choose_rules(SCHEMA)
         self.profiles = [Profile.of_role(SCHEMA, "player"), Profile.of_role(SCHEMA, "admin")]
         self.audiences = Audiences(self.kernel, self.profiles, self.rules)
         self.model = InterestModel(SCHEMA, self.rules)
         self.clients: list[Client] = [Client(self) for _ in range(clients)]
+
+    def choose_rules(self, schema: Schema) -> list[Rule]:
+        return rules_of(self.r, schema)
+
+    def mask(self) -> int:
+        """Which of the rules hold for a client, a bit each."""
+        return 0 if self.r.random() < 0.15 else self.r.randrange(1, 1 << len(self.rules))
 
     # --- the world ---
 
@@ -251,7 +258,7 @@ class Client:
     def __init__(self, game: Game) -> None:
         r = game.r
         profile = r.randrange(2)
-        rules = 0 if r.random() < 0.15 else r.randrange(1, 1 << len(game.rules))
+        rules = game.mask()
         owner = r.choice([0, 1, 2])
         self.game = game
         self.handle = game.audiences.open(profile, owner=owner, rules=rules)
