@@ -65,7 +65,10 @@ pub const Audience = struct {
             @prefetch(audience, .{});
             @prefetch(@as([*]const u8, @ptrCast(audience)) + 64, .{});
         }
-        if (ahead(all, handles, order, n + 4)) |audience| @prefetch(audience.lists.ptr, .{});
+        if (ahead(all, handles, order, n + 4)) |audience| {
+            @prefetch(audience.lists.ptr, .{});
+            @prefetch(if (by) @as([*]const u8, @ptrCast(audience.focus.ptr)) else @as([*]const u8, @ptrCast(audience.log.entries.items.ptr)), .{});
+        }
         if (ahead(all, handles, order, n + 2)) |audience| audience.lists[0].fetch(by);
     }
 

@@ -164,7 +164,8 @@ pub const Audiences = struct {
         defer encoder.since.keeps = false;
         try audiences.order.resize(audiences.gpa, handles.len);
         const order = audiences.order.items;
-        for (order, 0..) |*at, n| at.* = @intCast(n);
+        // Backwards: those that were updated last are still near.
+        for (order, 0..) |*at, n| at.* = @intCast(handles.len - 1 - n);
         // Those with one base follow each other: what changed since is found once for them.
         if (!std.sort.isSorted(u64, bases, {}, std.sort.asc(u64))) std.sort.pdq(u32, order, bases, struct {
             fn before(of: []const u64, x: u32, y: u32) bool {
