@@ -7,15 +7,15 @@ clock, and does no more than feed, tick, drain and re-arm.
 `window` what is unacked, `blocks` the encoded deltas that clients share, `fan_out` and `batch` the deltas of one tick
 for a hub.
 `datagram_link` and `acked` are `link` and `window` where what is sent may be lost. `resuming` says from where a session
-goes on over another link. `peering` and `peer_link` are for tables that several authorities write.
+goes on over another link. `peering`, `peer_link` and `held` are for tables that several authorities write.
 """
 
 from ecsnet.authority.batch import Batch
 from ecsnet.authority.core import Authority
 from ecsnet.authority.link import Link, LinkState, LinkStatistics, Transmit
 from ecsnet.authority.peer_link import PeerLink
-from ecsnet.authority.peering import Peering, PeeringSettings, PeeringStatistics
-from ecsnet.authority.reports import AuthorityStatistics, Observer, TickReport
+from ecsnet.authority.peering import Peering, PeeringSettings
+from ecsnet.authority.reports import AuthorityStatistics, Observer, PeeringStatistics, TickReport
 
 __all__ = [
     "Authority",

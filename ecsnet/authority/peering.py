@@ -29,8 +29,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from ecsnet._kernel.kernel import HistoryGone, KernelStore, Pin
-from ecsnet._kernel.stamps import CLOCKS_TABLE, Stamps, Whose, hlc_of
+from ecsnet._kernel.stamps import Stamps, Whose, hlc_of
+from ecsnet.authority.held import Held, clock_of
 from ecsnet.authority.peer_link import NOTHING, LinkState, PeerLink
+from ecsnet.authority.reports import PeeringStatistics
 from ecsnet.errors import ArgumentError, EcsnetError, LimitExceededError, RemoteProtocolError
 from ecsnet.ids import Version
 from ecsnet.limits import PEER_BLOCK_BYTES, PEER_WAIT_NS_MAX, PEERS_MAX, TOMBSTONES_AGE_S
@@ -44,32 +46,6 @@ _FORGET_TICKS: Final = 3600
 """How often it is looked for deletions that may be forgotten."""
 
 _MS_PER_S: Final = 1000
-
-
-@dataclass(frozen=True, slots=True)
-class PeeringStatistics:
-    """Counts since the start; but `links`, `live` and what waits are of now.
-
-    `cells_told` came, and `cells_taken` of them were newer than what was here. `waited` counts frames that came before
-    what they name, `resyncs_asked` how often everything was asked for, `resyncs_told` how often it was told,
-    `links_refused` links that ended by a fault of the other side, `stamps_ahead` those whose clock was in the future.
-    """
-
-    links: int
-    live: int
-    frames_told: int
-    bytes_told: int
-    frames_taken: int
-    cells_told: int
-    cells_taken: int
-    waiting_frames: int
-    waiting_bytes: int
-    waited: int
-    resyncs_asked: int
-    resyncs_told: int
-    links_refused: int
-    stamps_ahead: int
-    tombstones_forgotten: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,15 +94,7 @@ class Peering:
         self._ticks = 0
         self._unix_ms = 0
         self._pin: Pin = kernel.acquire()
-        table = self._schema.table_by_id(CLOCKS_TABLE)
-        counter, epoch_of, number = (table.field(name).id for name in ("counter", "epoch", "node"))
-        self._row = kernel.shape(CLOCKS_TABLE, tuple(sorted((counter, epoch_of, number))))
-        assert (counter, epoch_of, number) == (0, 1, 2), "in the order in which they are packed"
-        self.held: dict[int, tuple[int, int]] = {}
-        """Of each other node the epoch and the version up to which everything that it wrote is here. Epoch 0 where it
-        was told by others only."""
-        self._keys: dict[int, int] = {}
-        self._recover()
+        self.held = Held(kernel, self._pin)
         self._acks: deque[tuple[int, PeerLink]] = deque()
         """Links whose frames were taken in, and the version that readers must see before that is said."""
         self._counts = dict.fromkeys(
@@ -227,7 +195,7 @@ class Peering:
             if loser is link:
                 return
         log.info("linked with node %#x %s (%s)", link.node, link.them.name, link.address)
-        held = self.held.get(link.node, NOTHING)
+        held = self.held.of(link.node)
         link.acknowledge(held if held[0] == link.them.epoch else NOTHING)
 
     def _refuse(self, link: PeerLink, error: EcsnetError) -> None:
@@ -293,14 +261,14 @@ class Peering:
     def _missing(self, link: PeerLink, delta: DeltaSync) -> bool:
         """Whether the frame's writer knew something that is not here."""
         for node, counter in delta.clock:
-            here = self._kernel.head_version if node == self.node else self.held.get(node, NOTHING)[1]
+            here = self._kernel.head_version if node == self.node else self.held.of(node)[1]
             if node != link.node and counter > here:
                 return True
         return False
 
     def _merge(self, link: PeerLink, delta: DeltaSync) -> None:
         """Take in a frame, and what is held with it, in one transaction; nothing of it where that fails."""
-        epoch, version = self.held.get(link.node, NOTHING)
+        epoch, version = self.held.of(link.node)
         if epoch != delta.epoch:
             version = 0
         if delta.base > version:
@@ -311,7 +279,7 @@ class Peering:
             held[link.node] = (delta.epoch, delta.version)
         if delta.flags & RELAYED and delta.version > delta.base:
             for node, counter in delta.clock:
-                known = self.held.get(node, NOTHING)
+                known = self.held.of(node)
                 if node not in (self.node, link.node) and counter > known[1]:
                     held[node] = (known[0], counter)
         block = bytes(delta.block)
@@ -322,23 +290,15 @@ class Peering:
         try:
             if block:
                 merged = self.stamps.merge(block)
-            rows = {node: self._hold(node, *mark) for node, mark in held.items()}
+            rows = self.held.write(held)
             kernel.commit()
         except BaseException:
             kernel.rollback()
             raise
-        self._keys |= rows
-        self.held |= held
+        self.held.take(held, rows)
         if block:
             self._counts["cells_told"] += merged.cells
             self._counts["cells_taken"] += merged.taken
-
-    def _hold(self, node: int, epoch: int, counter: int) -> int:
-        key = self._keys.get(node)
-        if key is None:
-            return self._kernel.insert_keyed(self._row, (counter, epoch, node))
-        self._kernel.update(self._row, key, (counter, epoch, node))
-        return key
 
     def _forget(self) -> None:
         before = max(0, self._unix_ms - TOMBSTONES_AGE_S * _MS_PER_S)
@@ -381,7 +341,7 @@ class Peering:
 
     def _acknowledge(self, link: PeerLink) -> None:
         assert link.them is not None
-        epoch, version = self.held.get(link.node, NOTHING)
+        epoch, version = self.held.of(link.node)
         link.acknowledge((link.them.epoch, version if epoch == link.them.epoch else 0))
 
     def _tell(self, link: PeerLink) -> None:
@@ -406,7 +366,7 @@ class Peering:
         flags = RELAYED if link.whole or self._settings.relays else 0
         base = 0 if link.whole else link.told
         self._counts["resyncs_told"] += link.whole
-        clock = self._clock(pin)
+        clock = ((self.node, pin.version), *clock_of(pin))
         blocks = blocks or [b""]
         deltas = [
             DeltaSync(
@@ -436,22 +396,6 @@ class Peering:
             cursor = told.cursor
             if cursor is None:
                 return blocks
-
-    def _clock(self, pin: Pin) -> tuple[tuple[int, int], ...]:
-        """What a version of this node contains: per node the version up to which everything of it is there."""
-        counters, nodes = pin.column(CLOCKS_TABLE, 0).tolist(), pin.column(CLOCKS_TABLE, 2).tolist()
-        return ((self.node, pin.version), *sorted(zip(nodes, counters, strict=True)))
-
-    def _recover(self) -> None:
-        """What the store says of the other nodes, of a store that was here before."""
-        pin = self._pin
-        keys, counters, epochs, nodes = (
-            column.tolist()
-            for column in (pin.keys(CLOCKS_TABLE), *(pin.column(CLOCKS_TABLE, field) for field in range(3)))
-        )
-        for key, counter, epoch, node in zip(keys, counters, epochs, nodes, strict=True):
-            self._keys[node] = key
-            self.held[node] = (epoch, counter)
 
     # --- what must go out ---------------------------------------------------------------------------------------------
 

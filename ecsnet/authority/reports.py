@@ -8,7 +8,7 @@ from ecsnet.ids import Epoch, Tick, Version
 from ecsnet.session.server import Outcome, PendingCommand
 from ecsnet.world import Client
 
-__all__ = ["AuthorityStatistics", "Observer", "TickReport"]
+__all__ = ["AuthorityStatistics", "Observer", "PeeringStatistics", "TickReport"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,3 +77,29 @@ class AuthorityStatistics:
     """Strangers whom `authenticate` turned away."""
     logins_failed: int
     """Of whom it raised something else than `Reject`, or gave no account."""
+
+
+@dataclass(frozen=True, slots=True)
+class PeeringStatistics:
+    """Counts since the start; but `links`, `live` and what waits are of now.
+
+    `cells_told` came, and `cells_taken` of them were newer than what was here. `waited` counts frames that came before
+    what they name, `resyncs_asked` how often everything was asked for, `resyncs_told` how often it was told,
+    `links_refused` links that ended by a fault of the other side, `stamps_ahead` those whose clock was in the future.
+    """
+
+    links: int
+    live: int
+    frames_told: int
+    bytes_told: int
+    frames_taken: int
+    cells_told: int
+    cells_taken: int
+    waiting_frames: int
+    waiting_bytes: int
+    waited: int
+    resyncs_asked: int
+    resyncs_told: int
+    links_refused: int
+    stamps_ahead: int
+    tombstones_forgotten: int
