@@ -21,7 +21,7 @@ from ecsnet.node.client_base import BaseClient, no_world_in_time, raise_why_not_
 from ecsnet.node.in_process import Connectable
 from ecsnet.node.reconnect import Reconnector, same_way
 from ecsnet.node.replica_link import OnVersion, ReplicaLink
-from ecsnet.node.tcp import context_for, parse_url, tune, why_not_connected, why_not_secured
+from ecsnet.node.tcp import context_for, parse_url, securing, tune, why_not_connected
 from ecsnet.node.tls import TlsSocket, Transport
 from ecsnet.node.waiting import linger, unwrapping
 from ecsnet.replica import Event, Replica
@@ -238,7 +238,7 @@ async def _connect(url: str, deadline: float, context: ssl.SSLContext | None) ->
 
 async def _secure(url: str, secured: TlsSocket, deadline: float) -> TlsSocket:
     """The handshake of TLS, in time."""
-    try:
+    with securing(url, secured):
         with trio.move_on_at(deadline):
             while not secured.shake_hands():
                 if secured.wants_room:
@@ -247,8 +247,3 @@ async def _secure(url: str, secured: TlsSocket, deadline: float) -> TlsSocket:
                     await trio.lowlevel.wait_readable(secured)
             return secured
         raise TimeoutError
-    except BaseException as error:
-        secured.close()
-        if isinstance(error, OSError):
-            raise why_not_secured(url, error) from error
-        raise

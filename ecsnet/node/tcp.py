@@ -6,6 +6,7 @@ Invariants:
 - the operating system's words reach a person as a typed error that names the address and what to do.
 """
 
+import contextlib
 import errno
 import ipaddress
 import os
@@ -14,7 +15,7 @@ import socket
 import ssl
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -210,22 +211,33 @@ def connect(url: str, wait_s: float, context: ssl.SSLContext | None = None) -> T
     if context is None:
         return connected
     secured = TlsSocket(connected, context, address.host)
-    try:
-        with selectors.DefaultSelector() as selector:
-            selector.register(secured, selectors.EVENT_READ)
-            while not secured.shake_hands():
-                selector.modify(secured, selectors.EVENT_WRITE if secured.wants_room else selectors.EVENT_READ)
-                if not selector.select(max(0.0, deadline_s - time.monotonic())):
-                    raise TimeoutError
-    except BaseException as error:
-        secured.close()
-        if isinstance(error, OSError):
-            raise why_not_secured(url, error) from error
-        raise
+    with securing(url, secured), selectors.DefaultSelector() as selector:
+        selector.register(secured, selectors.EVENT_READ)
+        while not secured.shake_hands():
+            selector.modify(secured, selectors.EVENT_WRITE if secured.wants_room else selectors.EVENT_READ)
+            if not selector.select(max(0.0, deadline_s - time.monotonic())):
+                raise TimeoutError
     return secured
 
 
-def why_not_secured(url: str, error: OSError) -> ConnectError:
+@contextlib.contextmanager
+def securing(url: str, secured: TlsSocket) -> Iterator[None]:
+    """Around a handshake of TLS. One that fails closes the socket.
+
+    Raises:
+        ConnectError: why, for a person. Whatever else the body raises passes.
+    """
+    try:
+        yield
+    except OSError as error:
+        secured.close()
+        raise _why_not_secured(url, error) from error
+    except BaseException:
+        secured.close()
+        raise
+
+
+def _why_not_secured(url: str, error: OSError) -> ConnectError:
     """The error of a TLS handshake that failed, for a person."""
     if isinstance(error, ssl.SSLError):
         if (untrusted := why_not_trusted(url, error)) is not None:
