@@ -127,6 +127,8 @@ pub const Column = struct {
             .refs = 0,
             .guarded = column.guarded,
         };
+        // Caught up next, for the first time: whole.
+        memory.touch(buffer.data[0..bytes]);
         column.buffers += 1;
         return buffer;
     }

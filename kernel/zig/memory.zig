@@ -6,6 +6,7 @@
 //! taken here must be written before it is read, and whoever takes it says why that is so.
 
 const std = @import("std");
+const builtin = @import("builtin");
 
 pub fn take(comptime T: type, comptime alignment: std.mem.Alignment, gpa: std.mem.Allocator, n: usize) error{OutOfMemory}![]align(alignment.toByteUnits()) T {
     if (n == 0) return &.{};
@@ -18,6 +19,22 @@ pub fn give(comptime T: type, comptime alignment: std.mem.Alignment, gpa: std.me
     if (memory.len == 0) return;
     const bytes: [*]u8 = @ptrCast(memory.ptr);
     gpa.rawFree(bytes[0 .. memory.len * @sizeOf(T)], alignment, @returnAddress());
+}
+
+/// From how many bytes a call of the system is less than what it spares.
+const touch_bytes_min = 128 << 10;
+const populate_write = 23; // MADV_POPULATE_WRITE, Linux 5.14
+
+extern "c" fn madvise(address: *anyopaque, length: usize, advice: c_int) c_int;
+
+/// All of this memory is about to be written: have the system bring it in at once, which takes half as long as a page
+/// fault for every page. A hint, which does nothing where it is not known.
+pub fn touch(bytes: []u8) void {
+    if (builtin.os.tag != .linux or bytes.len < touch_bytes_min) return;
+    const page = std.heap.pageSize();
+    const start = std.mem.alignForward(usize, @intFromPtr(bytes.ptr), page);
+    const end = std.mem.alignBackward(usize, @intFromPtr(bytes.ptr) + bytes.len, page);
+    if (start < end) _ = madvise(@ptrFromInt(start), end - start, populate_write);
 }
 
 /// Give a list room for `capacity` items: for lists that may have to hold many, of which most never do. What is not
@@ -47,4 +64,13 @@ test "a list keeps what it has when it is given room, and frees like any other" 
     try list.append(gpa, 7);
     try std.testing.expectError(error.OutOfMemory, reserve(u16, std.testing.failing_allocator, &list, 1000));
     try std.testing.expectEqual(101, list.items.len);
+}
+
+test "what is brought in holds what it held, wherever it begins and however short it is" {
+    const gpa = std.testing.allocator;
+    const bytes = try gpa.alloc(u8, 3 * touch_bytes_min);
+    defer gpa.free(bytes);
+    for (bytes, 0..) |*byte, i| byte.* = @truncate(i *% 31);
+    for ([_]usize{ 0, 1, 4096, 4097 }) |from| for ([_]usize{ 0, 5, touch_bytes_min, 2 * touch_bytes_min + 77 }) |n| touch(bytes[from..][0..n]);
+    for (bytes, 0..) |byte, i| try std.testing.expectEqual(@as(u8, @truncate(i *% 31)), byte);
 }

@@ -10,9 +10,10 @@
 const std = @import("std");
 const builtin = @import("builtin");
 const entity = @import("entity.zig");
-const limits = @import("limits.zig");
+const memory = @import("memory.zig");
 const sparse = @import("sparse.zig");
 const weigh = @import("weigh.zig");
+const Column = @import("column.zig").Column;
 const Head = @import("head.zig").Head;
 const Table = @import("table.zig").Table;
 
@@ -61,12 +62,25 @@ pub fn foresee(head: *Head, blocks: anytype, arena: std.mem.Allocator) void {
     if (blocks.len < 2) return;
     const counts = arena.alloc(u64, head.tables.len) catch return;
     @memset(counts, 0);
+    // A count is the sender's word, and so is worth no more memory than the blocks themselves are.
+    var left: usize = 0;
+    for (blocks) |block| left += 2 * block.bytes.len;
     for (blocks) |block| {
         var walk: weigh.Walk = weigh.Walk.of(&head.catalogue, block.bytes) catch break;
         while (walk.next() catch break) |part| counts[part.number] += part.inserted;
     }
     for (head.tables, counts) |*table, count| {
-        const room = table.spec.rows_max - table.rows;
-        if (count > 0) table.ensureRows(@intCast(@min(count, room))) catch {};
+        const n: u32 = @intCast(@min(count, table.spec.rows_max - table.rows));
+        if (n == 0) continue;
+        table.ensureRows(n) catch continue;
+        left -= touch(&table.keys, table.rows, n, left);
+        for (table.columns) |*column| left -= touch(column, table.rows, n, left);
     }
+}
+
+/// Returns how many bytes of memory were asked for.
+fn touch(column: *const Column, first: u32, n: u32, most: usize) usize {
+    const bytes = @min(@as(usize, n) * column.width, most);
+    memory.touch(column.head[@as(usize, first) * column.width ..][0..bytes]);
+    return bytes;
 }

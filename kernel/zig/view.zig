@@ -641,6 +641,7 @@ fn netKeys(gpa: std.mem.Allocator, table: *const Table, list: []const u64, prese
     if (present and table.removed.items.len == 0) {
         // Undone insertions left the list, so without a removal all of it is there.
         try memory.reserve(u64, gpa, &kept, list.len);
+        memory.touch(std.mem.sliceAsBytes(kept.allocatedSlice()));
         kept.appendSliceAssumeCapacity(list);
     } else for (list) |key| {
         if ((table.find(key) != null) == present) try kept.append(gpa, key);
