@@ -7,6 +7,7 @@ import pytest
 
 from ecsnet.cli.sim import game_of
 from ecsnet.errors import ArgumentError
+from ecsnet.sight import Sight
 from ecsnet.sim.budget import Bound, Waiting
 from ecsnet.sim.cluster import Cluster
 from ecsnet.sim.faults import Fault
@@ -117,3 +118,14 @@ def test_deltas_that_are_too_big_on_the_whole_are_found(delta_bytes: int, found:
         looked.applied(version, node(version), delta_bytes)
     looked.waiting.settled()
     assert len(looked.found) == found
+
+
+def test_a_node_that_does_not_keep_to_the_budget_is_found() -> None:
+    """The checker goes by the budget that it was told; the node here by none to speak of."""
+    game = game_of(TIGHT.with_(entities=500))
+    with Cluster(game.world, clients=2, seed=3, setup=game.setup, on_error="log") as cluster:
+        cluster.node.running()._first_sight = Sight(budget_bytes_s=10**8)
+        cluster.run(4)
+        cluster.rest()
+        assert {one.checker for one in cluster.violations} == {"budget"}
+        assert all("of which nothing had to go" in one.what for one in cluster.violations)
