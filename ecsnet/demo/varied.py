@@ -6,7 +6,7 @@ players that write their own speeds, with admins who see more than others.
     writes       a player's speed is its own to write; now and then it writes what is not, which must be refused
     roles        every third player is an admin, who alone sees codes and shields, and with rules of interest all items
     budget       players are sent so many bytes a second, and what does not fit waits. Each ship then has a mark, a rank
-                 and a crew, which count its ticks together and travel together
+                 and a crew, which count its ticks together and travel together; a rank is given anew now and then
 
 Beside the arena's own there are drones, which are launched and wrecked, and items, which go from hand to hand: so rows
 come and go inside of everybody's sight and outside of it.
@@ -61,6 +61,7 @@ STEP: Final = 0.002
 LAUNCHES_PER_S: Final = 1.0
 WRECKS_PER_S: Final = 0.8
 ITEMS_PER_S: Final = 1.5
+PROMOTIONS_PER_S: Final = 1.0
 WRITES_PER_S: Final = 6.0
 FOREIGN_SHARE: Final = 0.15
 """Of a player's writes, those that it has no right to."""
@@ -203,6 +204,11 @@ def world_of(variety: Variety) -> ecsnet.World:
 
     if variety.budget:
 
+        @world.command
+        def promote(tx: Transaction, client: Client, target: Entity) -> None:
+            ticks = tx[target, Mark.ticks]
+            tx.delete(target, Rank).insert(target, Rank(ticks=ticks))
+
         @world.system
         def count(tx: Transaction) -> None:
             mark, rank = tx.query(Mark, Rank)
@@ -320,6 +326,8 @@ def _play(player: Writes, variety: Variety, hz: int) -> None:
             player.send("give", item=item, target=target)
         else:
             player.send("lose", item=item)
+    if variety.budget and random.random() < PROMOTIONS_PER_S / hz and (ship := _any(player, "mark")):
+        player.send("promote", target=ship)
     if variety.writes and random.random() < WRITES_PER_S / hz:
         angle = random.uniform(0.0, 2 * math.pi)
         if random.random() >= FOREIGN_SHARE:

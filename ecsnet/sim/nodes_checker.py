@@ -3,6 +3,7 @@
 | checker | what must hold |
 |---|---|
 | cause | who sees a node's beat sees what that node saw when it counted it: no effect without its cause |
+| back | what readers of a node see of a cell is never followed by a write that the one before knew of |
 | last | at rest a cell is of a write, or its row of a deletion, than which nobody wrote a later one knowing of it |
 | waiting | what cannot be taken in yet is bounded, in frames and in time |
 | peers | honest nodes with clocks that are nearly right are never refused |
@@ -22,6 +23,9 @@ from ecsnet.limits import NS_PER_S, PEER_WAIT_NS_MAX, PEER_WAITING_BYTES_MAX, PE
 from ecsnet.store import View
 
 __all__ = ["NodesChecker"]
+
+FIELDS: Final = ("text", "mark")
+"""Of a note. A cell has the number of the write that it is of; 0 is a default."""
 
 LATE_NS: Final = NS_PER_S // 5
 """It is looked at in ticks whether somebody has waited for long enough."""
@@ -48,6 +52,8 @@ class NodesChecker:
         self._writes: list[Write] = [Write(0, (0,) * nodes, False)]
         """By number; cells have it as their value. That of 0 is nobody's: a default."""
         self._of_cell: dict[tuple[int, str], list[int]] = {}
+        self._shown: dict[tuple[int, int, str], int] = {}
+        """By node, note and field: the write that readers saw last, if any."""
         self._forgot = False
         self.causes_looked_at = 0
 
@@ -99,6 +105,15 @@ class NodesChecker:
                         f"node {node} shows beat {beats[writer]} of node {writer}, which had seen beat {count} of node "
                         f"{other}; here it is {beats.get(other, 0)}",
                     )
+        for name, cells in _notes(view).items():
+            for field, number in zip(FIELDS, cells, strict=True):
+                before = self._shown.get((node, name, field), 0)
+                if number and number != before and self._writes[number].is_known_to(self._writes[before]):
+                    what = (
+                        f"node {node} shows write {number} in {field} of note {name} after {before}, which knew of it"
+                    )
+                    self._violated("back", what)
+                self._shown[node, name, field] = number or before
 
     def at_rest(self, node: int, view: View) -> None:
         """All agree: is what they agree upon the last that was written?"""
@@ -111,7 +126,7 @@ class NodesChecker:
                 if not any(self._is_last(number, numbers) for number in numbers if self._writes[number].deleted):
                     self._violated("last", f"node {node} has no note {name}, which was written after each deletion")
                 continue
-            number = note[field == "mark"]
+            number = note[FIELDS.index(field)]
             if number and not self._is_last(number, numbers):
                 what = f"node {node} has write {number} in {field} of note {name}, and one that knew of it came after"
                 self._violated("last", what)
@@ -129,5 +144,5 @@ def _beats(view: View) -> tuple[dict[int, int], dict[int, list[int]]]:
 
 def _notes(view: View) -> dict[int, tuple[int, int]]:
     of = view["note"]
-    cells = (of[name].tolist() for name in ("name", "text", "mark"))
+    cells = (of[name].tolist() for name in ("name", *FIELDS))
     return {int(name): (int(text), int(mark)) for name, text, mark in zip(*cells, strict=True)}
