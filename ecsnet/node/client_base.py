@@ -293,6 +293,8 @@ def raise_why_not_live(replica: Replica, address: str) -> NoReturn:
     while (event := replica.next_event()) is not None:
         if isinstance(event, StateChanged) and event.reason:
             why = event.reason
+    if replica.statistics().bytes_received == 0 and address.startswith("tcp:"):
+        why += ", and without a word; is it a node, and one that listens on tcp:// rather than tls://?"
     raise ConnectError(address, why) from replica.error
 
 

@@ -146,9 +146,9 @@ class AuthoritativeNode:
             it must be where strangers are.
 
     Raises:
-        ArgumentError: `store` and `data` together, peers without `peering`, or a number out of range. CertificateError:
-        the certificate or its key cannot be used. DataError, SchemaMismatchError: `data` cannot be opened; nothing
-        there was changed.
+        ArgumentError: `store` and `data` together, peers without `peering`, a certificate and no tls:// to show it at,
+        or a number out of range. CertificateError: the certificate or its key cannot be used. DataError,
+        SchemaMismatchError: `data` cannot be opened; nothing there was changed.
     """
 
     def __init__(
@@ -183,6 +183,9 @@ class AuthoritativeNode:
         self._listen = (listen,) if isinstance(listen, str) else tuple(listen)
         if certificate is None and key is not None:
             raise ArgumentError("key is given, and no certificate that it is of")
+        if certificate is not None and self._listen and not any(url.startswith("tls:") for url in self._listen):
+            where = ", ".join(self._listen)
+            raise ArgumentError(f"a certificate is given, and {where} proves and hides nothing; write tls:// there")
         self._tls = None if certificate is None else server_context(certificate, key)
         self._on_tick = on_tick
         self._clock = clock

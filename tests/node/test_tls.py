@@ -253,7 +253,7 @@ async def test_each_transport_tells_that_it_is_not_the_other(made: Certificate) 
         with pytest.raises(ConnectError, match="tls://"):
             async with open_client(plain.replace("tcp", "tls"), ca=made.ca):
                 pass
-        with pytest.raises(ConnectError):
+        with pytest.raises(ConnectError, match="rather than tls://"):
             async with open_client(secured.replace("tls", "tcp")):
                 pass
         async with open_client(plain), open_client(secured, ca=made.ca):
@@ -307,6 +307,13 @@ async def test_a_node_without_a_certificate_does_not_listen(made: Certificate) -
             pass
     with pytest.raises(ArgumentError, match="no certificate"):
         async with open_node(lively(), key=made.certificate):
+            pass
+
+
+async def test_a_node_that_would_show_its_certificate_to_nobody_does_not_start(made: Certificate) -> None:
+    """Or who meant tls:// and wrote tcp:// would take its lines for secret."""
+    with pytest.raises(ArgumentError, match="write tls://"):
+        async with open_node(lively(), listen="tcp://127.0.0.1:0", certificate=made.certificate):
             pass
 
 
