@@ -229,7 +229,8 @@ class Audiences:
 
     def found(self, rule: int, keys: ArrayLike) -> None:
         """What a rule of kind "query" finds, for everybody, in place of what it found before: keys of entities, or of
-        its keyed table's rows. Those that are not there are passed over."""
+        its keyed table's rows. Those that are not there are passed over. Of a version that was updated to already,
+        an audience that joins sees what those with the same rules see."""
         given = np.ascontiguousarray(keys, np.uint64)
         address = given.ctypes.data if given.size else 0
         self._call(

@@ -287,7 +287,7 @@ pub const Finding = struct {
         // Everything that can fail comes first.
         var changes: usize = 0;
         for (f.lists, f.in.space.found.items[0..plan.lists.len], 0..) |*list, *found, at| {
-            // Of one client everything that is found counts: what is for the sake of other rows is shared.
+            // Of one client everything that is found counts: what is seen for the sake of other rows is shared.
             if (at == plan.inner and f.one != null) continue;
             const of = if (at == plan.inner) 0 else at;
             const most = f.lists[of].keys.items.len + f.in.space.found.items[of].came.items.len;

@@ -339,3 +339,65 @@ test "a log that is too long forgets its older half, whole versions at a time" {
     try std.testing.expectEqual(log.floor + 1, log.entries.items[0].version);
     try std.testing.expectEqual(0, log.entries.items[0].key % 100);
 }
+
+test "what comes to one part of what is seen and was in the other does not come, and what is left in the other does not go" {
+    const gpa = std.testing.allocator;
+    var arena: std.heap.ArenaAllocator = .init(gpa);
+    defer arena.deinit();
+    const a = arena.allocator();
+    var prng = std.Random.DefaultPrng.init(11);
+    const random = prng.random();
+    const n = 24;
+    for (0..400) |_| {
+        // By key: alive or gone, and in which version, in each part before and now, and whether it moved meanwhile.
+        var before: [2][n]bool = undefined;
+        var now: [2][n]bool = undefined;
+        var logs: [2]Log = .{ .{}, .{} };
+        var alive: [n]bool = undefined;
+        for (0..n) |key| {
+            alive[key] = random.uintLessThan(u8, 5) > 0;
+            for (&before, &now, &logs) |*was, *is, *log| {
+                was[key] = random.boolean();
+                is[key] = alive[key] and random.boolean();
+                const stirred = was[key] != is[key] or (was[key] and random.uintLessThan(u8, 4) == 0);
+                if (stirred and was[key]) try log.entries.append(a, .{ .version = 2, .key = key, .list = 0, .change = if (alive[key]) .left else .removed });
+                if (stirred and is[key]) try log.entries.append(a, .{ .version = 3, .key = key, .list = 0, .change = .entered });
+            }
+        }
+        for (&logs) |*log| std.sort.insertion(Entry, log.entries.items, {}, struct {
+            fn less(_: void, x: Entry, y: Entry) bool {
+                return x.version < y.version;
+            }
+        }.less);
+        var lists: [2]List = .{ .{}, .{} };
+        for (&lists, &now) |*list, *is| for (is, 0..) |in, key| if (in) {
+            try list.keys.append(a, key);
+            try list.by.append(a, 1);
+        };
+        const seen: Seen = .{ .own = &lists[0], .shared = lists[1].keys.items };
+        const told: Told = try .join(a, &seen, &try logs[0].since(a, 1, 3, 0), &try logs[1].since(a, 1, 3, 0));
+
+        var count: usize = 0;
+        const keys = try seen.keys(a);
+        for (0..n) |key| {
+            const was = before[0][key] or before[1][key];
+            const is = now[0][key] or now[1][key];
+            count += @intFromBool(is);
+            try std.testing.expectEqual(is, seen.has(key) and hasKey(keys, key));
+            const entered = hasKey(told.entered, key);
+            const left = hasKey(told.left, key);
+            const removed = hasKey(told.removed, key);
+            if (is and !was) try std.testing.expect(entered);
+            if (!is and was) try std.testing.expect(if (alive[key]) left else removed);
+            // More may be said than was needed, and never what is wrong.
+            try std.testing.expect(!entered or is);
+            try std.testing.expect(!(left or removed) or !is);
+            try std.testing.expect(!(left and removed));
+        }
+        try std.testing.expectEqual(count, keys.len);
+        try std.testing.expectEqual(count, seen.count());
+        for ([_][]const u64{ told.entered, told.left, told.removed, keys }) |list| {
+            for (list[@min(1, list.len)..], list[0..list.len -| 1]) |key, less| try std.testing.expect(less < key);
+        }
+    }
+}
