@@ -371,7 +371,13 @@ fn sift(list: *visible.List, marks: []Mark, room: *std.ArrayList(u64)) []const u
     const went = room.items.ptr;
     var kept: usize = 0;
     var lost: usize = 0;
-    for (keys, 0..) |key, i| {
+    // Up to the first that is not found as before nothing is written: lists of a thousand clients are memory to carry.
+    while (kept < keys.len) : (kept += 1) {
+        const mark = &marks[@as(u32, @truncate(keys[kept]))];
+        if (mark.old == 0 or mark.new != by[kept]) break;
+        mark.* = .{};
+    }
+    for (keys[kept..], kept..) |key, i| {
         const mark = &marks[@as(u32, @truncate(key))];
         const here = mark.old != 0 and mark.new != 0;
         keys[kept] = key;
