@@ -6,13 +6,16 @@ must be a beginning of what was done, with all of it that such a thing leaves of
 (`disk_world.py`); what cannot be is told by a typed error, and nothing is changed then.
 
 Invariants:
-- a history is drawn from its seed only (a thread of the store decides how much is written when the power fails);
+- a history is drawn from its seed only. The store's own thread decides how much is written when the power fails, and
+  which operation of the disk is the one that goes wrong, so the same seed may go another way; one that is `driven`
+  has no thread and no clock but its own, does the thread's work by `work`, and goes the same way each time;
 - `known` is what the disk must have; after an error of the disk the hands are made anew from what the store shows.
 
 The exit status is 0 if no history failed.
 """
 
 import argparse
+import hashlib
 import json
 import random
 import sys
@@ -30,8 +33,10 @@ from ecsnet._kernel.disk import Storage  # noqa: E402
 from ecsnet.errors import DataError, DataFailedError, DiskFullError, SchemaMismatchError  # noqa: E402
 from ecsnet.ids import Tick  # noqa: E402
 from ecsnet.store import Store  # noqa: E402
-from sims.disk_world import LEVELS, SCHEMA, SEGMENT_BYTES, Found, Hand, Known, LostError, look, prepare  # noqa: E402
+from ecsnet.store.opening import Driven  # noqa: E402
+from sims.disk_world import LEVELS, SCHEMA, SEGMENT_BYTES, WAIT_S, Found, Hand, Known, LostError, look, prepare  # noqa: E402
 
+START_NS = 1_800_000_000_000_000_000
 STEPS = 40
 """Of one history."""
 WORKERS = 2
@@ -47,9 +52,13 @@ FAILURES_MAX = 12
 class DiskHistory:
     """A disk, the store on it, and what is known of both."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, *, driven: bool = False) -> None:
         self.draw = random.Random(seed)
         """Seeded anew it goes on otherwise: how somebody else than `run` steers a history."""
+        self.driven = driven
+        self.made = 0
+        """Stores on this disk and on images of it."""
+        self.now_ns = START_NS
         self.seed = seed
         self.trace: list[str] = []
         self.storage = Storage.memory()
@@ -93,7 +102,17 @@ class DiskHistory:
 
     def make(self, storage: Storage, level: str, *, read_only: bool = False) -> Store:
         """A store on this disk."""
-        return Store(SCHEMA, storage=storage, durability=level, segment_bytes=SEGMENT_BYTES, read_only=read_only)
+        self.made += 1
+        chance = hashlib.blake2b(f"{self.seed}/{self.made}".encode(), digest_size=32).digest()
+        driven = Driven(self.clock_ns, chance) if self.driven else None
+        return Store(
+            SCHEMA, storage=storage, durability=level, segment_bytes=SEGMENT_BYTES, read_only=read_only, driven=driven
+        )
+
+    def clock_ns(self) -> int:
+        """A millisecond later whenever somebody looks."""
+        self.now_ns += 1_000_000
+        return self.now_ns
 
     def open(self, *, survives: int) -> None:
         """Open the disk; what was acknowledged at level `survives` or above must be there."""
@@ -111,8 +130,9 @@ class DiskHistory:
         """Workers that go on from what the store shows."""
         assert self.store is not None
         found = look(self.store)
+        wait_s = None if self.driven else WAIT_S
         self.hands = [
-            Hand(self.store, self.seed, self.level, worker, found, self.acknowledge, self.draw)
+            Hand(self.store, self.seed, self.level, worker, found, self.acknowledge, self.draw, wait_s)
             for worker in range(WORKERS)
         ]
 
@@ -191,6 +211,14 @@ class DiskHistory:
         if self.level in ("strict", "paranoid") and self.store.durable_version < found.version:
             raise LostError(f"version {found.version} is shown, {self.store.durable_version} is durable")
 
+    def work(self) -> None:
+        """Some rounds of what a store's thread does, where it has none."""
+        assert self.store is not None
+        assert self.driven
+        for _ in range(self.draw.randrange(1, 5)):
+            self.log("work")
+            self.store.work()
+
     def snapshot(self) -> None:
         """A snapshot; what it makes needless of the log goes."""
         assert self.store is not None
@@ -238,7 +266,9 @@ class DiskHistory:
         self.storage.fail(nth, kind)
         for _ in range(30):
             try:
-                if self.draw.random() < 0.2:
+                if self.driven and self.draw.random() < 0.2:
+                    self.work()
+                elif self.draw.random() < 0.2:
                     self.snapshot()
                 else:
                     self.write_once()

@@ -275,11 +275,14 @@ class Hand:
         found: Found,
         tell: Callable[[int, int, int, int], object],
         draw: random.Random,
+        ticket_wait_s: float | None = WAIT_S,
     ) -> None:
         self.store = store
         self.worker = worker
         self.level = LEVELS.index(level)
         self.draw = draw
+        self.ticket_wait_s = ticket_wait_s
+        """None: who waits for a ticket does the disk's work, as nobody else may."""
         self.expected = Expected(seed, worker)
         self.expected.advance(found.done[worker])
         self.keys = {
@@ -366,14 +369,14 @@ class Hand:
                 waiting.append((level, number, tx.commit(wait=False)))
         finally:
             for level, number, ticket in waiting:
-                self.acknowledged(level, number, ticket.wait(WAIT_S))
+                self.acknowledged(level, number, ticket.wait(self.ticket_wait_s))
 
     def queued(self) -> None:
         """By the queue. The keys of what it makes are known when it is committed."""
         queued = self.store.queue()
         number, fresh = self.fill_queue(queued)
         ticket = queued.commit(wait=True)
-        version = ticket.wait(WAIT_S)
+        version = ticket.wait(self.ticket_wait_s)
         for (table, made), key in zip(fresh, ticket.keys, strict=True):
             self.mint(table, made, int(key))
         self.acknowledged(self.level, number, version)
