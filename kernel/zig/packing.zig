@@ -134,18 +134,16 @@ pub fn weighAs(comptime V: type, how: block.Packing, values: []const V, lane: La
 
 /// Two classes, where that is less than `bytes`.
 fn twoClass(comptime V: type, values: []const V, lane: Lane, centre: i64, large: u7, bytes: usize) ?Weighed {
-    var split: Split = .{ .n = values.len, .large = large };
-    // A few of them say whether it is worth counting all, and about where the best split is.
+    // A few of them say whether it is worth counting all.
     const samples = 256;
     if (values.len > samples * 4) {
         var some: [samples]V = undefined;
         for (&some, 0..) |*to, i| to.* = values[i * values.len / samples];
-        var guess: Split = .{ .n = samples, .large = large };
-        guess.lookAll(V, &some, centre);
+        const guess: Split = .of(V, &some, centre, large);
         const all = @as(f64, @floatFromInt(guess.bits())) / samples * @as(f64, @floatFromInt(values.len));
         if (all / 8 > @as(f64, @floatFromInt(bytes)) * 0.97) return null;
-        split.lookAround(V, values, centre, guess.small);
-    } else split.lookAll(V, values, centre);
+    }
+    const split: Split = .of(V, values, centre, large);
     const needed = signedBytes(centre) + 1 + signedBytes(lane.minimum) + 1 + (values.len + 7) / 8 +
         packedBytes(values.len - split.larges, split.small) + packedBytes(split.larges, large);
     if (needed >= bytes) return null;
@@ -158,47 +156,31 @@ fn twoClass(comptime V: type, values: []const V, lane: Lane, centre: i64, large:
     } } };
 }
 
-/// The width of the small class that takes the fewest bits, of those looked at.
+/// The width of the small class that takes the fewest bits.
 const Split = struct {
     n: usize,
     large: u7,
-    small: u7 = 0,
-    larges: usize = std.math.maxInt(usize),
+    small: u7,
+    larges: usize,
 
     /// Widths that are looked at together.
     const window = 4;
 
+    fn of(comptime V: type, values: []const V, centre: i64, large: u7) Split {
+        var best: Split = .{ .n = values.len, .large = large, .small = 0, .larges = values.len };
+        var from: u7 = 0;
+        while (from < @max(1, large)) : (from += window) {
+            for (countBeyond(V, values, @intCast(centre), from), from..) |larges, small| {
+                if (small > 0 and small >= large) break;
+                const other: Split = .{ .n = values.len, .large = large, .small = @intCast(small), .larges = larges };
+                if (other.bits() < best.bits()) best = other;
+            }
+        }
+        return best;
+    }
+
     fn bits(split: *const Split) u64 {
         return split.n + (split.n - split.larges) * split.small + split.larges * split.large;
-    }
-
-    fn lookAll(split: *Split, comptime V: type, values: []const V, centre: i64) void {
-        var from: u7 = 0;
-        while (from < @max(1, split.large)) : (from += window) split.look(V, values, centre, from);
-    }
-
-    /// From about there on to where it gets no better.
-    fn lookAround(split: *Split, comptime V: type, values: []const V, centre: i64, about: u7) void {
-        var low = about -| window / 2;
-        split.look(V, values, centre, low);
-        var high = low + window;
-        while (split.small == low and low > 0) {
-            low -|= window;
-            split.look(V, values, centre, low);
-        }
-        while (split.small + 1 == high and high < split.large) {
-            split.look(V, values, centre, high);
-            high += window;
-        }
-    }
-
-    fn look(split: *Split, comptime V: type, values: []const V, centre: i64, from: u7) void {
-        const larges = countBeyond(V, values, @intCast(centre), from);
-        for (larges, from..) |count, small| {
-            if (small > 0 and small >= split.large) break;
-            const other: Split = .{ .n = split.n, .large = split.large, .small = @intCast(small), .larges = count };
-            if (split.larges > split.n or other.bits() < split.bits()) split.* = other;
-        }
     }
 
     /// How many values are too far from the centre for `from` bits of zigzag, for one more, and so on.
@@ -324,7 +306,7 @@ inline fn deal(comptime V: type, values: []const V, centre: V, minimum: V, limit
     const U = std.meta.Int(.unsigned, @bitSizeOf(V));
     var i: usize = 0;
     // Without a branch, which nothing could foretell: each goes to both lists, and one of them keeps it.
-    if (V == i32) while (i + 8 <= values.len) : (i += 8) {
+    if (V == i32 and bits_file.can_shuffle) while (i + 8 <= values.len) : (i += 8) {
         var byte: u8 = 0;
         inline for (0..2) |half| {
             const value: @Vector(4, i32) = values[i + half * 4 ..][0..4].*;
@@ -576,6 +558,39 @@ test "every way gives back what it took, in the bytes that were weighed" {
         try roundTrip(values, .{ .runs = lane.changes + 1 }, runsBytes(i64, values, lane.changes + 1));
     }
     for (seen[1..]) |n| try testing.expect(n > 20);
+}
+
+test "the split of many values is the best one" {
+    var prng = std.Random.DefaultPrng.init(7);
+    const random = prng.random();
+    const gpa = testing.allocator;
+    const room = try gpa.alloc(i64, 6000);
+    defer gpa.free(room);
+    var split: usize = 0;
+    for (0..60) |round| {
+        const values = room[0..random.intRangeAtMost(usize, 1030, room.len)];
+        const near = random.float(f64) * 200 + 1;
+        for (values) |*value| {
+            const far: f64 = if (random.uintLessThan(usize, 60) < round) 30 else 1;
+            value.* = @intFromFloat(random.floatNorm(f64) * near * far);
+        }
+        const lane: Lane = .of(i64, values);
+        const wide = bitsOf(lane.span());
+        const found = twoClass(i64, values, lane, 0, wide, std.math.maxInt(usize)).?;
+        for (0..wide) |small| {
+            var larges: usize = 0;
+            for (values) |value| larges += @intFromBool(bitsOf(zigzag(value)) > small);
+            const other: Split = .{ .n = values.len, .large = wide, .small = @intCast(small), .larges = larges };
+            const best: Split = .{ .n = values.len, .large = wide, .small = found.way.two_class.small, .larges = found.way.two_class.larges };
+            try testing.expect(best.bits() <= other.bits());
+            if (small == best.small) try testing.expectEqual(larges, best.larges);
+        }
+        const chosen = weigh(i64, values, lane, 0);
+        split += @intFromBool(chosen.way == .two_class);
+        try roundTrip(values, found.way, found.bytes);
+        try roundTrip(values, chosen.way, chosen.bytes);
+    }
+    try testing.expect(split > 20);
 }
 
 test "the ends of the numbers" {
