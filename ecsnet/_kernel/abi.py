@@ -562,6 +562,7 @@ _SIGNATURES: Final[dict[str, tuple[Any, tuple[Any, ...]]]] = {
     "ecs_apply": (c_int32, (c_void_p, c_uint64, c_uint64, c_uint64, c_void_p, c_uint32)),
     "ecs_view_touched": (c_int32, (c_void_p, c_uint32, c_uint64, c_void_p)),
     "ecs_block_weigh": (c_int32, (c_void_p, c_char_p, c_uint32, c_void_p)),
+    "ecs_store_encoded": (c_uint32, (c_void_p, c_void_p, c_uint32)),
     "ecs_digest_keep": (c_int32, (c_void_p, c_uint32)),
     "ecs_view_digest_kept": (c_int32, (c_void_p, c_uint32, c_void_p)),
     "ecs_text_intern": (c_int32, (c_void_p, c_uint64, c_void_p, c_void_p, c_void_p)),

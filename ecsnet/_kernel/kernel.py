@@ -716,6 +716,20 @@ class KernelStore:
             raise RemoteProtocolError(f"{len(block)} bytes are no block of schema {self.schema.name!r}")
         return list(zip(out[0 : 2 * n : 2], out[1 : 2 * n : 2], strict=True))
 
+    def encoded_bytes(self) -> list[tuple[int, int | None, int]]:
+        """How many bytes of blocks were encoded since the store was made: table id, field id, bytes; the field is None
+        for what a table takes beside cells, which is the names of its rows, and heads. Each block counts once, however
+        many it goes to, before anybody compresses it; full syncs and event rows count, too. From any thread.
+        """
+        n = self._fast.ecs_store_encoded(self._pointer, None, 0)
+        out = (ctypes.c_uint64 * (2 * n))()
+        self._fast.ecs_store_encoded(self._pointer, ctypes.addressof(out), n)
+        places = ((name & 0xFFFF_FFFF, name >> 32) for name in out[0::2])
+        return [
+            (table, None if field == 0xFFFF_FFFF else field, length)
+            for (table, field), length in zip(places, out[1::2], strict=True)
+        ]
+
     def statistics(self) -> Statistics:
         """Counts and bytes as of now."""
         out = abi.Statistics()

@@ -275,7 +275,16 @@ class Authority:
             frames_received=totals[4],
             logins_refused=self._logins.refused,
             logins_failed=self._logins.failed,
+            bytes_by_field=self._bytes_by_field(),
         )
+
+    def _bytes_by_field(self) -> dict[str, int]:
+        names: dict[tuple[int, int | None], str] = {}
+        for table in self.world.schema.tables:
+            names[table.id, None] = table.name
+            for field in table.fields:
+                names[table.id, field.id] = f"{table.name}.{field.name}"
+        return {names[table, field]: length for table, field, length in self._kernel.encoded_bytes() if length}
 
     def digest_for(self, link: Link) -> str:
         """The digest of what a link's session may see in the newest published version, 32 hex digits: what the view of

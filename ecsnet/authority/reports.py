@@ -1,6 +1,7 @@
 """What an authority tells of itself: what a tick did, counts since the start, and, to whoever watches, what each of the
 game's functions did."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -77,6 +78,10 @@ class AuthorityStatistics:
     """Strangers whom `authenticate` turned away."""
     logins_failed: int
     """Of whom it raised something else than `Reject`, or gave no account."""
+    bytes_by_field: Mapping[str, int]
+    """What was encoded for clients, where anything was: by table and field as in "transform.x", and by the table's name
+    alone what it took beside its cells, to name rows. Each block once, however many it went to, before compression;
+    with full syncs and the rows of events."""
 
 
 @dataclass(frozen=True, slots=True)

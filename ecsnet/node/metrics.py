@@ -256,6 +256,15 @@ def _families(figures: Figures) -> "Iterator[Metric]":
         "ecsnet_commands_waiting", "Commands that wait for the next tick.", figures.commands_waiting
     )
     yield gauge("delta_bytes", "Bytes of each table in the newest ordinary delta.", dict(figures.delta_bytes), "table")
+    encoded = CounterMetricFamily(
+        "ecsnet_encoded_bytes",
+        "Bytes encoded for clients, before compression, each block once; without a field what names rows.",
+        labels=["table", "field"],
+    )
+    for name, length in node.authority.bytes_by_field.items():
+        table, _, field = name.partition(".")
+        encoded.add_metric([table, field], length)
+    yield encoded
     yield gauge(
         "memory_bytes", "Memory of the store: all that its kernel has, and within that changes and history.",
         {kind: getattr(store, name) for name, kind in _MEMORY.items()}, "kind",

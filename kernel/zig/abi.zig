@@ -20,6 +20,7 @@ const catalogue = @import("catalogue.zig");
 const compat = @import("compat.zig");
 const delta = @import("delta.zig");
 const digest = @import("digest.zig");
+const encoded = @import("encoded.zig");
 const disk_layouts = @import("abi_disk_layouts.zig");
 const frame = @import("frame.zig");
 const failure = @import("failure.zig");
@@ -541,6 +542,11 @@ export fn ecs_block_weigh(store: *Store, bytes: [*]const u8, length: u32, weight
     const of = &store.head.catalogue;
     const n = weigh.weigh(of, bytes[0..length], weights[0..of.tables.len]) catch |err| return failure.code(err);
     return @intCast(n);
+}
+
+/// Bytes that were encoded, by table and field, as many as there is `room` for. Returns how many there are. From any thread.
+export fn ecs_store_encoded(store: *Store, into: [*]encoded.Told, room: u32) u32 {
+    return @intCast(store.head.encoded.tell(&store.head.catalogue, into[0..room]));
 }
 
 export fn ecs_view_digest(store: *Store, slot: u32, out: *[2]u64) void {

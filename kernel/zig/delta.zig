@@ -322,6 +322,7 @@ pub const Encoder = struct {
             .others = found.others,
             .reference = if (encoder.reference) |slot_before| slot_before.tables[number] else null,
             .wire = &encoder.wire,
+            .counts = head.encoded.tables[number],
         };
         return if (written.isEmpty()) 0 else wire_section.write(&written, w, a);
     }

@@ -25,6 +25,7 @@ const catalogue = @import("catalogue.zig");
 const delta = @import("delta.zig");
 const references = @import("references.zig");
 const Head = @import("head.zig").Head;
+const Meter = @import("encoded.zig").Meter;
 
 pub const version = 1;
 
@@ -174,22 +175,26 @@ pub fn encode(
     try w.int(u32, 0);
     var tables: u16 = 0;
     const place = try a.alloc(u32, head.tables.len);
-    for (head.tables, first, count, place) |*table, start, n, *at| {
+    for (head.tables, head.encoded.tables, first, count, place) |*table, counts, start, n, *at| {
         if (n == 0) continue;
         at.* = tables;
         tables += 1;
+        var meter: Meter = .begin(w, counts);
         try w.int(u16, table.spec.id);
         try w.int(u32, n);
         const items = try a.alloc(block.Item, n);
         for (items, start..) |*item, row| item.* = .{ .index = 0, .row = @intCast(row) };
-        for (table.spec.fields, table.columns) |*field, *column| {
+        for (table.spec.fields, table.columns, 0..) |*field, *column, f| {
             if (isHidden(hidden, table.spec.id, field.id)) {
                 try w.int(u8, @intFromEnum(block.Packing.hidden));
                 continue;
             }
             try w.int(u8, 0);
-            try w.cells(w.out.items.len - 1, field, &head.heap, column.head, items);
+            const cells_at = w.out.items.len;
+            try w.cells(cells_at - 1, field, &head.heap, column.head, items);
+            meter.field(f, cells_at);
         }
+        meter.end();
     }
     if (tables > 1) for (order.items) |run| {
         try w.varint(place[run.table]);

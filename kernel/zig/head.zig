@@ -11,6 +11,7 @@ const std = @import("std");
 const assert = std.debug.assert;
 const catalogue = @import("catalogue.zig");
 const changes = @import("changes.zig");
+const encoded_file = @import("encoded.zig");
 const entity = @import("entity.zig");
 const events = @import("events.zig");
 const failure = @import("failure.zig");
@@ -96,6 +97,7 @@ pub const Head = struct {
     /// What readers find references by, the other way round.
     graph: graph.Graph,
     groups: group.Groups,
+    encoded: encoded_file.Encoded,
     in_transaction: bool = false,
     /// The open transaction changed cells that the undo log does not show.
     applied: bool = false,
@@ -163,6 +165,8 @@ pub const Head = struct {
         errdefer gpa.free(texts);
         var groups = try group.Groups.init(gpa, &cat);
         errdefer groups.deinit(gpa);
+        var encoded = try encoded_file.Encoded.init(gpa, &cat);
+        errdefer encoded.deinit(gpa);
         return .{
             .gpa = gpa,
             .catalogue = cat,
@@ -173,6 +177,7 @@ pub const Head = struct {
             .references = try .init(gpa, &cat),
             .graph = relations,
             .groups = groups,
+            .encoded = encoded,
             .given = given,
             .cells = cells,
             .texts = texts,
@@ -192,6 +197,7 @@ pub const Head = struct {
         head.references.deinit();
         head.graph.deinit();
         head.groups.deinit(head.gpa);
+        head.encoded.deinit(head.gpa);
         head.gpa.free(head.given);
         head.gpa.free(head.cells);
         head.gpa.free(head.texts);

@@ -5,6 +5,7 @@ const std = @import("std");
 const assert = std.debug.assert;
 const block = @import("block.zig");
 const catalogue = @import("catalogue.zig");
+const encoded = @import("encoded.zig");
 const sparse = @import("sparse.zig");
 const view = @import("view.zig");
 const Heap = @import("heap.zig").Heap;
@@ -43,6 +44,8 @@ pub const Section = struct {
     /// The table as the reader of the whole block has it: what values may be relative to.
     reference: ?*const view.TableView = null,
     wire: ?*Wire = null,
+    /// Where the table's bytes are counted.
+    counts: encoded.Counts = &.{},
 
     pub fn isEmpty(section: *const Section) bool {
         return section.removed.len == 0 and section.left.len == 0 and section.inserted.len == 0 and section.named() == 0;

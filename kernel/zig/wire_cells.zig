@@ -160,8 +160,15 @@ fn isFar(comptime V: type, values: []const V, bytes_max: usize) bool {
 
 /// From the values before to the differences of `values` from them.
 fn subtract(comptime V: type, before: []V, values: []const V) void {
+    assert(before.len == values.len);
     @setRuntimeSafety(false);
-    for (before, values) |*was, value| was.* = value -% was.*;
+    const n = 8;
+    var i: usize = 0;
+    while (i + n <= before.len) : (i += n) {
+        const some: @Vector(n, V) = values[i..][0..n].*;
+        before[i..][0..n].* = some -% @as(@Vector(n, V), before[i..][0..n].*);
+    }
+    while (i < before.len) : (i += 1) before[i] = values[i] -% before[i];
 }
 
 /// Read the `n` cells of a field. The memory is the arena's, or the block's own. `base` has the reader's cells where the

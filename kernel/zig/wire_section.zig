@@ -3,17 +3,20 @@
 const std = @import("std");
 const assert = std.debug.assert;
 const block = @import("block.zig");
+const encoded = @import("encoded.zig");
 const integers = @import("integers.zig");
 const section_file = @import("section.zig");
 const view = @import("view.zig");
 const wire_cells = @import("wire_cells.zig");
 const Item = block.Item;
+const Meter = encoded.Meter;
 const Places = integers.Places;
 const Section = section_file.Section;
 
 /// Append it. Returns how many rows are named: removed, left, inserted, and of the longest column.
 pub fn write(section: *const Section, w: block.Writer, arena: std.mem.Allocator) error{OutOfMemory}!u32 {
     const spec = section.spec;
+    var meter: Meter = .begin(w, section.counts);
     try w.int(u16, spec.id);
     try w.varint(section.named());
     var flags: u8 = 0;
@@ -26,7 +29,7 @@ pub fn write(section: *const Section, w: block.Writer, arena: std.mem.Allocator)
         try w.varint(@intCast(items.len));
         try section_file.names(w, items);
     };
-    if (section.inserted.len > 0) try inserted(section, w, arena);
+    if (section.inserted.len > 0) try inserted(section, w, arena, &meter);
 
     const cells = cellsOf(section, w, arena);
     var longest: usize = 0;
@@ -54,13 +57,15 @@ pub fn write(section: *const Section, w: block.Writer, arena: std.mem.Allocator)
         else
             null;
         const written = try cells.write(packing_at, field, section.cells[column.field], column.items, places, base);
+        meter.field(column.field, packing_at + 1);
         if (written.relative) section.wire.?.relative = true;
         before = column.items;
     }
+    meter.end();
     return @intCast(section.removed.len + section.left.len + section.inserted.len + longest);
 }
 
-fn inserted(section: *const Section, w: block.Writer, arena: std.mem.Allocator) error{OutOfMemory}!void {
+fn inserted(section: *const Section, w: block.Writer, arena: std.mem.Allocator, meter: *Meter) error{OutOfMemory}!void {
     const items = section.inserted;
     try w.varint(@intCast(items.len));
     try section_file.names(w, items);
@@ -77,7 +82,9 @@ fn inserted(section: *const Section, w: block.Writer, arena: std.mem.Allocator) 
             continue;
         }
         try w.int(u8, 0);
-        _ = try cells.write(w.out.items.len - 1, field, data, items, at, null);
+        const cells_at = w.out.items.len;
+        _ = try cells.write(cells_at - 1, field, data, items, at, null);
+        meter.field(f, cells_at);
     }
 }
 

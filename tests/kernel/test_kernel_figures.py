@@ -2,6 +2,7 @@
 
 import struct
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -123,3 +124,50 @@ def test_any_bytes_weigh_what_they_are_or_are_refused(data: st.DataObject) -> No
     except RemoteProtocolError:
         return
     assert sum(weight for _, weight in weights) == len(block) - 16
+
+
+def test_what_is_encoded_is_counted_by_table_and_field() -> None:
+    """Given blocks of many kinds, when each is cut, then the counts grow by just its bytes, and as its tables weigh."""
+    driver = Driver(8, replicas=0)
+    kernel = driver.kernel
+    kernel.take_baton()
+    fields: set[tuple[int, int | None]] = set()
+    before: dict[tuple[int, int | None], int] = {}
+    version = 0
+    for _ in range(25):
+        driver.run(2)
+        pin = kernel.acquire()
+        for base in {0, version, pin.version}:
+            block = kernel.delta(pin, base).block
+            counted = {(table, field): length for table, field, length in kernel.encoded_bytes()}
+            grown = {place: length - before.get(place, 0) for place, length in counted.items()}
+            by_table: dict[int, int] = {}
+            for (table, _), length in grown.items():
+                by_table[table] = by_table.get(table, 0) + length
+            assert {table: length for table, length in by_table.items() if length} == dict(kernel.block_tables(block))
+            fields |= {place for place, length in grown.items() if length}
+            before = counted
+        version = pin.version
+        pin.release()
+    for spec in kernel.schema.tables:
+        if any(table == spec.id for table, _ in fields):
+            assert {field.id for field in spec.fields} <= {field for table, field in fields if table == spec.id}
+
+
+def test_a_column_alone_is_counted_for_its_field_alone() -> None:
+    kernel = new_store()
+    kernel.take_baton()
+    kernel.begin()
+    keys = [kernel.spawn(0, []) for _ in range(3)]
+    kernel.commit()
+    kernel.publish(0)
+    base = kernel.acquire()
+    owner = next(field.id for field in kernel.schema.table("entities").fields if field.name == "owner")
+    kernel.begin()
+    kernel.update_many(0, np.array(keys, np.uint64), {owner: np.array([7, 900, 70_000], np.uint64)})
+    kernel.commit()
+    kernel.publish(0)
+    block = kernel.delta(kernel.acquire(), base.version).block
+    counted = {(table, field): length for table, field, length in kernel.encoded_bytes() if length}
+    assert set(counted) == {(0, None), (0, owner)}
+    assert sum(counted.values()) == len(block) - 16

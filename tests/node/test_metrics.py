@@ -73,6 +73,11 @@ async def test_what_can_be_read_is_what_is(tmp_path: Path) -> None:
     assert found["ecsnet_client_lag_seconds_count"] == found["ecsnet_client_versions_behind_count"] == 2
     assert sum("slowest_client_lag_seconds,session=" in name for name in found) == 2
     assert found["ecsnet_delta_bytes,table=transform"] > 0
+    fields = {name for name in found if name.startswith("ecsnet_encoded_bytes_total,")}
+    assert "ecsnet_encoded_bytes_total,field=x,table=transform" in fields
+    assert "ecsnet_encoded_bytes_total,field=,table=transform" in fields, "the names of its rows"
+    early, late = before.authority.bytes_by_field["transform.x"], after.authority.bytes_by_field["transform.x"]
+    assert 0 < early <= found["ecsnet_encoded_bytes_total,field=x,table=transform"] <= late
     assert found["ecsnet_memory_bytes,kind=store"] >= found["ecsnet_memory_bytes,kind=changes"] > 0
     assert found["ecsnet_queue_bytes,of=log"] >= 0 and found["ecsnet_disk_window_versions"] >= 0
     assert found["ecsnet_disk_records_total"] > 0 and found["ecsnet_staleness"] >= 0
