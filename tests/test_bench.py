@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from ecsnet.bench.bytes import COORDINATES, ENTROPY
 from ecsnet.bench.bytes import METRICS as WEIGHTS
 from ecsnet.bench.commit import METRICS as COMMITS
 from ecsnet.bench.contention import METRICS as CONTENTION
@@ -85,9 +86,12 @@ def test_what_moves_is_weighed_beside_raw_columns_and_text() -> None:
     figures = figures_of("bytes", "--entities", "400", "--ticks", "2")
 
     assert {figure["n"] for figure in figures} == {1, 10, 100}
-    assert {figure["peer"] for figure in figures} == {"raw f32 columns", "JSON + deflate", None}
+    assert {figure["peer"] for figure in figures} == {"raw f32 columns", "JSON + deflate", ENTROPY, None}
     weights = {(figure["n"], figure["metric"]): figure["value"] for figure in figures if figure["unit"] == "B"}
-    assert {metric for _, metric in weights} == set(WEIGHTS)
+    assert {metric for _, metric in weights} == {*WEIGHTS, COORDINATES}
+    for figure in figures:
+        if figure["metric"] == COORDINATES:
+            assert 0 < figure["peer_value"] <= figure["value"] < weights[figure["n"], "2 mm"]
     for percent in (10, 100):
         assert weights[percent, "2 mm"] < weights[percent, "lossless"]
 
