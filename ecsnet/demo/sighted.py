@@ -28,16 +28,19 @@ SEEN: Final = 50
 HALF: Final = 50.0
 """The world begins as a square of twice this."""
 
+STEP: Final = 0.002
+"""What places are rounded to on their way, in metres: a player is told of what moves near it by how far it moved."""
+
 LEAVE_FACTOR: Final = 1.1
 CLOSE: Final = 1e-3
 """Distances of f32 that are nearer to a limit than this may count as either side of it."""
 
 
 class Place(Component, name="transform", spatial=["x", "y"]):
-    """Where something is; the README's `Transform`, and found by where it is."""
+    """Where something is; the README's `Transform`, but found by where it is, and sent to two millimetres."""
 
-    x: f32 = field(default=0.0)
-    y: f32 = field(default=0.0)
+    x: f32 = field(default=0.0, quantize=STEP)
+    y: f32 = field(default=0.0, quantize=STEP)
 
 
 def radius_of(options: Options) -> float:
