@@ -168,6 +168,8 @@ class Clients:
         self.clients: dict[int, _Client] = {}
         self._arrived: dict[int, list[int]] = {}
         self._bytes = 0
+        self._unacked: dict[_Client, int] = {}
+        """Versions that are not acked yet, since something was a moment ago."""
 
     def add(self, connected: socket.socket, session: tuple[int, int]) -> None:
         self.clients[self.hub.add(connected)] = _Client(connected, session)
@@ -180,6 +182,11 @@ class Clients:
             time.sleep(min(wait_s, 0.001))
         for ended in self.hub.drain(self._deliver, _no_acks):
             raise ConnectionError(f"the server ended a connection (errno {ended.error})")
+        # Nothing more may come until it is acked.
+        now_ns = time.monotonic_ns()
+        for client, version in list(self._unacked.items()):
+            if now_ns - client.acked_ns >= ACK_INTERVAL_NS:
+                self._ack(client, version, now_ns)
 
     def take(self) -> Counts:
         """What came since the last time: by version how many clients had it, and when the last of them did."""
@@ -216,9 +223,15 @@ class Clients:
             seen[0] += 1
             seen[1] = now_ns
         if now_ns - client.acked_ns >= ACK_INTERVAL_NS:
-            client.acked_ns = now_ns
-            session, epoch = client.session
-            client.socket.send(ack_frame(session, Version(version), epoch, 0))
+            self._ack(client, version, now_ns)
+        else:
+            self._unacked[client] = version
+
+    def _ack(self, client: _Client, version: int, now_ns: int) -> None:
+        self._unacked.pop(client, None)
+        client.acked_ns = now_ns
+        session, epoch = client.session
+        client.socket.send(ack_frame(session, Version(version), epoch, 0))
 
 
 def _no_acks(acks: Acks) -> None:
