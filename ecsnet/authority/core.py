@@ -165,7 +165,6 @@ class Authority:
             self._audiences,
             self._events,
             self._in_step,
-            features=self._offer.features,
             window_of=self._window_of,
             part=self._part_soon,
         )

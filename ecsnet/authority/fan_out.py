@@ -36,12 +36,11 @@ class FanOut:
     Args:
         head: what all deltas lead to; whoever calls has taken the newest.
         events: the event rows that are kept; None where there are none to tell of.
-        features: what this node writes where the client can read it.
         window_of: the window for digests that an audience is in.
         part: called with a link, and the time, that was too slow for its event rows.
     """
 
-    __slots__ = ("_audiences", "_features", "_head", "_in_step", "_part", "_usual", "_window_of")
+    __slots__ = ("_audiences", "_head", "_in_step", "_part", "_usual", "_window_of")
 
     def __init__(
         self,
@@ -50,7 +49,6 @@ class FanOut:
         events: EventLogs | None,
         in_step: InStep,
         *,
-        features: int,
         window_of: Callable[[Audience], int],
         part: Callable[[Link, int], None],
     ) -> None:
@@ -58,7 +56,6 @@ class FanOut:
         self._audiences = audiences
         self._usual = None if events is None else events.usual
         self._in_step = in_step
-        self._features = features
         self._window_of = window_of
         self._part = part
 
@@ -72,17 +69,16 @@ class FanOut:
         cut: tuple[int, int, Digest] | None = None
         rest = batch.rest
         shared_window = self._window_of(self._audiences.everybody)
-        in_step_compressed = self._features & COMPRESSION != 0
         self._in_step.add_to(
             batch,
             InStepTick(version, now_ns, shared_window, _end_of(ends, self._usual, version)),
             lambda kind: self._cut_for(
                 batch,
                 shared_window,
-                self._audiences.shared_by(kind.group).blocks,
+                self._audiences.shared_by(kind.group >> 1).blocks,
                 Version(kind.base),
                 kind.wants_digest,
-                in_step_compressed,
+                kind.group & 1 != 0,
             ),
         )
         own: list[Asked] = []
@@ -173,10 +169,11 @@ class FanOut:
             link.record_delta(version, batch.delta_length(number), now_ns, window)
             link.server.tick = tick
             link.steady += 1
-            # Those in step are sent the same bytes, so they all read what this node writes, and are told the same rows.
-            shares = not link.audience.own and link.server.features == self._features and link.events is self._usual
+            # Those of a group are sent the same bytes, and all that are in step are told the same rows of events.
+            shares = not link.audience.own and link.events is self._usual
             if link.steady >= STEADY_DELTAS and link.keeps_up and shares:
-                self._in_step.take(link, link.audience.group)
+                reads_compressed = link.server.features & COMPRESSION != 0
+                self._in_step.take(link, link.audience.group << 1 | reads_compressed)
 
     def _cut_for(
         self, batch: Batch, window: int, blocks: Blocks, base: Version, wants_digest: bool, compressed: bool

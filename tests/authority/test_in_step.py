@@ -260,6 +260,42 @@ def test_the_sessions_of_a_game_get_in_step_and_are_told_the_same() -> None:
     assert authority.statistics().full_syncs == 2
 
 
+def test_who_reads_no_compressed_blocks_is_in_step_all_the_same() -> None:
+    """With those who are sent the same as it is."""
+    pair = Pair(arena(), clients=3)
+    pair.run_until_live()
+    for number, wire in enumerate(pair.wires):
+        wire.link.place = number + 1
+    pair.wires[1].link.server.features = 0
+    kinds: set[int] = set()
+    authority = pair.authority
+    with authority.store.transaction() as tx:
+        things = [tx.spawn(transform={"x": 0.0}) for _ in range(200)]
+    for step in range(40):
+        with authority.store.transaction() as tx:
+            for number, thing in enumerate(things):
+                tx.update(thing, "transform", x=float(step + number))
+        pair.steps += 1
+        pair.now_ns += NS_PER_S // 30
+        for wire in pair.wires:
+            wire.to_node(pair.steps, pair.now_ns)
+        authority.tick(pair.now_ns)
+        batch = authority.deltas_to_send(pair.now_ns)
+        in_step = [number for number, link in enumerate(batch.links) if link.row is not None]
+        if len(in_step) == 3:
+            kinds = {len(batch.frame(number)) for number in in_step}
+        for number, link in enumerate(batch.links):
+            assert pair.wires[link.number - 1].down.write(batch.frame(number), pair.steps)
+        authority.record_batch(batch, batch.lengths().astype(np.int32), pair.now_ns)
+        for link in batch.rest:
+            pair.wires[link.number - 1].serve(pair.steps, pair.now_ns)
+        for wire in pair.wires:
+            wire.to_client(pair.steps, pair.now_ns)
+
+    assert len(kinds) == 2, "compressed for two of them, and not for the third"
+    assert len(pair.digests()) == 1
+
+
 def steer_seldom(player: Player) -> None:
     if player.random.random() < 0.05:
         games.steer(player)
