@@ -56,8 +56,9 @@ pub fn write(section: *const Section, w: block.Writer, arena: std.mem.Allocator)
             .{ .data = section.reference.?.columns[column.field].data, .places = known }
         else
             null;
+        const cells_at = w.out.items.len;
         const written = try cells.write(packing_at, field, section.cells[column.field], column.items, places, base);
-        meter.field(column.field, packing_at + 1);
+        meter.field(column.field, cells_at);
         if (written.relative) section.wire.?.relative = true;
         before = column.items;
     }
