@@ -145,7 +145,8 @@ class NodeDisk:
             found.append(("epoch", f"version {asked.seen} was seen, {version} is left, and the epoch is the same"))
         if self._certain > version:
             found.append(("durable", f"version {self._certain} was safe from this crash, and {version} is left"))
-        if self._sync_failed and asked.told > max(self._certain, self._written):
+        promised = self.level >= RELAXED and self._sync_failed
+        if promised and asked.told > max(self._certain, self._written):
             found.append(("durable", f"version {asked.told} was answered with when its sync had failed"))
         if not self.lossy:
             if asked.told > version:

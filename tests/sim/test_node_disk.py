@@ -123,6 +123,12 @@ def test_a_sync_that_fails_costs_a_relaxed_node_what_a_loss_of_power_does(kind: 
     assert cluster.node.incarnation > 4
 
 
+@pytest.mark.parametrize("seed", [1, 3, 11])
+def test_a_node_that_promises_nothing_may_answer_what_a_failed_sync_takes(seed: int) -> None:
+    """In memory it is answered at once, before anything is written."""
+    assert played("memory", faults=failing("sync"), seed=seed).violations == []
+
+
 def test_a_full_disk_refuses_and_the_node_stays_up() -> None:
     cluster = played("relaxed", faults=tuple(Fault("disk_fault", at_s, value="full") for at_s in (1.0, 2.5, 4.0)))
     assert cluster.violations == []
