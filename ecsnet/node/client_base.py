@@ -259,7 +259,9 @@ class BaseClient:
             if newest != self._shown:
                 # The old one is let go, not closed: the game may still hold it.
                 self._view, self._shown = self._replica.view(), newest
-                self._entity, self._epoch = self._replica.entity, self._replica.epoch
+                self._entity = self._replica.entity
+            # A session that goes on from what is shown may do so in another epoch.
+            self._epoch = self._replica.epoch
             self._state = self._replica.state
         for event in events:
             if isinstance(event, StateChanged) and event.new == "closed":

@@ -3,10 +3,13 @@ and never to a world that the node does not have; each command has its effect on
 """
 
 import random
+from contextlib import nullcontext
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from ecsnet.node.client_base import BaseClient
 from ecsnet.replica import EpochChanged, Replica
 from ecsnet.sim.node_disk import NodeDisk
 from ecsnet.store import Store
@@ -97,6 +100,25 @@ def test_a_node_that_is_killed_goes_on_with_what_its_clients_missed(durability: 
         assert life.replica.statistics().resumed_in_place == 3
         changed = [event for event in iter(life.replica.next_event, None) if isinstance(event, EpochChanged)]
         assert len(changed) == (0 if level_of(durability) >= STRICT else 3)
+
+
+def test_a_client_that_goes_on_in_another_epoch_says_so_before_its_next_version() -> None:
+    """What it shows stays as it is, and is of the history that has another name now."""
+    with Life("relaxed", 1) as life:
+        life.pair.run_until(lambda: (life.work(), life.replica.state == "live")[1])
+        life.step(3)
+        client = BaseClient(SimpleNamespace(replica=life.replica, lock=nullcontext()))  # type: ignore[arg-type]  # no line
+        client._swap()
+        before, version = client.epoch, life.replica.version
+
+        life.crash(power=False)
+        life.pair.reconnect()
+        while not (told := [event for event in client._swap() if isinstance(event, EpochChanged)]):
+            life.step()
+
+        assert (client.state, life.replica.version) == ("live", version), "no version has come since"
+        assert [(event.old, event.new) for event in told] == [(before, client.epoch)]
+        client._let_go()
 
 
 @pytest.mark.parametrize("durability", ["memory", "relaxed", "strict"])
