@@ -45,15 +45,19 @@ SLOW_BYTES_PER_S = 40_000
 
 class Sink:
     """A session without a replica. Until its full sync is whole it reads every frame; after that, of each delta the
-    version alone."""
+    version alone.
 
-    def __init__(self, url: str, step: float = 0.0) -> None:
+    `compression`: it says that it reads compressed blocks, as a client with a replica does.
+    """
+
+    def __init__(self, url: str, step: float = 0.0, *, compression: bool = True) -> None:
         connected = connect(url, 5.0)
         assert isinstance(connected, socket.socket), "a sink speaks tcp://"
         self.socket = connected
         self.deltas = 0
         self.delta_bytes = 0
-        self._session = ClientSession(name="sink", fingerprint=moving_schema(step).fingerprint)
+        fingerprint = moving_schema(step).fingerprint
+        self._session = ClientSession(name="sink", fingerprint=fingerprint, compression=compression)
         self._session.connect(time.monotonic_ns())
         self._held = 0
         self._chunks = 0

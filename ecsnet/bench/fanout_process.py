@@ -259,7 +259,8 @@ def run_clients(url: str, count: int) -> None:
 
 def _joined(url: str, count: int, others: Clients) -> list[Sink]:
     """Clients that have joined; the others go on meanwhile."""
-    sinks = [Sink(url) for _ in range(count)]
+    # Their frames are to be of the length that is sent beside them.
+    sinks = [Sink(url, compression=False) for _ in range(count)]
     buffer: Any = memoryview(bytearray(256 * 1024))
     for sink in sinks:
         sink.flush()
