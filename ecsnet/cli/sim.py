@@ -270,7 +270,7 @@ def sim(
     if wanted.nodes and (trio or report is not None or compare is not None):
         raise ArgumentError("--nodes records nothing to draw, and runs cores: leave --report, --compare and --trio out")
     screen = Screen(as_json)
-    with _quiet():
+    with quiet():
         if seeds is not None:
             if report is not None or compare is not None or trio or seed is not None:
                 raise ArgumentError(
@@ -331,7 +331,7 @@ def game_of_process(scenario: "Scenario") -> "Game":
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """What cores and nodes log of a bad network is what was asked for; checkers say what is wrong."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         # A terminal that lacks a sign shows another; it is no reason to fail.

@@ -139,7 +139,7 @@ class Metrics:
                 await stream.receive_some(METRICS_REQUEST_BYTES_MAX)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             pass
-        except Exception:
+        except Exception:  # who reads the metrics must not cost the node, either
             log.exception("an answer to who reads the metrics failed")
         finally:
             self._readers -= 1
