@@ -5,6 +5,7 @@ node's own views show, version by version, against what the players are told.
     a player  began with 11, holds 15: is to be told hit 7, hit 8, noise 9, whatever versions it saw in between, and
               over however many links, but for what it was told that it would not be
 
+Where `visible_to` hides a table from a role, its players are told none of that; of a hidden field they are told zeros.
 Rows of two tables may alternate within a version, which views do not show; each table's own order they do.
 
 Invariant: this reads views and draws no random number.
@@ -13,22 +14,33 @@ Invariant: this reads views and draws no random number.
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
+from ecsnet.auth.account import PLAYER
 from ecsnet.replica.event_rows import AnyRow, row_parts
-from ecsnet.schema import Schema
+from ecsnet.schema import Field, Table
 from ecsnet.store import View
+from ecsnet.world import World
 
 __all__ = ["EventsMade", "EventsTold"]
 
 Rows = dict[str, list[dict[str, Any]]]
 """By table, in order."""
 
+Hidden = dict[str, set[str] | None]
+"""By table the fields that somebody may not see; None where it is the whole table."""
+
 
 class EventsMade:
     """What happened, by epoch and version."""
 
-    def __init__(self, schema: Schema) -> None:
-        told_of = [table for table in schema.tables if table.kind == "event" and table.replicated]
+    def __init__(self, world: World) -> None:
+        told_of = [table for table in world.schema.tables if table.kind == "event" and table.replicated]
         self._fields = {table.name: [field.name for field in table.fields] for table in told_of}
+        self._told_of = told_of
+        self._rules = world.interest
+        self._differs = bool(self._rules) or not all(_is_for_all(table) for table in told_of)
+        self._roles: dict[int, str] = {}
         self._by_epoch: dict[int, list[tuple[int, Rows]]] = {}
 
     @property
@@ -38,6 +50,10 @@ class EventsMade:
 
     def note(self, epoch: int, view: View) -> None:
         """The node has made a version."""
+        if self._differs:
+            sessions = view["sessions"].to_dict()
+            for session, role in zip(sessions["session"], sessions["role"], strict=True):
+                self._roles[int(session)] = bytes(role).rstrip(b"\0").decode() or PLAYER
         rows: Rows = {}
         for table in self._fields:
             if count := len(view[table]):
@@ -45,6 +61,21 @@ class EventsMade:
                 rows[table] = [{name: cells[row] for name, cells in columns.items()} for row in range(count)]
         if rows:
             self._by_epoch.setdefault(epoch, []).append((view.version, rows))
+
+    def hidden_from(self, session: int) -> Hidden:
+        """What a session's role may not see."""
+        if not self._differs:
+            return {}
+        role = self._roles.get(session, PLAYER)
+        if self._rules and not any(rule.roles is None or role in rule.roles for rule in self._rules):
+            return dict.fromkeys(self._fields)
+        hidden: Hidden = {}
+        for table in self._told_of:
+            if not _may_see(table, role):
+                hidden[table.name] = None
+            elif fields := {field.name for field in table.fields if not _may_see(field, role)}:
+                hidden[table.name] = fields
+        return hidden
 
     def of(self, epoch: int) -> list[tuple[int, Rows]]:
         """Versions in which something happened, and what."""
@@ -63,9 +94,11 @@ class EventsTold:
         self._places: dict[str, int] = {}
         """In that version, how many of each table were."""
         self._first = 0
+        self._hidden: Hidden = {}
 
-    def begin(self, epoch: int, version: int) -> None:
+    def begin(self, epoch: int, version: int, session: int = 0) -> None:
         """A session holds its first version."""
+        self._hidden = self._made.hidden_from(session)
         self._expected = self._made.of(epoch)
         self._first = version
         self._places = {}
@@ -100,8 +133,12 @@ class EventsTold:
             self._violated(f"was told again, or too late, or of nothing that happened: {row!r}")
             return
         place = self._places.get(table, 0)
-        happened = self._expected[self._next][1].get(table, [])
+        happened = self._due(self._expected[self._next][1]).get(table, [])
         cells = {name: _plain(cell) for name, cell in told.items()}
+        for name in self._hidden.get(table) or ():
+            # Zero, of whatever shape.
+            if not np.any(cells[name]):
+                del cells[name]
         if place == len(happened) or happened[place] != cells:
             self._violated(f"was told {row!r}, where {happened[place : place + 1]} was due")
         self._places[table] = place + 1
@@ -111,16 +148,35 @@ class EventsTold:
         while self._next < len(self._expected) and self._expected[self._next][0] <= held:
             self._whole()
 
+    def _due(self, rows: Rows) -> Rows:
+        """Those of a version's rows that this player is to be told, without what it may not see."""
+        if not self._hidden:
+            return rows
+        due: Rows = {}
+        for table, happened in rows.items():
+            hidden = self._hidden.get(table, set())
+            if hidden is not None:
+                due[table] = [{name: cell for name, cell in row.items() if name not in hidden} for row in happened]
+        return due
+
     def _whole(self) -> None:
         """Nothing more comes of the version that was being told."""
         version, rows = self._expected[self._next]
-        for table, happened in rows.items():
+        for table, happened in self._due(rows).items():
             if self._places.get(table, 0) < len(happened):
                 self._violated(
                     f"was told {self._places.get(table, 0)} of {len(happened)} rows of {table} of version {version}"
                 )
         self._places = {}
         self._next += 1
+
+
+def _may_see(what: Table | Field, role: str) -> bool:
+    return what.visible_to is None or role in what.visible_to
+
+
+def _is_for_all(table: Table) -> bool:
+    return table.visible_to is None and all(field.visible_to is None for field in table.fields)
 
 
 def _plain(cell: Any) -> Any:

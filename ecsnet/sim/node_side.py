@@ -75,7 +75,7 @@ class NodeSide:
         self._seed = seed
         self._setup = setup
         self._observer = observer
-        self.events = EventsMade(world.schema)
+        self.events = EventsMade(world)
         """What the game said has happened, by epoch."""
         self.made = WorldMade(world)
         """What it had in each version, where players see only a part of it."""

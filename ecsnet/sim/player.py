@@ -315,7 +315,7 @@ class Player:
         elif not (self.same_session and before < version <= node.version):
             self._checkers.applied(self, before, version, node.version)
         if not self.same_session:
-            self._told.begin(self.replica.epoch, version)
+            self._told.begin(self.replica.epoch, version, self.session)
             self._syncs = -1
         self.same_session = True
         if node.made.is_partial and of_this_node:

@@ -2,14 +2,19 @@
 
 import pytest
 
+from ecsnet import Client, Component, Entity, Event, Schema, Transaction, f32, field, string, u32
+from ecsnet._kernel.events import EventsSeen
+from ecsnet.auth import Account
 from ecsnet.cli.sim import game_of
 from ecsnet.ids import Tick, Version
 from ecsnet.replica import EventRow
 from ecsnet.schema import loads
+from ecsnet.sim.cluster import Cluster
 from ecsnet.sim.event_rows import EventsMade, EventsTold
 from ecsnet.sim.run import run_scenario
 from ecsnet.sim.scenario import Scenario
 from ecsnet.store import Store
+from ecsnet.world import World
 
 SCHEMA = loads(
     """
@@ -33,7 +38,7 @@ class Run:
     """Three versions with events, 2, 3 and 5 (4 has none), and a player whose session began with version 1."""
 
     def __init__(self) -> None:
-        made = EventsMade(SCHEMA)
+        made = EventsMade(World(SCHEMA))
         with Store(SCHEMA) as store:
             for rows in ([], ["hit", "noise", "hit"], ["hit"], None, ["noise"]):
                 with store.transaction() as tx:
@@ -134,3 +139,58 @@ def test_rows_that_were_on_their_way_when_a_link_was_lost_are_told_or_said_to_be
 
     assert outcome.ok, outcome.reasons()
     assert outcome.resumes_in_place > 0
+
+
+class Body(Component):
+    x: f32 = field(default=0.0)
+
+
+class Bang(Event):
+    number: u32
+
+
+class Foul(Event, visible_to=["referee"]):
+    number: u32
+
+
+class Card(Event):
+    number: u32
+    why: string = field(length=20, visible_to=["referee"])
+
+
+def match() -> World:
+    """The first to come is the referee; something happens in every third tick."""
+    world = World(Schema("match", "1.0.0", Body, Bang, Foul, Card), hz=30, on_error="raise")
+    numbers = iter(range(1, 100))
+
+    @world.authenticate
+    def who(_login: object) -> Account:
+        number = next(numbers)
+        return Account(client_id=number, name=f"client-{number}", role="referee" if number == 1 else "player")
+
+    @world.on_join
+    def join(tx: Transaction, client: Client) -> Entity:
+        return tx.spawn(Body(), owner=client)
+
+    @world.system(every=3)
+    def happen(tx: Transaction) -> None:
+        tx.insert(Bang(number=int(tx.tick)))
+        tx.insert(Foul(number=int(tx.tick)))
+        tx.insert(Card(number=int(tx.tick), why="so"))
+
+    return world
+
+
+def test_players_of_every_role_are_told_what_theirs_may_see() -> None:
+    with Cluster(match(), clients=3, profile="bad-wifi", seed=2) as cluster:
+        cluster.run(seconds=4)
+        cluster.assert_converged()
+        assert not cluster.checkers.violations
+
+
+def test_a_row_that_a_role_may_not_see_is_found_when_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ecsnet.authority.event_logs._seen", lambda schema, profile: EventsSeen())
+    with Cluster(match(), clients=3, profile="lan", seed=2) as cluster:
+        cluster.run(seconds=1)
+        found = {str(violation) for violation in cluster.checkers.violations}
+        assert any("Foul" in one for one in found) and any("Card" in one for one in found), found
