@@ -18,7 +18,8 @@ import numpy as np
 
 from ecsnet.auth.account import PLAYER
 from ecsnet.replica.event_rows import AnyRow, row_parts
-from ecsnet.schema import Field, Table
+from ecsnet.schema import Table
+from ecsnet.sim.roles import may_see, sessions_of
 from ecsnet.store import View
 from ecsnet.world import World
 
@@ -51,9 +52,7 @@ class EventsMade:
     def note(self, epoch: int, view: View) -> None:
         """The node has made a version."""
         if self._differs:
-            sessions = view["sessions"].to_dict()
-            for session, role in zip(sessions["session"], sessions["role"], strict=True):
-                self._roles[int(session)] = bytes(role).rstrip(b"\0").decode() or PLAYER
+            self._roles.update((session, role) for session, (_, _, role) in sessions_of(view).items())
         rows: Rows = {}
         for table in self._fields:
             if count := len(view[table]):
@@ -71,9 +70,9 @@ class EventsMade:
             return dict.fromkeys(self._fields)
         hidden: Hidden = {}
         for table in self._told_of:
-            if not _may_see(table, role):
+            if not may_see(table, role):
                 hidden[table.name] = None
-            elif fields := {field.name for field in table.fields if not _may_see(field, role)}:
+            elif fields := {field.name for field in table.fields if not may_see(field, role)}:
                 hidden[table.name] = fields
         return hidden
 
@@ -169,10 +168,6 @@ class EventsTold:
                 )
         self._places = {}
         self._next += 1
-
-
-def _may_see(what: Table | Field, role: str) -> bool:
-    return what.visible_to is None or role in what.visible_to
 
 
 def _is_for_all(table: Table) -> bool:

@@ -32,6 +32,7 @@ from numpy.typing import NDArray
 from ecsnet.replica import Entered, Event, Left
 from ecsnet.schema import Field, InterestRule, Schema, Table
 from ecsnet.sim.budget import Bound, Waiting
+from ecsnet.sim.roles import may_see, sessions_of
 from ecsnet.sim.rows import Keys, Rows, copied, equal_cells, names, ordered
 from ecsnet.store import View
 from ecsnet.world import World
@@ -65,7 +66,7 @@ class Whole:
 
     def __init__(self, view: View, tables: list[Table]) -> None:
         self.version = int(view.version)
-        self.sessions = _sessions(view)
+        self.sessions = sessions_of(view)
         self._copied = {table.name: copied(view, table) for table in tables}
         self._tables: dict[str, Rows] = {}
         self._rounded: dict[str, Rows] = {}
@@ -85,7 +86,7 @@ class Whole:
             exact = self.table(table.name)
             cells = {one.name: _rounded(one, exact.cells[one.name]) for one in table if not one.rotation}
             rows = self._rounded[table.name] = Rows(exact.keys, cells)
-        return Rows(rows.keys, {name: cells for name, cells in rows.cells.items() if _sees(table.field(name), role)})
+        return Rows(rows.keys, {name: cells for name, cells in rows.cells.items() if may_see(table.field(name), role)})
 
     @cached_property
     def alive(self) -> frozenset[int]:
@@ -214,7 +215,7 @@ class Seen:
     ) -> None:
         if anew:
             waiting.begin()
-        tables = [one for one in self._made.tables if one.visible_to is None or role in one.visible_to]
+        tables = [one for one in self._made.tables if may_see(one, role)]
 
         def past(version: int, table: str) -> Rows | None:
             older = self._made.at(epoch, version)
@@ -296,7 +297,7 @@ class Seen:
     def _rows(self, whole: Whole, view: View, held: Keys, rules: list[InterestRule], role: str) -> None:
         for table in self._made.tables:
             theirs, ours = ordered(*copied(view, table)), whole.table(table.name)
-            if table.visible_to is not None and role not in table.visible_to:
+            if not may_see(table, role):
                 if len(theirs.keys):
                     self._violated(f"holds {names(theirs.keys)} of {table.name}, which a {role} may not see")
                 continue
@@ -313,7 +314,7 @@ class Seen:
                 if field.rotation:
                     continue
                 cells = theirs.cells[field.name][here]
-                if not _sees(field, role):
+                if not may_see(field, role):
                     wrong = np.flatnonzero(~equal_cells(cells, np.zeros_like(cells)))
                 elif self.waiting is None:
                     wrong = np.flatnonzero(~equal_cells(cells, _rounded(field, ours.cells[field.name][there])))
@@ -382,15 +383,6 @@ class Seen:
             self._violated(f"was not told that {names(missing)} entered {where}")
 
 
-def _sessions(view: View) -> dict[int, tuple[int, int, str]]:
-    rows = view["sessions"].to_dict()
-    roles = [bytes(role).rstrip(b"\0").decode() or "player" for role in rows["role"]]
-    return {
-        int(session): (int(client), int(entity or 0), role)
-        for session, client, entity, role in zip(rows["session"], rows["client_id"], rows["entity"], roles, strict=True)
-    }
-
-
 def _size(cells: NDArray[Any]) -> int:
     return cells.nbytes
 
@@ -413,10 +405,6 @@ def _is_of_keyed(schema: Schema, rule: InterestRule) -> bool:
         return rule.see == "referring" and schema.table(rule.field.partition(".")[0]).kind == "keyed"
     tables = rule.tables if rule.kind == "always" else (rule.table,)
     return all(schema.table(one).kind == "keyed" for one in tables)
-
-
-def _sees(field: Field, role: str) -> bool:
-    return field.visible_to is None or role in field.visible_to
 
 
 def _rounded(field: Field, cells: NDArray[Any]) -> NDArray[Any]:
